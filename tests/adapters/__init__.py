@@ -1,0 +1,45 @@
+"""Adapters: how our code computes the golden cases, one function per `kind` of the manifest.
+
+    @adapter("sinkhorn")
+    def sinkhorn(args, arrays):              # args: the case's parameters; arrays: name -> numpy array
+        return {"q": ...}                    # our numbers, under the names of the arrays they must equal
+
+The runner checks that every array of a case is either read by its adapter (an input) or returned (an output). An array
+that is neither must be named in `ignored`, and an output that agrees less than the precision of its case in `deviates`,
+each with its reason.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+import pkgutil
+from collections.abc import Callable, Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    compute: Callable
+    ignored: Mapping[str, str]  # array name (or a prefix ending in *) -> why it is not compared
+    deviates: Mapping[str, tuple[float, str]]  # array name (or prefix*) -> relative tolerance, why
+
+
+ADAPTERS: dict[str, Adapter] = {}
+
+
+def adapter(*kinds: str, ignored: Mapping[str, str] | None = None, deviates: Mapping[str, tuple[float, str]] | None = None):
+    """Registers a function `(args, arrays) -> {name: value}` as what computes the cases of these kinds."""
+
+    def register(compute):
+        for kind in kinds:
+            assert kind not in ADAPTERS, f"two adapters for {kind}"
+            ADAPTERS[kind] = Adapter(compute, ignored or {}, deviates or {})
+        return compute
+
+    return register
+
+
+def load() -> dict[str, Adapter]:
+    """Imports every module of this folder and returns the table kind -> adapter."""
+    for module in pkgutil.iter_modules([str(pathlib.Path(__file__).parent)]):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return ADAPTERS

@@ -1,0 +1,32 @@
+"""Settings that turn silent JAX mistakes into errors, on eight virtual CPU devices."""
+
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+import jax
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(HERE.parent / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--golden", default=str(HERE / "golden"), help="a directory with golden cases and their manifest.json")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    from test_golden import coverage
+
+    terminalreporter.write_line(coverage(config.getoption("--golden")))
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
