@@ -1,0 +1,37 @@
+"""The image sets that ship with the package."""
+
+import pathlib
+
+import numpy as np
+
+from ssl_jax.errors import UserError, nearest
+
+HERE = pathlib.Path(__file__).parent
+
+
+class EmbeddedSource:
+    """A grey image set from an archive beside this file, wholly in memory.
+
+    Args:
+        name: an archive's name without suffix, such as `fashion_mnist`.
+        split: "train" or "test".
+
+    Raises:
+        UserError: there is no such archive.
+    """
+
+    def __init__(self, name: str, split: str = "train"):
+        names = [path.stem for path in HERE.glob("*.npz")]
+        if name not in names:
+            raise UserError(f"There is no embedded set {name!r}; {nearest(name, names)}")
+        with np.load(HERE / f"{name}.npz") as arrays:
+            self.images = arrays[f"{split}_images"]
+            self.labels = arrays[f"{split}_labels"]
+            self.classes = tuple(arrays["classes"].tolist())
+        self.name = f"embedded:{name}"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        return np.repeat(self.images[i][:, :, None], 3, axis=2), int(self.labels[i])

@@ -1,0 +1,167 @@
+"""Batches as a pure function of (seed, step): which images, read and fitted to a canvas of fixed size."""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+
+import grain
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from ssl_jax.data.source import Source
+from ssl_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    # NumPy promises the bits of Philox for ever, unlike the stream of its own shuffles.
+    bits = np.random.Philox(key=[seed, epoch]).random_raw(size)
+    return np.argsort(bits, kind="stable").astype(np.int32)
+
+
+def indices(seed: int, step: int, size: int, batch_size: int) -> np.ndarray:
+    """Which examples form the global batch of a step: a new order each epoch, whose incomplete last batch is dropped.
+
+    Args:
+        seed: of the run, 0 or more.
+        step: 0, 1, ...
+        size: number of examples in the source.
+        batch_size: global.
+
+    Returns:
+        int32 [batch_size], positions in the source.
+
+    Raises:
+        UserError: the source is smaller than a batch.
+    """
+    if size < batch_size:
+        raise UserError(f"The source has {size} images, fewer than the batch size {batch_size}; lower the batch size.")
+    epoch, position = divmod(step, size // batch_size)
+    return _permutation(seed, epoch, size)[position * batch_size :][:batch_size]
+
+
+def fit(image: np.ndarray, canvas: int) -> tuple[np.ndarray, np.ndarray]:
+    """Puts an image at the top left of a square canvas; one that is too large is first shrunk, its aspect kept.
+
+    Args:
+        image: uint8 [height, width, 3].
+        canvas: side of the canvas in pixels.
+
+    Returns:
+        uint8 [canvas, canvas, 3], black outside the image, and the image's box, int32 [4]: top, left, height, width.
+    """
+    longer = max(image.shape[:2])
+    if longer > canvas:
+        height, width = (max(1, round(side * canvas / longer)) for side in image.shape[:2])
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    height, width = image.shape[:2]
+    result = np.zeros((canvas, canvas, 3), np.uint8)
+    result[:height, :width] = image
+    return result, np.array([0, 0, height, width], np.int32)
+
+
+def read(source: Source, index: np.ndarray, canvas: int) -> Batch:
+    """Reads examples into a batch.
+
+    Args:
+        source: where to read.
+        index: int32 [B], positions in the source; -1 is padding and gives a black image without a label.
+        canvas: side of the canvas in pixels.
+
+    Returns:
+        image uint8 [B, canvas, canvas, 3], box int32 [B, 4] (top, left, height, width), label int32 [B] (-1 where
+        unknown), index int32 [B].
+    """
+    image = np.zeros((len(index), canvas, canvas, 3), np.uint8)
+    box = np.tile(np.array([0, 0, canvas, canvas], np.int32), (len(index), 1))
+    label = np.full(len(index), -1, np.int32)
+    for row, i in enumerate(index.tolist()):
+        if i >= 0:
+            pixels, label[row] = source[i]
+            image[row], box[row] = fit(pixels, canvas)
+    return {"image": image, "box": box, "label": label, "index": index}
+
+
+def _stream(read_step: Callable[[int], Batch], start: int, stop: int, workers: int) -> Iterator[Batch]:
+    # One element is one step, so neither threads nor worker processes can change what a step reads. Each thread
+    # holds a whole batch, which bounds the memory: few threads, and in a worker process only one.
+    threads = 1 if workers else min(8, os.cpu_count() or 1)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    steps = grain.MapDataset.range(start, stop).map(read_step).to_iter_dataset(options)
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which nobody parses in a notebook
+        steps = steps.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    iterator = iter(steps)
+    try:
+        for _ in range(start, stop):  # exhausted iterators of Grain's would leak the workers' last batches
+            batch = next(iterator)
+            # A worker's batch lies in shared memory that has to be given back.
+            yield {name: np.array(array) for name, array in batch.items()} if workers else batch
+    finally:
+        iterator.close()
+
+
+def _slice(index: np.ndarray, process_index: int, process_count: int) -> np.ndarray:
+    if len(index) % process_count:
+        raise UserError(f"A batch of {len(index)} cannot be shared evenly by {process_count} processes.")
+    each = len(index) // process_count
+    return index[process_index * each :][:each]
+
+
+def batches(
+    source: Source,
+    seed: int,
+    batch_size: int,
+    canvas: int,
+    start: int,
+    stop: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Streams this process's slices of the batches of the steps start, ..., stop - 1, read ahead of time.
+
+    Args:
+        source: where to read.
+        seed: of the run, 0 or more.
+        batch_size: global, a multiple of process_count.
+        canvas: side of the canvas in pixels.
+        start: the first step.
+        stop: the step after the last.
+        process_index: which contiguous slice of each global batch to read.
+        process_count: number of slices.
+        workers: worker processes; 0 reads in threads.
+
+    Returns:
+        A generator of `read`'s batches, each [batch_size / process_count, ...]; its `close()` ends the workers early.
+
+    Raises:
+        UserError: the source is smaller than a batch, or the batch cannot be shared evenly.
+    """
+
+    def read_step(step: int) -> Batch:
+        index = indices(seed, step, len(source), batch_size)
+        return read(source, _slice(index, process_index, process_count), canvas)
+
+    _slice(
+        indices(seed, start, len(source), batch_size), process_index, process_count
+    )  # complains now, not in a thread
+    return _stream(read_step, start, stop, workers)
+
+
+def ordered(
+    source: Source, batch_size: int, canvas: int, process_index: int = 0, process_count: int = 1, workers: int = 0
+) -> Iterator[Batch]:
+    """Streams every example once, in order, the last batch padded with index -1; arguments as in `batches`."""
+    steps = -(-len(source) // batch_size)
+
+    def read_step(step: int) -> Batch:
+        index = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int32)
+        index[index >= len(source)] = -1
+        return read(source, _slice(index, process_index, process_count), canvas)
+
+    return _stream(read_step, 0, steps, workers)

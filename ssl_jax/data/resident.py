@@ -1,0 +1,23 @@
+"""Small sets read whole, so that they can live on the device and the host sends only indices."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ssl_jax.data.loader import Batch, read
+from ssl_jax.data.source import Source
+
+CHUNK = 256  # images one thread reads at a time
+
+
+def fits(source: Source, canvas: int, budget_bytes: int) -> bool:
+    """Whether all images on canvases of this side (pixels) take at most `budget_bytes`."""
+    return len(source) * canvas * canvas * 3 <= budget_bytes
+
+
+def load_all(source: Source, canvas: int) -> Batch:
+    """Reads the whole source, N examples, into one batch whose row i is example i; see `loader.read` for its arrays."""
+    index = np.arange(len(source), dtype=np.int32)
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(lambda part: read(source, part, canvas), np.array_split(index, -(-len(index) // CHUNK))))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

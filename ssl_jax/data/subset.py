@@ -1,0 +1,24 @@
+"""Some of a source's images."""
+
+import numpy as np
+
+from ssl_jax.data.source import Source
+
+
+class Subset:
+    """A source of the examples at some positions of another.
+
+    Args:
+        source: where they come from.
+        index: int [N], their positions.
+    """
+
+    def __init__(self, source: Source, index: np.ndarray):
+        self.source, self.index = source, index
+        self.name, self.classes = source.name, source.classes
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        return self.source[int(self.index[i])]
