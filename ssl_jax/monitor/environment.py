@@ -1,0 +1,53 @@
+"""What a run ran on."""
+
+import importlib.metadata
+import pathlib
+import platform
+import re
+import subprocess
+from typing import Any
+
+import jax
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions, devices, platform and the commit of the source, where there is one: plain JSON values."""
+    devices = jax.devices()
+    return {
+        "ssl_jax": version("ssl_jax"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processes": jax.process_count(),
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "packages": {name: version(name) for name in dependencies()},
+    }
+
+
+def dependencies() -> list[str]:
+    """Returns the packages the library needs, from its own metadata; none where it is not installed."""
+    try:
+        requirements = importlib.metadata.requires("ssl_jax") or []
+    except importlib.metadata.PackageNotFoundError:
+        return ["jax", "jaxlib", "flax", "optax"]
+    needed = {re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requirements if "extra ==" not in line}
+    return sorted(needed | {"jaxlib"}, key=str.lower)
+
+
+def version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """Returns the commit of the checkout this file lies in, `+` where files differ from it; None outside of one."""
+    root = pathlib.Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

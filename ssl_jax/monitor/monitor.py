@@ -1,0 +1,83 @@
+"""What a run tells while it goes on: the live line, the written metrics, the warnings."""
+
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from ssl_jax.monitor.environment import environment
+from ssl_jax.monitor.progress import Progress
+from ssl_jax.monitor.watch import Watch, check_finite
+from ssl_jax.monitor.writers import Writers, read
+
+
+class Monitor:
+    """Brings the metrics of each step to whoever wants them; only the first process writes and prints.
+
+    Args:
+        workdir: of the run.
+        config: of the run.
+        steps: of the whole run.
+        start: the step it goes on from.
+        began: `time.monotonic()` when the command started, to tell how long the first step took to come.
+    """
+
+    def __init__(self, workdir: pathlib.Path, config: Any, steps: int, start: int, began: float):
+        self.workdir = workdir
+        self.every, self.began, self.start = config.log.every, began, start
+        self.progress = Progress(steps, config.batch_size)
+        self.watch = Watch(steps)
+        self.writers = None
+        if jax.process_index() == 0:
+            (workdir / "environment.json").write_text(json.dumps(environment(), indent=1))
+            self.writers = Writers(workdir, start or None, config.to_dict(), config.log.wandb)
+
+    def see(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Fetches the metrics of a step, complains if they are not finite, shows them, and writes them now and then."""
+        values = jax.device_get(metrics)
+        check_finite(step, values)
+        if not self.writers:
+            return
+        if step == self.start + 1:
+            self.note(f"first step after {time.monotonic() - self.began:.1f} s")
+        self.progress.update(step, values)
+        if step % self.every == 0:
+            speed = self.progress.images_per_second
+            self.record(step, values | ({"images_per_second": speed} if speed else {}))
+
+    def record(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes metrics and looks whether they tell of a collapse."""
+        if self.writers and metrics:
+            self.writers.write(step, metrics)
+            self.progress.update(step, metrics)
+            for warning in self.watch.look(step, metrics):
+                self.note(warning)
+
+    def conclude(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes what was measured at the end, and prints it beside what raw pixels and the first weights gave."""
+        self.record(step, metrics)
+        if not self.writers or "linear_top1" not in metrics:
+            return
+        seen: dict[str, float] = {}
+        for row in read(self.workdir / "metrics.jsonl"):
+            seen |= row
+        lines = [f"{'top-1, percent':<24}{'k-NN':>7}{'linear':>9}"]
+        for title, name in (("trained", ""), ("random initialisation", "init_"), ("raw pixels", "raw_")):
+            lines.append(f"{title:<24}{seen[f'{name}knn_top1']:7.1f}{seen[f'{name}linear_top1']:9.1f}")
+        self.note("\n".join(lines))
+
+    def note(self, text: str) -> None:
+        """Prints a line above the live one."""
+        if self.writers:
+            self.progress.note(text)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.writers:
+            self.progress.close()
+            self.writers.close()

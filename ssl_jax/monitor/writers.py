@@ -1,0 +1,106 @@
+"""Where metrics go: metrics.jsonl, TensorBoard and, if asked for, Weights & Biases."""
+
+import json
+import math
+import os
+import pathlib
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorboardX
+
+from ssl_jax.errors import UserError
+
+
+class Writers:
+    """Writes the metrics of a run, such that a resumed run leaves what an uninterrupted one would have left.
+
+    Args:
+        workdir: the directory of the run.
+        resume_step: the step the run continues from, whose rows and all before are kept; None: from the beginning.
+        config: the settings, for Weights & Biases to show.
+        wandb: whether to write to Weights & Biases too.
+
+    Raises:
+        UserError: Weights & Biases is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        resume_step: int | None = None,
+        config: Mapping[str, Any] | None = None,
+        wandb: bool = False,
+    ):
+        workdir = pathlib.Path(workdir)
+        last = -1 if resume_step is None else resume_step
+        self.wandb = wandb_run(workdir, resume_step is not None, config) if wandb else None
+        truncate(workdir / "metrics.jsonl", last)
+        self.rows = open(workdir / "metrics.jsonl", "a")  # noqa: SIM115  closed by close()
+        first = last + 1
+        self.board = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=first, filename_suffix=f".{first}"
+        )
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Writes one row of scalars; it is on disk when this returns."""
+        row = {name: number(value) for name, value in metrics.items()}
+        finite = {name: value for name, value in row.items() if value is not None}
+        self.rows.write(json.dumps({"step": step, **row}, allow_nan=False) + "\n")
+        self.rows.flush()
+        for name, value in finite.items():
+            self.board.add_scalar(name, value, step)
+        self.board.flush()
+        if self.wandb:
+            self.wandb.log(finite, step=step)
+
+    def close(self) -> None:
+        """Flushes and closes everything."""
+        self.rows.close()
+        self.board.close()
+        if self.wandb:
+            self.wandb.finish()
+
+
+def read(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Returns the rows of a metrics.jsonl, without a last line torn by a kill; none where there is no file."""
+    path = pathlib.Path(path)
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def truncate(path: pathlib.Path, last: int) -> None:
+    """Drops, in one atomic step, the rows of a metrics.jsonl that come after step `last`."""
+    rows = [row for row in read(path) if row["step"] <= last]
+    scratch = path.with_name(path.name + ".new")
+    scratch.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.replace(scratch, path)
+
+
+def number(value: Any) -> int | float | None:
+    """Returns a scalar as the shortest number that is exact in its own precision; None (null) if it is not finite."""
+    scalar = np.asarray(value)[()]
+    if np.issubdtype(scalar.dtype, np.integer):
+        return int(scalar)
+    return float(str(scalar)) if math.isfinite(scalar) else None
+
+
+def wandb_run(workdir: pathlib.Path, resume: bool, config: Mapping[str, Any] | None) -> Any:
+    """Returns the Weights & Biases run of a workdir, the same one when it is resumed."""
+    try:
+        import wandb
+    except ImportError:
+        raise UserError(
+            "Weights & Biases is asked for (config.log.wandb) but not installed: pip install wandb, or leave it out"
+        ) from None
+    name = workdir / "wandb_id"
+    if not (resume and name.exists()):
+        name.write_text(uuid.uuid4().hex)
+    return wandb.init(project="ssl_jax", id=name.read_text(), resume="allow", dir=workdir, config=config)

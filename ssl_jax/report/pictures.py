@@ -1,0 +1,110 @@
+"""Sheets of images to look at: augmented views, and the nearest neighbours of test images."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+GAP = 10  # pixels between images
+FRAME = 3  # pixels of a coloured frame
+SIDE = 84  # pixels: small images are enlarged to about this
+PAPER, INK, RIGHT, WRONG = "#ffffff", "#333333", "#2e9e5b", "#d1495b"
+FONT = ImageFont.load_default(12)
+LINE = 18  # pixels a line of text takes
+
+
+class Cell(NamedTuple):
+    """One image of a sheet: uint8 [H, W, 3], the text below it and the colour of its frame."""
+
+    image: np.ndarray
+    caption: str = ""
+    frame: str | None = None
+
+
+def sheet(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] = (), scale: int | None = None) -> Image.Image:
+    """Lays out rows of images in columns with captions above, such as an original and each of its views.
+
+    Args:
+        rows: images, uint8 [H, W, 3], of any sizes.
+        captions: the text above each column; none: no captions.
+        scale: how often each pixel is repeated; None: chosen such that small images are easy to see.
+    """
+    return layout([[Cell(image) for image in row] for row in rows], captions, scale)
+
+
+def neighbours(
+    queries: np.ndarray,
+    found: np.ndarray,
+    labels: np.ndarray | None = None,
+    found_labels: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    scale: int | None = None,
+) -> Image.Image:
+    """Lays out each query image and, to its right, the images found nearest to it.
+
+    Args:
+        queries: uint8 [N, H, W, 3].
+        found: uint8 [N, K, H, W, 3], nearest first.
+        labels: int [N], the classes of the queries; None: unknown, and nothing is marked right or wrong.
+        found_labels: int [N, K], the classes of what was found.
+        names: the name of each class; None: they are numbered.
+        scale: how often each pixel is repeated; None: chosen such that small images are easy to see.
+
+    Returns:
+        An image in which a green frame marks a neighbour of the query's class and a red one any other.
+    """
+    rows = []
+    for n, query in enumerate(queries):
+        if labels is None or found_labels is None:
+            rows.append([Cell(query), *map(Cell, found[n])])
+            continue
+        name = (lambda label: str(label)) if names is None else names.__getitem__
+        frames = [RIGHT if label == labels[n] else WRONG for label in found_labels[n]]
+        captions = [name(label) for label in found_labels[n]]
+        rows.append([Cell(query, name(labels[n])), *map(Cell, found[n], captions, frames)])
+    ranks = ["nearest", *(str(k + 1) for k in range(1, found.shape[1]))]
+    return layout(rows, ["image", *ranks], scale)
+
+
+def layout(rows: Sequence[Sequence[Cell]], heads: Sequence[str], scale: int | None) -> Image.Image:
+    """Draws rows of cells, each column as wide as its widest cell, with a head above each column."""
+    scale = scale or max(1, round(SIDE / max(max(cell.image.shape[:2]) for row in rows for cell in row)))
+    columns = range(max(len(heads), *map(len, rows)))
+    texts = [list(heads), *([cell.caption for cell in row] for row in rows)]
+    widths = [
+        max(
+            [scale * row[column].image.shape[1] for row in rows if column < len(row)]
+            + [math.ceil(FONT.getlength(text[column])) for text in texts if column < len(text)]
+        )
+        for column in columns
+    ]
+    heights = [scale * max(cell.image.shape[0] for cell in row) for row in rows]
+    below = [LINE + GAP if any(cell.caption for cell in row) else GAP for row in rows]
+    lefts = [GAP, *(GAP + np.cumsum(np.add(widths, GAP))).tolist()]
+    first = GAP + (LINE if any(heads) else 0)
+    tops = [first, *(first + np.cumsum(np.add(heights, below))).tolist()]
+
+    canvas = Image.new("RGB", (lefts[-1], tops[-1]), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for head, left, width in zip(heads, lefts, widths, strict=False):
+        draw.text((left + width / 2, GAP / 2), head, INK, FONT, anchor="ma")
+    for row, top, height in zip(rows, tops, heights, strict=False):
+        for cell, left, width in zip(row, lefts, widths, strict=False):
+            put(canvas, cell, (left, top, width, height), scale)
+    return canvas
+
+
+def put(canvas: Image.Image, cell: Cell, box: tuple[int, int, int, int], scale: int) -> None:
+    """Draws one cell in the middle of a box (left, top, width, height), its caption below the box."""
+    left, top, width, height = box
+    draw = ImageDraw.Draw(canvas)
+    image = Image.fromarray(cell.image).convert("RGB")
+    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    x, y = left + (width - image.width) // 2, top + (height - image.height) // 2
+    if cell.frame:
+        edge = (x - FRAME, y - FRAME, x + image.width + FRAME - 1, y + image.height + FRAME - 1)
+        draw.rectangle(edge, fill=cell.frame)
+    canvas.paste(image, (x, y))
+    draw.text((left + width / 2, top + height + FRAME), cell.caption, INK, FONT, anchor="ma")

@@ -1,0 +1,212 @@
+"""The parts of the report's page, each a piece of HTML made from the runs."""
+
+import base64
+import html
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ssl_jax.monitor.watch import Watch
+from ssl_jax.report import charts
+from ssl_jax.report.run import Run
+
+TITLES = {  # of the known metrics, in the order of the page
+    "knn_top1": "k-NN top-1 [%]",
+    "probe_top1": "Online linear probe, top-1 [%]",
+    "loss": "Loss",
+    "learning_rate": "Learning rate",
+    "projection_std": "Spread of the projections (1: full, 0: collapsed)",
+    "rank": "Effective rank of the features",
+    "code_entropy": "Entropy of the codes, as a share of log K",
+    "images_per_second": "Images per second",
+}
+LEVELS = {  # what a metric is compared with
+    "knn_top1": {"random init": "init_knn_top1", "raw pixels": "raw_knn_top1"},
+    "probe_top1": {"random init": "init_linear_top1", "raw pixels": "raw_linear_top1"},
+    "loss": {"nothing distinguished": "uniform_loss"},
+}
+ABSENT = "-"
+
+
+def last(metric: str, form: str) -> Callable[[Run], str | None]:
+    """Returns the function that reads the last value of a metric as text."""
+
+    def read(run: Run) -> str | None:
+        value = run.last(metric)
+        return None if value is None else format(value, form)
+
+    return read
+
+
+def speed(run: Run) -> str | None:
+    values = run.series("images_per_second")[1]
+    return f"{statistics.median(values):,.0f}" if values else None
+
+
+def beside_baselines(metric: str) -> dict[str, Callable[[Run], str | None]]:
+    names = {"trained": "", "random init": "init_", "raw pixels": "raw_"}
+    return {name: last(prefix + metric, ".1f") for name, prefix in names.items()}
+
+
+COLUMNS = {  # of the table of results: group -> name -> what to read from a run
+    "k-NN top-1 [%]": beside_baselines("knn_top1"),
+    "linear top-1 [%]": beside_baselines("linear_top1"),
+    "probe top-1 [%]": {"trained": last("probe_top1", ".1f")},
+    "training": {"steps": lambda run: f"{run.steps:,}", "loss": last("loss", ".4g"), "images/s": speed},
+}
+
+
+def escape(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def heading(runs: Sequence[Run]) -> tuple[str, str]:
+    """Returns the title and the line below it."""
+    titles = [str(run.config.get("method.name", run.name)) for run in runs]
+    about = [
+        " · ".join(
+            str(part)
+            for part in (
+                run.config.get("data.source"),
+                run.config.get("network.encoder.name"),
+                f"{run.steps:,} steps",
+                f"batch {run.config['batch_size']:,}" if "batch_size" in run.config else None,
+                run.environment.get("devices"),
+            )
+            if part
+        )
+        for run in runs
+    ]
+    return " against ".join(dict.fromkeys(titles)), about[0] if len(runs) == 1 else f"{len(runs)} runs"
+
+
+def results(runs: Sequence[Run]) -> str:
+    """Returns the table of final figures, a row per run; columns of which no run knows anything are left out."""
+    groups = {}
+    for group, columns in COLUMNS.items():
+        values = {name: [read(run) for run in runs] for name, read in columns.items()}
+        groups[group] = {name: column for name, column in values.items() if any(column)}
+    groups = {group: columns for group, columns in groups.items() if columns}
+
+    spans = "".join(f'<colgroup span="{len(columns)}"></colgroup>' for columns in groups.values())
+    heads = "".join(f'<th class="group" colspan="{len(columns)}">{group}</th>' for group, columns in groups.items())
+    names = "".join(f"<th>{name}</th>" for columns in groups.values() for name in columns)
+    lines = [f"<colgroup></colgroup>{spans}<tr><th></th>{heads}</tr><tr><th>run</th>{names}</tr>"]
+    for index, run in enumerate(runs):
+        cells = "".join(
+            f'<td class="{name}">{column[index] or ABSENT}</td>'
+            for columns in groups.values()
+            for name, column in columns.items()
+        )
+        lines.append(f"<tr><td>{swatch(runs, index)}{escape(run.name)}</td>{cells}</tr>")
+    return f'<table class="results">{"".join(lines)}</table>'
+
+
+def health(run: Run, named: bool) -> str:
+    """Returns what a run's figures say: how it compares with the baselines, and signs that it went wrong."""
+    findings = [*gains(run), *alarms(run)]
+    if not findings:
+        return ""
+    kind = "say warn" if any(bad for bad, _ in findings) else "say"
+    lines = [f"<b>{escape(run.name)}</b>"] if named else []
+    return f'<p class="{kind}">{"<br>".join([*lines, *(escape(line) for _, line in findings)])}</p>'
+
+
+def gains(run: Run) -> Iterable[tuple[bool, str]]:
+    """Yields whether training failed to beat a baseline, and a sentence, for each measure of accuracy."""
+    for what, metric in (("k-NN", "knn_top1"), ("linear", "linear_top1")):
+        trained, init, raw = (run.last(prefix + metric) for prefix in ("", "init_", "raw_"))
+        if trained is None or init is None or raw is None:
+            continue
+        parts = [
+            f"{abs(trained - other):.1f} points {'above' if trained >= other else 'below'} {name}"
+            for other, name in ((init, "random initialisation"), (raw, "raw pixels"))
+        ]
+        yield trained < max(init, raw), f"{what} top-1 of {trained:.1f} %: {' and '.join(parts)}."
+
+
+def alarms(run: Run) -> Iterable[tuple[bool, str]]:
+    """Yields what the watch says of the metrics, after the fact."""
+    watch = Watch(run.steps)
+    warnings = [warning for row in run.rows for warning in watch.look(row["step"], row)]
+    warnings += [f"not finite at step {row['step']}" for row in run.rows if None in row.values()][:1]
+    yield from ((True, warning) for warning in warnings)
+    if not warnings and run.last("projection_std") is not None:
+        yield False, "No sign of collapse."
+
+
+def legend(runs: Sequence[Run]) -> str:
+    """Returns which colour is which run, where there are several."""
+    if len(runs) == 1:
+        return ""
+    entries = (f"<span>{swatch(runs, index)}{escape(run.name)}</span>" for index, run in enumerate(runs))
+    return f'<p class="legend">{"".join(entries)}</p>'
+
+
+def swatch(runs: Sequence[Run], index: int) -> str:
+    return f'<i class="swatch" style="background:{charts.color(index)}"></i>' if len(runs) > 1 else ""
+
+
+def figures(runs: Sequence[Run]) -> str:
+    """Returns a chart for each metric that was measured over time, the runs overlaid."""
+    logged = {name for run in runs for row in run.rows for name in row}
+    levels = {metric for level in LEVELS.values() for metric in level.values()}
+    extra = sorted(logged - set(TITLES) - levels - {"step"})
+    drawn = []
+    for metric in [*TITLES, *extra]:
+        series = [run.series(metric) for run in runs]
+        if max(len(steps) for steps, _ in series) < 2:
+            continue
+        chart = charts.curves(series, baselines(runs, metric))
+        drawn.append(f"<figure><figcaption>{escape(TITLES.get(metric, metric))}</figcaption>{chart}</figure>")
+    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else "<p>No metrics yet.</p>"
+
+
+def baselines(runs: Sequence[Run], metric: str) -> dict[str, float]:
+    """Returns what a metric is compared with, where all runs that know it agree."""
+    found = {}
+    for name, level in LEVELS.get(metric, {}).items():
+        values = {round(value, 3) for run in runs if (value := run.last(level)) is not None}
+        if len(values) == 1:
+            found[name] = values.pop()
+    return found
+
+
+def pictures(runs: Sequence[Run]) -> dict[str, str]:
+    """Returns the pictures the runs left, by title, as inlined images."""
+    titles = dict.fromkeys(title for run in runs for title in run.pictures)
+    return {
+        title: '<div class="pictures">'
+        + "".join(
+            f"<figure><figcaption>{escape(run.name) if len(runs) > 1 else ''}</figcaption>"
+            f'<img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(run.pictures[title]).decode()}">'
+            "</figure>"
+            for run in runs
+            if title in run.pictures
+        )
+        + "</div>"
+        for title in titles
+    }
+
+
+def settings(runs: Sequence[Run], tables: Sequence[dict[str, Any]]) -> str:
+    """Returns a table of settings: of one run all, of several those that differ, and all behind a click."""
+    keys = list(dict.fromkeys(key for table in tables for key in table))
+    if not keys:
+        return ""
+    if len(runs) == 1:
+        return grid(["", ""], [[key, tables[0][key]] for key in keys])
+    rows = [[key, *(table.get(key, ABSENT) for table in tables)] for key in keys]
+    differing = [row for row in rows if any(value != row[1] for value in row[1:])]
+    names = ["", *(run.name for run in runs)]
+    short = grid(names, differing) if differing else "<p>The same for all.</p>"
+    return f"{short}<details><summary>All settings</summary>{grid(names, rows)}</details>"
+
+
+def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    head = f"<tr>{''.join(f'<th>{escape(name)}</th>' for name in names)}</tr>" if any(names) else ""
+    body = (
+        f'<tr><td class="key">{escape(key)}</td>{"".join(f"<td>{escape(value)}</td>" for value in values)}</tr>'
+        for key, *values in rows
+    )
+    return f'<table class="settings">{head}{"".join(body)}</table>'
