@@ -1,0 +1,17 @@
+"""Two small operations that losses, networks and evaluation share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def widen(x: jax.Array) -> jax.Array:
+    """Returns x in float32, or as it is where it is wider."""
+    return x.astype(np.promote_types(x.dtype, np.float32))
+
+
+def normalize(x: jax.Array, axis: int = -1) -> jax.Array:
+    """Returns x scaled to unit Euclidean length along an axis, in float32 or wider; a zero vector stays zero."""
+    x = widen(x)
+    squared = jnp.sum(x * x, axis, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.where(squared > 1e-24, squared, 1.0))  # so that the gradient at zero is finite

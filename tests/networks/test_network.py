@@ -1,0 +1,134 @@
+"""Which views share a pass, the order of outputs, and how the batch stays where it is."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from ssl_jax.errors import UserError
+from ssl_jax.networks import MLP, Network, Norm, Prototypes, ResNet
+
+
+class Mean(nn.Module):
+    """An encoder whose features are the mean colour, after a BatchNorm."""
+
+    norm: str = "batch"
+
+    @nn.compact
+    def __call__(self, x, train):
+        return Norm(self.norm, name="norm")(x, train).mean((1, 2))
+
+
+def views(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return tuple(jnp.asarray(rng.normal(size=(*shape, 3)), jnp.float32) for shape in shapes)
+
+
+def initialize(network, x):
+    return jax.jit(lambda: network.init(jax.random.key(0), x, train=True))()
+
+
+def train(network, x):
+    variables = initialize(network, x)
+    return jax.jit(lambda: network.apply(variables, x, train=True, mutable=["batch_stats"]))()
+
+
+def test_outputs_come_in_the_order_of_the_views():
+    x = views((4, 2, 8, 8), (4, 3, 4, 4))
+    expected = jnp.concatenate([x[0].mean((2, 3)), x[1].mean((2, 3))], axis=1)
+    for passes in ("view", "resolution"):
+        outputs, _ = train(Network(Mean("none"), passes=passes), x)
+        np.testing.assert_allclose(outputs.features, expected, rtol=1e-5)
+        assert outputs.projection is None
+        assert outputs.prediction is None
+
+
+def test_a_pass_per_view_has_statistics_per_view():
+    (x,) = views((4, 2, 6, 6))
+    x = x * jnp.asarray([1.0, 5.0])[None, :, None, None, None] + 2
+    outputs, state = train(Network(Mean()), (x,))
+    np.testing.assert_allclose(outputs.features.mean(0), np.zeros((2, 3)), atol=1e-5)
+    first, second = (x[:, view].var((0, 1, 2)) for view in (0, 1))
+    expected = 0.9 * (0.9 + 0.1 * first) + 0.1 * second
+    np.testing.assert_allclose(state["batch_stats"]["encoder"]["norm"]["var"], expected, rtol=1e-5)
+
+
+def test_a_pass_per_resolution_has_statistics_per_resolution():
+    large, small = views((4, 2, 6, 6), (4, 3, 4, 4))
+    outputs, state = train(
+        Network(Mean(), passes="resolution"), (large + jnp.arange(2.0)[None, :, None, None, None], small - 3)
+    )
+    for part in (outputs.features[:, :2], outputs.features[:, 2:]):
+        np.testing.assert_allclose(part.mean((0, 1)), np.zeros(3), atol=1e-5)
+    assert np.abs(outputs.features[:, 0].mean(0)).min() > 0.1
+    # the running mean has moved twice: 0.9 * 0.1 * large + 0.1 * small
+    mean = 0.09 * (large + jnp.arange(2.0)[None, :, None, None, None]).mean((0, 1, 2, 3)) + 0.1 * (small - 3).mean(
+        (0, 1, 2, 3)
+    )
+    np.testing.assert_allclose(state["batch_stats"]["encoder"]["norm"]["mean"], mean, rtol=1e-4)
+
+
+def test_a_pass_per_resolution_has_one_pass_through_the_heads():
+    head = MLP(5, layers=1, last_norm="batch")
+    x = views((8, 2, 6, 6), (8, 1, 4, 4))
+    joint, _ = train(Network(Mean("none"), head, passes="resolution"), x)
+    apart, _ = train(Network(Mean("none"), head, passes="view"), x)
+    np.testing.assert_allclose(joint.projection.mean((0, 1)), np.zeros(5), atol=1e-5)
+    np.testing.assert_allclose(apart.projection.mean(0), np.zeros((3, 5)), atol=1e-5)
+    assert np.abs(joint.projection.mean(0)).max() > 1e-2
+
+
+def test_without_batch_statistics_passes_agree():
+    network = Network(
+        ResNet((1,), widths=(8,), stem_width=8, stem="3x3", norm="group", groups=2),
+        MLP(4, 8, norm="layer"),
+        Prototypes(6),
+    )
+    x = views((2, 2, 8, 8), (2, 1, 4, 4))
+    ours, theirs = (train(network.clone(passes=passes), x)[0] for passes in ("view", "resolution"))
+    assert ours.prediction.shape == (2, 3, 6)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_encode_is_the_encoder_in_evaluation_mode():
+    network = Network(Mean(), MLP(4))
+    x = views((4, 2, 6, 6))
+    variables = initialize(network, x)
+    stats = {"encoder": {"norm": {"mean": jnp.ones(3), "var": jnp.full(3, 4.0)}}}
+    images = views((3, 9, 5), seed=1)[0]
+    features = network.apply({"params": variables["params"], "batch_stats": stats}, images, method="encode")
+    np.testing.assert_allclose(features, (images.mean((1, 2)) - 1) / 2, rtol=1e-3, atol=1e-5)
+
+
+def test_outputs_are_float32_whatever_it_computes_in():
+    network = Network(
+        ResNet((1,), widths=(8,), stem_width=8, dtype="bfloat16"),
+        MLP(4, 8, dtype="bfloat16"),
+        Prototypes(6, "bfloat16"),
+    )
+    outputs, state = train(network, views((2, 2, 8, 8)))
+    assert {leaf.dtype for leaf in jax.tree.leaves((outputs, state))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("passes", ["view", "resolution"])
+def test_a_sharded_batch_is_never_gathered(passes):
+    network = Network(ResNet((1, 1), widths=(8, 8), stem_width=8, stem="3x3"), MLP(4, 8), passes=passes)
+    x = views((8, 2, 8, 8), (8, 2, 4, 4))
+    variables = initialize(network, x)
+    step = jax.jit(lambda x: network.apply(variables, x, train=True, mutable=["batch_stats"]))
+    expected, _ = step(x)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    compiled = step.lower(sharded).compile()
+    assert "all-reduce" in compiled.as_text()
+    assert not any(name in compiled.as_text() for name in ("all-gather", "all-to-all", "collective-permute"))
+    outputs, _ = compiled(sharded)
+    np.testing.assert_allclose(outputs.projection, expected.projection, rtol=1e-4, atol=1e-4)
+
+
+def test_unknown_passes_name_the_nearest():
+    with pytest.raises(UserError, match="'view'"):
+        train(Network(Mean(), passes="views"), views((2, 1, 4, 4)))

@@ -1,0 +1,113 @@
+"""Vision transformers: sizes from the papers, pooling, and images of any size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax.errors import UserError
+from ssl_jax.networks import ENCODERS, ViT, minimum_size
+
+TINY = {"patch": 4, "size": 16, "width": 16, "depth": 2, "heads": 2}
+
+
+def images(shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(*shape, 3)), jnp.float32)
+
+
+def apply(model, variables, x):
+    return jax.jit(model.apply)(variables, x)
+
+
+def random_variables(model, key):
+    """Variables with positions and class token that matter, which they hardly do at the start."""
+    variables = jax.jit(model.init)(key, images((1, model.size, model.size)))
+    return jax.tree.map(lambda leaf: 10 * leaf if leaf.ndim < 3 else leaf, variables)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    # timm's numbers without the classifier; the class token's position is a part of our class token
+    [("tiny", 5_524_416 - 192), ("small", 21_665_664 - 384), ("base", 85_798_656 - 768), ("large", 303_301_632 - 1024)],
+)
+def test_parameters_number_as_published(name, parameters):
+    model = ENCODERS[f"vit_{name}"]()
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3))))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
+    assert minimum_size(model) == 16
+
+
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_features_depend_on_their_own_image_alone(key, pool):
+    model = ViT(**TINY, pool=pool)
+    variables = random_variables(model, key)
+    x = images((3, 16, 16))
+    features, changed = apply(model, variables, x), apply(model, variables, x.at[1:].multiply(-3))
+    np.testing.assert_allclose(features[0], changed[0], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(features[1], changed[1], rtol=1e-2)
+
+
+@pytest.mark.parametrize("positions", ["learned", "sincos_rows", "sincos_columns"])
+@pytest.mark.parametrize("shape", [(8, 8), (16, 24)])
+def test_other_sizes_have_their_own_positions(key, positions, shape):
+    model = ViT(**TINY, positions=positions, pool="mean")
+    variables = random_variables(model, key)
+    x = images((1, *shape))
+    assert apply(model, variables, x).shape == (1, 16)
+    # The patches in another order are another image, because positions tell them apart.
+    assert not np.allclose(apply(model, variables, x), apply(model, variables, jnp.roll(x, 4, axis=1)), rtol=1e-3)
+
+
+def test_without_positions_the_order_of_patches_does_not_matter(key):
+    model = ViT(**TINY, pool="mean")
+    variables = jax.jit(model.init)(key, images((1, 16, 16)))
+    variables["params"]["positions"] *= 0
+    x = images((1, 16, 16))
+    rolled = jnp.roll(x, 4, axis=2)
+    np.testing.assert_allclose(apply(model, variables, x), apply(model, variables, rolled), rtol=1e-3, atol=1e-5)
+
+
+def test_patches_are_read_row_by_row(key):
+    model = ViT(**TINY | {"depth": 0}, pool="mean", positions="sincos_rows")
+    x = images((1, 16, 16))
+    variables = jax.jit(model.init)(key, x)
+    other = x.at[:, 4:8, 8:12].add(1.0)  # row 1, column 2 of the 4 x 4 grid
+    tokens, changed = (model.apply(variables, image, method="tokens")[0] for image in (x, other))
+    np.testing.assert_array_equal(np.flatnonzero(np.abs(tokens - changed).max(-1) > 1e-3), [6])
+
+
+def test_attention_sums_to_one(key):
+    model = ViT(**TINY)
+    x = images((2, 16, 16))
+    _, state = model.apply(random_variables(model, key), x, mutable=["intermediates"])
+    (weights,) = state["intermediates"]["block2"]["attention"]["attention"]
+    assert weights.shape == (2, 2, 17, 17)
+    np.testing.assert_allclose(weights.sum(-1), np.ones((2, 2, 17)), rtol=1e-5)
+
+
+def test_computing_in_half_precision_keeps_parameters_in_single(key):
+    x = images((2, 16, 16))
+    variables = jax.jit(ViT(**TINY, dtype="bfloat16").init)(key, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    half, single = (apply(ViT(**TINY, dtype=dtype), variables, x) for dtype in ("bfloat16", "float32"))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), single, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 18}, "18 pixels"),
+        ({"heads": 3}, "3 heads"),
+        ({"pool": "men"}, "'mean'"),
+        ({"positions": "sincos"}, "sincos_rows"),
+    ],
+)
+def test_mistakes_are_named(key, options, message):
+    with pytest.raises(UserError, match=message):
+        ViT(**TINY | options).init(key, images((1, 16, 16)))
+
+
+def test_an_image_that_the_patch_does_not_divide_is_named(key):
+    with pytest.raises(UserError, match="14 pixels"):
+        ViT(**TINY).init(key, images((1, 16, 14)))
