@@ -1,0 +1,95 @@
+"""Contrastive losses: tell the positive of an anchor from negatives, by cross-entropy over similarities."""
+
+import jax
+import jax.numpy as jnp
+from jax.nn import logsumexp
+
+from ssl_jax.numeric import normalize, widen
+
+
+def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
+    """Normalised temperature-scaled cross-entropy: find the other views of an image among all views of the batch.
+
+    The directions are added, as in the authors' code: with two views this is twice the paper's mean over the 2B
+    anchors, and 2 log(2B - 1) where all embeddings agree. More than two views share an image's numerator, as in
+    `contrastive_cross_entropy`.
+
+    Args:
+      projection: [B, V, D], V >= 2 views of B images, of any length.
+      temperature: tau > 0.
+
+    Returns:
+      A scalar: the sum over views of the mean over images.
+
+    Source: SimCLR (Chen et al. 2020, arXiv:2002.05709), equation 1.
+    """
+    images, views, size = projection.shape
+    embedding = normalize(widen(projection)).reshape(images * views, size)
+    image = (jax.lax.broadcasted_iota(jnp.int32, (images * views,) * 2, axis) // views for axis in (0, 1))
+    return views * jnp.mean(contrastive_cross_entropy(embedding, jnp.equal(*image), temperature))
+
+
+def contrastive_cross_entropy(embedding: jax.Array, alike: jax.Array, temperature: float) -> jax.Array:
+    """Minus the log of the share that the rows like it have in an anchor's softmax over all other rows.
+
+    Positives are added inside the logarithm: any one of them near the anchor is enough.
+
+    Args:
+      embedding: [N, D], compared by dot product.
+      alike: bool [N, N], which rows are positives of each other, as in `label[:, None] == label[None, :]`; each row has
+        one beside itself.
+      temperature: tau > 0.
+
+    Returns:
+      [N], one value an anchor.
+
+    Source: SimCLR (arXiv:2002.05709), equation 1 where an anchor has one positive; neighbourhood components analysis
+    (Goldberger et al. 2004), equation 5 where it has more.
+    """
+    embedding = widen(embedding)
+    similarity = embedding @ embedding.T / temperature
+    other = ~jnp.eye(len(embedding), dtype=bool)
+    candidates = logsumexp(similarity, axis=1, where=other)
+    return candidates - logsumexp(similarity, axis=1, where=other & alike)
+
+
+def info_nce(query: jax.Array, positive: jax.Array, negatives: jax.Array, temperature: float) -> jax.Array:
+    """InfoNCE of MoCo: find a query's key among a queue of other keys.
+
+    Args:
+      query: [B, D], compared with keys by dot product: of unit length in the paper.
+      positive: [B, D], the key of each query.
+      negatives: [K, D], keys shared by all queries.
+      temperature: tau > 0.
+
+    Returns:
+      A scalar, the mean over queries.
+
+    Source: MoCo (He et al. 2019, arXiv:1911.05722), equation 1.
+    """
+    query, positive, negatives = map(widen, (query, positive, negatives))
+    own = jnp.sum(query * positive, axis=1) / temperature
+    others = logsumexp(query @ negatives.T / temperature, axis=1)
+    return jnp.mean(jnp.logaddexp(own, others) - own)
+
+
+def info_nce_pairs(query: jax.Array, key: jax.Array, temperature: float) -> jax.Array:
+    """InfoNCE of MoCo v3: find a query's key among the keys of the batch, times 2 tau.
+
+    The factor keeps the size of the gradient when the temperature changes. The paper adds the two directions, each
+    view once the query and once the key; at random similarity each is 2 tau log B.
+
+    Args:
+      query: [B, D], compared by dot product: of unit length in the paper.
+      key: [B, D]; row i is the positive of query i, the other rows are its negatives.
+      temperature: tau > 0.
+
+    Returns:
+      A scalar, the mean over queries of one direction.
+
+    Source: MoCo v3 (Chen et al. 2021, arXiv:2104.02057), equation 1 and Algorithm 1.
+    """
+    query, key = widen(query), widen(key)
+    own = jnp.sum(query * key, axis=1) / temperature
+    candidates = logsumexp(query @ key.T / temperature, axis=1)
+    return 2 * temperature * jnp.mean(candidates - own)

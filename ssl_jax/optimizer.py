@@ -1,0 +1,296 @@
+"""The optimiser of a config: SGD, LARS and AdamW on optax, with rules on parameter paths."""
+
+import dataclasses
+import difflib
+import functools
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ssl_jax import schedule
+from ssl_jax.errors import UserError, nearest
+from ssl_jax.schedule import Schedule
+
+Path = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a config may say of the optimiser.
+
+    `learning_rate`, `warmup_start` and `end` are all multiplied by the scaling: they are values at a batch of 256
+    (linear), at a batch of 1 (sqrt), or as they stand (none). Durations are steps, "10 epochs", "40000 examples".
+
+    `rules` are pairs of a regular expression, searched in parameter paths such as "encoder/stem/kernel", and the fields
+    of `Rule` that it sets; all that match apply, the later ones win. The two usual exclusions:
+
+        (("bias|scale", {"weight_decay": 0.0, "adaptation": False}),)    # BYOL, SimCLR: biases and BatchNorm
+        (("prototypes", {"freeze": "1 epoch"}),)                         # SwAV
+    """
+
+    name: str  # sgd, lars or adamw
+    learning_rate: float
+    scaling: str = "linear"  # with the batch: linear (x batch / 256), sqrt (x sqrt(batch)) or none
+    schedule: str = "cosine"  # cosine to `end`, step (x `factor` at `milestones`) or constant
+    warmup: int | str = 0  # duration of the linear warm-up
+    warmup_start: float = 0.0  # learning rate it starts from
+    end: float = 0.0  # learning rate a cosine ends at
+    milestones: Sequence[int | str] = ()
+    factor: float = 0.1
+    per_epoch: bool = False  # the schedule moves once an epoch, not each step
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float | Mapping[str, Any] = 0.0  # a number or a schedule
+    betas: Sequence[float] = (0.9, 0.999)
+    eps: float = 1e-8
+    variant: str = "byol"  # of LARS: simclr, byol, larc or solo
+    eta: float = 1e-3  # trust coefficient of LARS
+    rules: Sequence[tuple[str, Mapping[str, Any]]] = ()
+
+
+class Rule(NamedTuple):
+    """How one parameter is treated."""
+
+    weight_decay: float = 1.0  # multiplies it
+    learning_rate: float = 1.0  # multiplies it
+    adaptation: bool = True  # whether LARS scales it by its trust ratio
+    freeze: int | str = 0  # duration: until then neither the parameter nor its moments move
+
+
+def build(
+    config: Mapping[str, Any], steps: int, batch_size: int, steps_per_epoch: int, params: Any
+) -> tuple[optax.GradientTransformation, Schedule]:
+    """Builds the optimiser a config describes.
+
+    Args:
+      config: the fields of `Settings`.
+      steps: of the whole run.
+      batch_size: global, in images.
+      steps_per_epoch: whole batches in the training set.
+      params: the parameters (or their shapes) the rules speak of.
+
+    Returns:
+      The optax transformation, and its learning rate as a function of the step.
+
+    Raises:
+      UserError: an unknown field, name or duration, or a rule that matches no parameter.
+    """
+    settings = parse(config)
+    to_steps = functools.partial(schedule.duration, steps_per_epoch=steps_per_epoch, batch_size=batch_size)
+    learning_rate = learning_rate_schedule(settings, steps, batch_size, steps_per_epoch, to_steps)
+    weight_decay = schedule.build(settings.weight_decay, steps, to_steps)
+    rules = resolve(settings.rules, params, to_steps)
+    return transformation(settings, learning_rate, weight_decay, rules), learning_rate
+
+
+def parse(config: Mapping[str, Any]) -> Settings:
+    """Checks the names in a config and returns its settings."""
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    for key in set(config) - fields:
+        raise UserError(f"unknown key optimizer.{key}: {nearest(key, fields)}")
+    for key in {"name", "learning_rate"} - set(config):
+        raise UserError(f"optimizer.{key} is missing: set it in the config")
+    settings = Settings(**config)
+    valid: dict[str, Collection] = {"name": OPTIMIZERS, "variant": LARS, "scaling": SCALINGS, "schedule": SCHEDULES}
+    for field, table in valid.items():
+        value = getattr(settings, field)
+        if value not in table:
+            raise UserError(f"unknown optimizer.{field} {value!r}: {nearest(str(value), table)}")
+    return settings
+
+
+SCALINGS: dict[str, Callable[[int], float]] = {
+    "linear": lambda batch_size: batch_size / 256,
+    "sqrt": math.sqrt,
+    "none": lambda batch_size: 1.0,
+}
+SCHEDULES = ("cosine", "step", "constant")
+
+
+def learning_rate_schedule(
+    settings: Settings, steps: int, batch_size: int, steps_per_epoch: int, to_steps: Callable[[int | str], int]
+) -> Schedule:
+    """Returns the learning rate as a function of the step: warm-up, then the schedule, scaled to the batch."""
+    scale = SCALINGS[settings.scaling](batch_size)
+    peak, start, end = (scale * rate for rate in (settings.learning_rate, settings.warmup_start, settings.end))
+    warmup = to_steps(settings.warmup)
+    rate = {
+        "cosine": schedule.cosine(peak, end, steps - warmup, begin=warmup),
+        "step": schedule.milestones(peak, [to_steps(at) for at in settings.milestones], settings.factor),
+        "constant": schedule.constant(peak),
+    }[settings.schedule]
+    if settings.per_epoch:
+        rate = schedule.per_epoch(rate, steps_per_epoch)
+    return schedule.warmup(rate, warmup, start)
+
+
+def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) -> dict[str, Rule]:
+    """Returns the rule of every parameter, by its path."""
+    resolved = {written(path): Rule() for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    for pattern, fields in rules:
+        for key in set(fields) - set(Rule._fields):
+            raise UserError(f"unknown setting {key!r} in the optimizer rule {pattern!r}: {nearest(key, Rule._fields)}")
+        for path in matching(pattern, resolved):
+            resolved[path] = resolved[path]._replace(**fields)
+    return {path: rule._replace(freeze=to_steps(rule.freeze)) for path, rule in resolved.items()}
+
+
+def matching(pattern: str, paths: Iterable[str]) -> list[str]:
+    """Returns the paths in which the regular expression is found, at least one."""
+    try:
+        found = [path for path in paths if re.search(pattern, path)]
+    except re.error as error:
+        raise UserError(f"the optimizer rule {pattern!r} is no regular expression: {error}") from error
+    if not found:
+        close = ", ".join(difflib.get_close_matches(pattern, paths, cutoff=0.0))
+        raise UserError(f"the optimizer rule {pattern!r} matches no parameter; the nearest are {close}")
+    return found
+
+
+def written(path: Path) -> str:
+    """A parameter's path as in "encoder/stem/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def transformation(
+    settings: Settings, learning_rate: Schedule, weight_decay: Schedule, rules: Mapping[str, Rule]
+) -> optax.GradientTransformation:
+    """Returns the optimiser for given schedules, and the rule of each parameter path."""
+
+    def at(step):
+        update = OPTIMIZERS[settings.name](settings, learning_rate(step), weight_decay(step), rules)
+        update = optax.chain(update, per_parameter(lambda rule, update, _: update * rule.learning_rate, rules))
+        freezes = {rule.freeze for rule in rules.values()}
+        groups = {f"frozen until {end}": frozen(update, step < end) for end in freezes}
+        return optax.partition(groups, lambda tree: labels(lambda rule: f"frozen until {rule.freeze}", tree, rules))
+
+    return scheduled(at)
+
+
+class ScheduledState(NamedTuple):
+    step: jax.Array  # int32
+    inner: optax.OptState
+
+
+def scheduled(at: Callable[[jax.Array], optax.GradientTransformation]) -> optax.GradientTransformation:
+    """The transformation that `at` makes for each step, with one state: its one clock drives all schedules."""
+
+    def init(params):
+        step = jnp.zeros((), jnp.int32)
+        return ScheduledState(step, at(step).init(params))
+
+    def update(updates, state, params=None):
+        updates, inner = at(state.step).update(updates, state.inner, params)
+        return updates, ScheduledState(state.step + 1, inner)
+
+    return optax.GradientTransformation(init, update)
+
+
+def frozen(inner: optax.GradientTransformation, still: jax.Array) -> optax.GradientTransformation:
+    """The inner transformation; while `still`, its updates are zero and its state stays as it is."""
+
+    def update(updates, state, params=None):
+        moved, new = inner.update(updates, state, params)
+        moved = jax.tree.map(lambda value: jnp.where(still, 0.0, value), moved)
+        return moved, jax.tree.map(lambda old, value: jnp.where(still, old, value), state, new)
+
+    return optax.GradientTransformation(inner.init, update)
+
+
+def labels(label: Callable[[Rule], Any], tree: Any, rules: Mapping[str, Rule]) -> Any:
+    """A tree like the given one, with a label of each parameter's rule."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: label(rules[written(path)]), tree)
+
+
+def per_parameter(change: Callable, rules: Mapping[str, Rule]) -> optax.GradientTransformation:
+    """Applies `change(rule, update, parameter)` to each parameter's update."""
+
+    def update(updates, params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, update, param: change(rules[written(path)], update, param), updates, params
+        )
+
+    return optax.stateless(update)
+
+
+def decayed(weight_decay, rules) -> optax.GradientTransformation:
+    """Adds the weight decay of each parameter to its update."""
+    return per_parameter(lambda rule, update, param: update + weight_decay * rule.weight_decay * param, rules)
+
+
+def sgd(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
+    """Momentum, with the weight decay added to the gradient."""
+    return optax.chain(decayed(weight_decay, rules), optax.sgd(learning_rate, settings.momentum, settings.nesterov))
+
+
+def adamw(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101, Algorithm 2)."""
+    adam = optax.scale_by_adam(*settings.betas, settings.eps)
+
+    def update(updates, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a decay to an integer power
+            return adam.update(updates, state, params)
+
+    moments = optax.GradientTransformation(adam.init, update)
+    return optax.chain(moments, decayed(weight_decay, rules), optax.scale_by_learning_rate(learning_rate))
+
+
+def lars(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
+    """LARS (You et al. 2017, arXiv:1708.03888, Algorithm 1) in the variant the settings name."""
+    return LARS[settings.variant](settings, learning_rate, weight_decay, rules)
+
+
+def lars_simclr(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
+    """As in SimCLR: the learning rate enters the momentum, which remembers past rates."""
+    adapted = functools.partial(labels, lambda rule: rule.adaptation, rules=rules)
+    inner = optax.lars(
+        learning_rate,
+        trust_coefficient=settings.eta,
+        trust_ratio_mask=adapted,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+    )
+    return optax.chain(decayed(weight_decay, rules), inner)
+
+
+def lars_byol(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
+    """As in BYOL, Barlow Twins, VICReg and MoCo v3: the learning rate multiplies what leaves the momentum."""
+    adapted = functools.partial(labels, lambda rule: rule.adaptation, rules=rules)
+    trust = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=settings.eta), adapted)
+    momentum = optax.sgd(learning_rate, settings.momentum, settings.nesterov)
+    return optax.chain(decayed(weight_decay, rules), trust, momentum)
+
+
+def larc(settings: Settings, learning_rate, weight_decay, rules, clip=False) -> optax.GradientTransformation:
+    """As apex's LARC in SwAV: the ratio divides by the sum of the norms of gradient and decay, not by their sum's norm.
+
+    With `clip`, as in solo-learn, the ratio is divided by the learning rate and at most 1.
+    """
+
+    def adapt(rule, update, param):
+        decay = weight_decay * rule.weight_decay
+        total = update + decay * param
+        if not rule.adaptation:
+            return total
+        size, slope = optax.safe_norm(param, 0.0), optax.safe_norm(update, 0.0)
+        trust = settings.eta * size / (slope + decay * size + 1e-8)
+        if clip:
+            trust = jnp.minimum(trust / learning_rate, 1.0)
+        return jnp.where((size > 0) & (slope > 0), total * trust, update)
+
+    return optax.chain(per_parameter(adapt, rules), optax.sgd(learning_rate, settings.momentum, settings.nesterov))
+
+
+Factory = Callable[..., optax.GradientTransformation]
+LARS: dict[str, Factory] = {
+    "simclr": lars_simclr,
+    "byol": lars_byol,
+    "larc": larc,
+    "solo": functools.partial(larc, clip=True),
+}
+OPTIMIZERS: dict[str, Factory] = {"sgd": sgd, "lars": lars, "adamw": adamw}

@@ -1,0 +1,136 @@
+"""Clustering losses against slow transcriptions, closed forms and invariances."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax.losses import entropy, prototype_cross_entropy, sinkhorn, spherical_kmeans, swapped_prediction
+
+
+def cosines(seed, *shape):
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+def algorithm_1(scores, epsilon, iterations):
+    """Sinkhorn-Knopp of SwAV on the K x B matrix, written out."""
+    q = np.exp(np.float64(scores) / epsilon).T
+    q /= q.sum()
+    for _ in range(iterations):
+        for k in range(len(q)):
+            q[k] /= q[k].sum() * len(q)
+        for b in range(q.shape[1]):
+            q[:, b] /= q[:, b].sum() * q.shape[1]
+    return (q * q.shape[1]).T
+
+
+@pytest.mark.parametrize("size, epsilon, iterations", [((12, 5), 0.05, 3), ((6, 20), 0.5, 1)])
+def test_sinkhorn(size, epsilon, iterations):
+    scores = cosines(0, *size)
+    codes = sinkhorn(jnp.asarray(scores), epsilon, iterations)
+    np.testing.assert_allclose(codes, algorithm_1(scores, epsilon, iterations), rtol=1e-4, atol=1e-7)
+
+
+def test_sinkhorn_rows_sum_to_one_and_prototypes_to_their_share():
+    codes = sinkhorn(jnp.asarray(cosines(1, 32, 8)), 0.05, 3)
+    np.testing.assert_allclose(codes.sum(1), 1.0, rtol=1e-5)
+    codes = sinkhorn(jnp.asarray(cosines(1, 32, 8)), 0.2, 100)
+    np.testing.assert_allclose(codes.sum(0), 32 / 8, rtol=1e-4)
+
+
+@pytest.mark.parametrize("constant", [-100.0, 3.0, 1000.0])
+def test_sinkhorn_ignores_a_constant(constant):
+    scores = jnp.asarray(np.round(cosines(2, 16, 6) * 256) / 256)  # so that the sum with the constant is exact
+    np.testing.assert_allclose(sinkhorn(scores + constant, 0.05, 3), sinkhorn(scores, 0.05, 3), rtol=1e-5)
+
+
+def test_sinkhorn_of_equal_scores_is_uniform():
+    np.testing.assert_allclose(sinkhorn(jnp.full((6, 4), 0.7), 0.05, 3), 0.25, rtol=1e-6)
+
+
+def test_sinkhorn_permutes_with_rows_and_prototypes():
+    scores, rng = cosines(3, 10, 7), np.random.default_rng(0)
+    rows, prototypes = rng.permutation(10), rng.permutation(7)
+    codes = sinkhorn(jnp.asarray(scores), 0.05, 3)
+    permuted = sinkhorn(jnp.asarray(scores[rows][:, prototypes]), 0.05, 3)
+    np.testing.assert_allclose(permuted, codes[rows][:, prototypes], rtol=1e-4)
+
+
+@pytest.mark.parametrize("junk", [0.0, -50.0, 50.0, np.inf, np.nan])
+def test_sinkhorn_rows_of_weight_zero_are_not_there(junk):
+    scores = cosines(4, 8, 5)
+    padded = jnp.asarray(np.concatenate([scores[:5], np.full((3, 5), junk, np.float32), scores[5:]]))
+    weights = jnp.array([1.0] * 5 + [0.0] * 3 + [1.0] * 3)
+    codes = sinkhorn(padded, 0.05, 3, weights)
+    np.testing.assert_allclose(codes[weights > 0], sinkhorn(jnp.asarray(scores), 0.05, 3), rtol=1e-5)
+    np.testing.assert_array_equal(codes[weights == 0], 0.0)
+
+
+def test_sinkhorn_a_row_of_weight_one_half_counts_half():
+    """Two copies of weight one half are one row."""
+    scores = cosines(5, 6, 4)
+    twice = jnp.asarray(np.concatenate([scores, scores[-1:]]))
+    weights = jnp.array([1.0] * 5 + [0.5] * 2)
+    codes = sinkhorn(twice, 0.05, 3, weights)
+    np.testing.assert_allclose(codes[:6], sinkhorn(jnp.asarray(scores), 0.05, 3), rtol=1e-4)
+
+
+def test_swapped_prediction_is_the_mean_over_pairs_of_different_views():
+    images, assigned, views, prototypes, temperature = 3, 2, 4, 5, 0.3
+    codes = np.random.default_rng(0).dirichlet(np.ones(prototypes), (images, assigned)).astype(np.float32)
+    scores = cosines(6, images, views, prototypes)
+    terms = []
+    for b, a, v in itertools.product(range(images), range(assigned), range(views)):
+        if a != v:
+            probability = np.exp(np.float64(scores[b, v]) / temperature)
+            terms.append(-np.sum(codes[b, a] * np.log(probability / probability.sum())))
+    loss = swapped_prediction(jnp.asarray(codes), jnp.asarray(scores), temperature)
+    np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-5)
+
+
+def test_swapped_prediction_is_log_k_where_predictions_are_uniform():
+    codes = sinkhorn(jnp.asarray(cosines(7, 8, 30)), 0.05, 3)[:, None]
+    np.testing.assert_allclose(swapped_prediction(codes, jnp.ones((8, 2, 30)), 0.1), np.log(30), rtol=1e-5)
+
+
+def test_entropy():
+    uniform, one_hot, coin = jnp.full(4, 0.25), jnp.array([0.0, 1, 0, 0]), jnp.array([0.5, 0.5, 0, 0])
+    np.testing.assert_allclose(entropy(jnp.stack([uniform, one_hot, coin])), [np.log(4), 0, np.log(2)], atol=1e-6)
+
+
+def circle(*degrees):
+    angles = np.deg2rad(degrees)
+    return jnp.asarray(np.stack([np.cos(angles), np.sin(angles)], 1), jnp.float32)
+
+
+def test_spherical_kmeans_finds_two_groups_and_keeps_an_empty_centroid():
+    points = circle(0, 10, 20, 90, 100)
+    centroids, assignment = spherical_kmeans(points, circle(30, 70, 225), 5)
+    np.testing.assert_array_equal(assignment, [0, 0, 0, 1, 1])
+    np.testing.assert_allclose(centroids, circle(10, 95, 225), atol=1e-6)
+
+
+def test_spherical_kmeans_assigns_to_the_centroids_it_returns():
+    points = jnp.asarray(cosines(8, 40, 3))
+    points = points / jnp.linalg.norm(points, axis=1, keepdims=True)
+    centroids, assignment = spherical_kmeans(points, points[:6], 2)
+    np.testing.assert_array_equal(assignment, np.argmax(points @ centroids.T, 1))
+    _, before = spherical_kmeans(points, points[:6], 0)
+    np.testing.assert_array_equal(before[:6], np.arange(6))
+
+    def closeness(centroids, assignment):
+        return jnp.sum(points * centroids[assignment])
+
+    assert closeness(centroids, assignment) > closeness(points[:6], before)
+
+
+def test_prototype_cross_entropy_leaves_the_unknown_out():
+    scores, temperature = jnp.asarray(cosines(9, 4, 6)), 0.2
+    assignment, unknown = jnp.array([2, -1, 5, -1]), jnp.full(4, -1)
+    log_probability = jax.nn.log_softmax(scores / temperature)
+    expected = -(log_probability[0, 2] + log_probability[2, 5]) / 2
+    np.testing.assert_allclose(prototype_cross_entropy(scores, assignment, temperature), expected, rtol=1e-5)
+    np.testing.assert_allclose(prototype_cross_entropy(0 * scores, assignment, temperature), np.log(6), rtol=1e-6)
+    assert prototype_cross_entropy(scores, unknown, temperature) == 0

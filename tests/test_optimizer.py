@@ -1,0 +1,259 @@
+"""Optimisers against loops written after their papers, rules on parameter paths, and bad configs."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from ssl_jax import optimizer
+from ssl_jax.errors import UserError
+
+STEPS = 6
+SHAPES = {"conv": {"kernel": (3, 4), "bias": (4,)}, "norm": {"scale": (4,)}, "head": {"kernel": (4, 2)}}
+EXCLUDE = (("bias|scale", {"weight_decay": 0.0, "adaptation": False}),)
+
+
+def tree(seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda shape: rng.normal(size=shape).astype(np.float32), SHAPES, is_leaf=lambda x: isinstance(x, tuple)
+    )
+
+
+def build(batch_size=256, steps=STEPS, **config):
+    config = {"name": "sgd", "learning_rate": 0.1} | config
+    return optimizer.build(config, steps, batch_size, 2, tree(0))
+
+
+def train(transformation, steps=STEPS):
+    """The parameters after each step on gradients that do not depend on them, and the last state."""
+    update, params = jax.jit(transformation.update), tree(0)
+    state, history = transformation.init(params), []
+    for step in range(steps):
+        updates, state = update(tree(1 + step), state, params)
+        params = optax.apply_updates(params, updates)
+        history.append(params)
+    return history, state
+
+
+def size(x):
+    return np.sqrt(np.sum(np.square(x)))
+
+
+def by_hand(variant, rate, excluded, eta=0.01, momentum=0.9, decay=0.1):
+    """The four variants of LARS for one parameter, as their authors' code has them."""
+
+    def step(param, grad, buffer, lr):
+        if excluded:
+            adapted = grad
+        elif variant in ("simclr", "byol"):
+            grad = grad + decay * param
+            adapted = eta * size(param) / size(grad) * grad
+        else:
+            trust = eta * size(param) / (size(grad) + decay * size(param) + 1e-8)
+            if variant == "solo":
+                trust = min(trust / lr, 1.0)
+            adapted = trust * (grad + decay * param)
+        if variant == "simclr":
+            buffer = momentum * buffer + lr * adapted
+            return param - buffer, buffer
+        buffer = momentum * buffer + adapted
+        return param - lr * buffer, buffer
+
+    return step
+
+
+@pytest.mark.parametrize("variant", ["simclr", "byol", "larc", "solo"])
+def test_lars_under_a_changing_learning_rate(variant):
+    config = {"name": "lars", "variant": variant, "learning_rate": 0.01, "eta": 0.01, "weight_decay": 0.1}
+    transformation, rate = build(warmup=2, warmup_start=0.002, rules=EXCLUDE, **config)
+    history, _ = train(transformation)
+    for module, name in (("conv", "kernel"), ("conv", "bias"), ("norm", "scale"), ("head", "kernel")):
+        param = np.float64(tree(0)[module][name])
+        buffer, move = np.zeros_like(param), by_hand(variant, rate, excluded=name != "kernel")
+        for step in range(STEPS):
+            param, buffer = move(param, tree(1 + step)[module][name], buffer, float(rate(step)))
+            np.testing.assert_allclose(history[step][module][name], param, rtol=1e-4, atol=1e-6)
+
+
+def test_lars_variants_differ():
+    """So that the test above cannot pass with one for another."""
+    ends = []
+    for variant in ("simclr", "byol", "larc", "solo"):
+        transformation, _ = build(name="lars", variant=variant, eta=0.1, weight_decay=0.1, warmup=2)
+        ends.append(train(transformation)[0][-1]["conv"]["kernel"])
+    for i in range(4):
+        for j in range(i):
+            assert np.abs(ends[i] - ends[j]).max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["simclr", "byol", "larc", "solo"])
+def test_lars_moves_a_parameter_of_zeros_by_its_plain_gradient(variant):
+    transformation, _ = build(name="lars", variant=variant, weight_decay=0.1, schedule="constant", learning_rate=0.1)
+    params = jax.tree.map(np.zeros_like, tree(0))
+    updates, _ = transformation.update(tree(1), transformation.init(params), params)
+    np.testing.assert_allclose(updates["head"]["kernel"], -0.1 * tree(1)["head"]["kernel"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd(nesterov):
+    transformation, rate = build(nesterov=nesterov, momentum=0.8, weight_decay=0.1)
+    history, _ = train(transformation)
+    param = np.float64(tree(0)["conv"]["bias"])
+    buffer = np.zeros_like(param)
+    for step in range(STEPS):
+        grad = tree(1 + step)["conv"]["bias"] + 0.1 * param
+        buffer = 0.8 * buffer + grad
+        param = param - float(rate(step)) * (grad + 0.8 * buffer if nesterov else buffer)
+        np.testing.assert_allclose(history[step]["conv"]["bias"], param, rtol=1e-5, atol=1e-6)
+
+
+def adamw(param, grads, rates, decays, betas=(0.9, 0.999), eps=1e-8):
+    """Algorithm 2 of arXiv:1711.05101, its alpha 1 and its eta the rate; yields the parameter after each step."""
+    m = v = np.zeros_like(param)
+    for t, (grad, rate, decay) in enumerate(zip(grads, rates, decays, strict=True), 1):
+        m, v = betas[0] * m + (1 - betas[0]) * grad, betas[1] * v + (1 - betas[1]) * grad**2
+        direction = m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+        param = param - rate * (direction + decay * param)
+        yield param
+
+
+def test_adamw_with_a_scheduled_weight_decay():
+    decay = {"schedule": "linear", "start": 0.0, "end": 0.6}
+    transformation, rate = build(name="adamw", weight_decay=decay, warmup=2)
+    history, _ = train(transformation)
+    grads = [np.float64(tree(1 + step)["head"]["kernel"]) for step in range(STEPS)]
+    rates, decays = [float(rate(step)) for step in range(STEPS)], 0.1 * np.arange(STEPS)
+    expected = adamw(np.float64(tree(0)["head"]["kernel"]), grads, rates, decays)
+    for ours, theirs in zip(history, expected, strict=True):
+        np.testing.assert_allclose(ours["head"]["kernel"], theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
+def test_freeze(name):
+    """A frozen parameter starts late as if nothing had been before, but at the clock's learning rate."""
+    config = {"name": name, "weight_decay": 0.1, "warmup": 2, "rules": (("head", {"freeze": "1.5 epochs"}),)}
+    history, _ = train(build(**config)[0])
+    for step in range(3):
+        np.testing.assert_array_equal(history[step]["head"]["kernel"], tree(0)["head"]["kernel"])
+    assert np.abs(history[3]["head"]["kernel"] - tree(0)["head"]["kernel"]).max() > 1e-4
+    free, rate = build(**config | {"rules": ()})
+    np.testing.assert_array_equal(history[-1]["conv"]["kernel"], train(free)[0][-1]["conv"]["kernel"])
+    if name == "adamw":
+        grads = [np.float64(tree(1 + step)["head"]["kernel"]) for step in range(3, STEPS)]
+        rates = [float(rate(step)) for step in range(3, STEPS)]
+        *_, expected = adamw(np.float64(tree(0)["head"]["kernel"]), grads, rates, [0.1] * 3)
+        np.testing.assert_allclose(history[-1]["head"]["kernel"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, moments", [("sgd", ["trace"]), ("lars", ["trace"]), ("adamw", ["mu", "nu"])])
+def test_freeze_holds_the_moments(name, moments):
+    transformation, _ = build(name=name, rules=(("head", {"freeze": 3}),))
+    for steps, still in ((3, True), (4, False)):
+        _, state = train(transformation, steps)
+        for moment in moments:
+            leaves = [
+                leaf
+                for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+                if moment in jax.tree_util.keystr(path) and "head" in jax.tree_util.keystr(path)
+            ]
+            assert len(leaves) == 1 and (np.abs(leaves[0]).max() == 0) == still
+
+
+def test_multipliers():
+    """A later rule wins; weight decay and learning rate are multiplied."""
+    rules = (
+        ("kernel", {"weight_decay": 3.0}),
+        ("conv/kernel", {"weight_decay": 0.5}),
+        ("head", {"learning_rate": 2.0}),
+    )
+    transformation, _ = build(schedule="constant", weight_decay=0.1, momentum=0.0, rules=rules)
+    history, _ = train(transformation, 1)
+    for module, name, decay, rate in (
+        ("conv", "kernel", 0.05, 0.1),
+        ("conv", "bias", 0.1, 0.1),
+        ("head", "kernel", 0.3, 0.2),
+    ):
+        param, grad = tree(0)[module][name], tree(1)[module][name]
+        np.testing.assert_allclose(
+            history[0][module][name], param - rate * (grad + decay * param), rtol=1e-4, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    "config, expected",
+    [
+        ({"scaling": "linear"}, 1.6),
+        ({"scaling": "sqrt"}, 6.4),
+        ({"scaling": "none"}, 0.1),
+    ],
+)
+def test_scaling(config, expected):
+    """4096 images: 16 times 256, and the square of 64."""
+    _, rate = build(4096, **config)
+    np.testing.assert_allclose(rate(0), expected, rtol=1e-6)
+
+
+def test_simclr_scalings_agree_at_4096():
+    _, linear = build(4096, learning_rate=0.3, scaling="linear")
+    _, sqrt = build(4096, learning_rate=0.075, scaling="sqrt")
+    np.testing.assert_allclose(linear(2), sqrt(2), rtol=1e-6)
+
+
+def test_learning_rate_schedules():
+    step = np.arange(9)
+    _, rate = build(512, 8, warmup="1 epoch", warmup_start=0.02, end=0.01)
+    cosine = 0.02 + 0.18 * (1 + np.cos(np.pi * np.arange(7) / 6)) / 2
+    np.testing.assert_allclose(rate(step), [0.04, 0.12, *cosine], rtol=1e-5)
+    _, rate = build(256, 8, schedule="step", milestones=("2 epochs", 6))
+    np.testing.assert_allclose(rate(step), [0.1] * 4 + [0.01] * 2 + [0.001] * 3, rtol=1e-5)
+    _, rate = build(256, 8, schedule="constant", warmup=1)
+    np.testing.assert_allclose(rate(step), [0.0] + [0.1] * 8, rtol=1e-5)
+    _, rate = build(256, 8, per_epoch=True)
+    epochs = 0.05 * (1 + np.cos(np.pi * np.arange(4) / 4))
+    np.testing.assert_allclose(rate(step), [*np.repeat(epochs, 2), 0], rtol=1e-5, atol=1e-9)
+
+
+def test_warmup_is_per_step_where_the_schedule_is_per_epoch():
+    _, rate = build(256, 8, per_epoch=True, warmup="1 epoch")
+    np.testing.assert_allclose(rate(np.arange(3)), [0.0, 0.05, 0.1], rtol=1e-6)
+
+
+def test_a_config_dict_builds():
+    config = ConfigDict(
+        {
+            "name": "adamw",
+            "learning_rate": 1e-3,
+            "betas": (0.9, 0.95),
+            "weight_decay": {"schedule": "cosine", "start": 0.04, "end": 0.4},
+            "rules": EXCLUDE,
+        }
+    )
+    history, _ = train(optimizer.build(config.lock(), STEPS, 256, 2, tree(0))[0], 1)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(history))
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"name": "lasr"}, "did you mean 'lars'"),
+        ({"variant": "simlcr"}, "did you mean 'simclr'"),
+        ({"scaling": "liner"}, "did you mean 'linear'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"momentun": 0.9}, "optimizer.momentun: did you mean 'momentum'"),
+        ({"warmup": "10 hours"}, "is no duration"),
+        ({"rules": (("heat/kernel", {"freeze": 1}),)}, "matches no parameter; the nearest are head/kernel"),
+        ({"rules": (("head(", {"freeze": 1}),)}, "is no regular expression"),
+        ({"rules": (("head", {"weight_deca": 1}),)}, "did you mean 'weight_decay'"),
+        ({"rules": (("head", {"freeze": "for ever"}),)}, "is no duration"),
+    ],
+)
+def test_bad_config(config, message):
+    with pytest.raises(UserError, match=message):
+        build(**config)
+
+
+def test_missing_learning_rate():
+    with pytest.raises(UserError, match="learning_rate is missing"):
+        optimizer.build({"name": "sgd"}, STEPS, 256, 2, tree(0))
