@@ -1,0 +1,146 @@
+"""Colour operations on one image, given as planes with values in [0, 1]; only `jitter` clips its result.
+
+Published codes differ in what a colour jitter is: `SEMANTICS` lists their brightness, contrast, saturation and hue.
+A factor of 1 (for hue and an additive brightness: 0) leaves the image as it is.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.augment.planes import Planes, each
+
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, to the digits that torchvision and TensorFlow use
+
+
+def luma(image: Planes) -> jax.Array:
+    """The brightness the eye sees, [H, W]."""
+    red, green, blue = image
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def grayscale(image: Planes) -> Planes:
+    """Luma on all three planes."""
+    return (luma(image),) * 3
+
+
+def scale_brightness(image: Planes, factor) -> Planes:
+    return each(lambda x: factor * x, image)
+
+
+def add_brightness(image: Planes, delta) -> Planes:
+    return each(lambda x: x + delta, image)
+
+
+def contrast_around_gray(image: Planes, factor) -> Planes:
+    """Blends with the mean of the grey image (torchvision)."""
+    mean = luma(image).mean()
+    return each(lambda x: factor * x + (1.0 - factor) * mean, image)
+
+
+def contrast_per_channel(image: Planes, factor) -> Planes:
+    """Blends each channel with its own mean (TensorFlow, BYOL)."""
+    return each(lambda x: factor * x + (1.0 - factor) * x.mean(), image)
+
+
+def saturation_from_gray(image: Planes, factor) -> Planes:
+    """Blends with the grey image (torchvision)."""
+    gray = luma(image)
+    return each(lambda x: factor * x + (1.0 - factor) * gray, image)
+
+
+def saturation_in_hsv(image: Planes, factor) -> Planes:
+    """Multiplies the S of HSV, up to 1 (TensorFlow, BYOL); at a fixed H and V, each V - x is in proportion to S."""
+    _, chroma, v = rgb_to_hexcone(image)
+    factor = jnp.minimum(factor, v / jnp.where(chroma == 0, 1.0, chroma))
+    return each(lambda x: v - factor * (v - x), image)
+
+
+def hue(image: Planes, turns) -> Planes:
+    """Turns the H of HSV (all of them)."""
+    sextant, chroma, v = rgb_to_hexcone(image)
+    return hexcone_to_rgb((sextant + 6.0 * turns, chroma, v))
+
+
+SEMANTICS: dict[str, tuple[Callable, ...]] = {
+    "torchvision": (scale_brightness, contrast_around_gray, saturation_from_gray, hue),
+    "simclr": (scale_brightness, contrast_per_channel, saturation_in_hsv, hue),  # SimCLR v2; v1 is as BYOL
+    "byol": (add_brightness, contrast_per_channel, saturation_in_hsv, hue),
+}
+
+
+def jitter(image: Planes, order: jax.Array, factors: jax.Array, operations: Sequence[Callable]) -> Planes:
+    """Applies colour operations in a given order and clips to [0, 1] after each.
+
+    Args:
+      image: planes [H, W] in [0, 1].
+      order: int [n], a permutation of the operations; may be traced.
+      factors: [n], what each operation gets, in the order of `operations`.
+      operations: n functions (planes, factor) -> planes, such as `SEMANTICS["byol"]`.
+
+    Returns:
+      Planes [H, W] in [0, 1].
+    """
+
+    def step(image, chosen):
+        index, factor = chosen
+        image = jax.lax.switch(index, operations, image, factor)
+        return each(lambda x: jnp.clip(x, 0.0, 1.0), image), None
+
+    # Unrolled, XLA would fuse the steps and compute each one again inside every later one (20 times slower).
+    return jax.lax.scan(step, image, (order, factors[order]))[0]
+
+
+def solarize(image: Planes, threshold: float = 0.5) -> Planes:
+    """Inverts the values from the threshold on."""
+    return each(lambda x: jnp.where(x < threshold, x, 1.0 - x), image)
+
+
+def normalize(image: Planes, mean: Sequence[float], std: Sequence[float]) -> Planes:
+    """(image - mean) / std per channel."""
+    return each(lambda x, m, s: (x - m) / s, image, tuple(mean), tuple(std))
+
+
+def rgb_to_hexcone(image: Planes) -> Planes:
+    """HSV before its divisions: hue in sixths of a turn [-1, 5], chroma S * V, value (Smith 1978, SIGGRAPH 12(3))."""
+    r, g, b = image
+    v = jnp.maximum(jnp.maximum(r, g), b)
+    chroma = v - jnp.minimum(jnp.minimum(r, g), b)
+    each_sixth = 1.0 / jnp.where(chroma == 0, 1.0, chroma)
+    blue_or_green = jnp.where(v == g, 2.0 + (b - r) * each_sixth, 4.0 + (r - g) * each_sixth)
+    return jnp.where(v == r, (g - b) * each_sixth, blue_or_green), chroma, v
+
+
+def hexcone_to_rgb(image: Planes) -> Planes:
+    """The inverse of `rgb_to_hexcone`; takes any real hue, since hues lie on a circle."""
+    sextant, chroma, v = image
+
+    def channel(offset):
+        k = sextant + offset
+        k = k - 6.0 * jnp.floor(k / 6.0)
+        return v - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
+
+    return channel(5.0), channel(3.0), channel(1.0)
+
+
+def rgb_to_hsv(image: Planes) -> Planes:
+    """Hue in turns [0, 1), saturation and value in [0, 1]."""
+    sextant, chroma, v = rgb_to_hexcone(image)
+    return jnp.where(sextant < 0, sextant + 6.0, sextant) / 6.0, chroma / jnp.where(v == 0, 1.0, v), v
+
+
+def hsv_to_rgb(image: Planes) -> Planes:
+    """The inverse of `rgb_to_hsv`; takes any real hue."""
+    h, s, v = image
+    return hexcone_to_rgb((6.0 * h, s * v, v))
+
+
+def rgb_to_lab(image: Planes) -> Planes:
+    """sRGB in [0, 1] -> CIE Lab under D65: L in [0, 100], a and b about +-100 (the views of CMC, arXiv:1906.05849)."""
+    r, g, b = each(lambda c: jnp.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92), image)
+    x = (0.412453 * r + 0.357580 * g + 0.180423 * b) / 0.95047
+    y = 0.212671 * r + 0.715160 * g + 0.072169 * b
+    z = (0.019334 * r + 0.119193 * g + 0.950227 * b) / 1.08883
+    x, y, z = each(lambda t: jnp.where(t > 0.008856, jnp.cbrt(t), 7.787 * t + 16.0 / 116.0), (x, y, z))
+    return 116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)

@@ -1,0 +1,73 @@
+"""The random part of augmentation: uniform numbers -> what exactly is done to one image."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.augment.color import add_brightness, hue
+from ssl_jax.augment.view import Range, View
+
+NUMBERS = 18  # uniform numbers that a view consumes
+
+
+class Draw(NamedTuple):
+    """What is done to one image; the values are drawn, the rest is fixed by the view."""
+
+    box: jax.Array  # int32 [4], (top, left, height, width) of the crop on the canvas
+    flip: jax.Array  # bool []
+    order: jax.Array  # int32 [n], the order of the n colour operations
+    factors: jax.Array  # [n], their factors; neutral ones where there is no jitter
+    gray: jax.Array  # bool []
+    sigma: jax.Array  # [] of the blur in pixels; 0 where there is none
+    solarize: jax.Array  # bool []
+
+
+def draw(view: View, uniform: jax.Array, valid: jax.Array) -> Draw:
+    """Draws a transformation from a view's distribution.
+
+    Args:
+      view: the distribution.
+      uniform: [NUMBERS], independent and uniform on [0, 1): all the randomness there is. One array of them is much
+        cheaper to compile and to make than a key for each decision.
+      valid: int [4], (top, left, height, width) of the image on its canvas.
+    """
+    flip, jitter, gray, blur, sigma, solarize = uniform[4:10]
+    factors, order = jnp.split(uniform[10:], 2)
+    n = len(view.operations)
+    neutral = jnp.array([0.0 if operation in (add_brightness, hue) else 1.0 for operation, _ in view.operations])
+    spread = jnp.array([strength for _, strength in view.operations])
+    lowest = jnp.where(neutral > 0, jnp.maximum(neutral - spread, 0.0), -spread)
+    return Draw(
+        box=crop_box(uniform[:4], valid, view.crop, view.ratio),
+        flip=flip < view.flip,
+        order=jnp.argsort(order[:n]),
+        factors=jnp.where(jitter < view.jitter, between(factors[:n], lowest, neutral + spread), neutral),
+        gray=gray < view.gray,
+        sigma=jnp.where(blur < view.blur, between(sigma, *view.sigma), 0.0),
+        solarize=solarize < view.solarize,
+    )
+
+
+def between(uniform: jax.Array, low, high) -> jax.Array:
+    return low + uniform * (high - low)
+
+
+def crop_box(uniform: jax.Array, valid: jax.Array, area: Range, ratio: Range) -> jax.Array:
+    """A random box in whole pixels inside a valid box: uniform area, log-uniform ratio, uniform place.
+
+    One draw, clamped to the image (as BYOL does, arXiv:2006.07733 appendix B), where torchvision tries ten times.
+
+    Args:
+      uniform: [4], uniform numbers.
+      valid: int [4], (top, left, height, width).
+      area: range of the share of the valid area.
+      ratio: range of width / height.
+    """
+    extent = valid[2:]
+    pixels = extent.prod().astype(float) * between(uniform[0], *area)
+    aspect = jnp.exp(between(uniform[1], *jnp.log(jnp.array(ratio))))
+    sides = jnp.round(jnp.sqrt(jnp.stack([pixels / aspect, pixels * aspect]))).astype(extent.dtype)
+    sides = jnp.clip(sides, 1, extent)
+    room = (extent - sides + 1).astype(float)
+    return jnp.concatenate([valid[:2] + jnp.floor(uniform[2:] * room).astype(extent.dtype), sides])

@@ -1,0 +1,126 @@
+"""A batch of canvases -> augmented views, on the device."""
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.augment.color import grayscale, jitter, normalize, solarize
+from ssl_jax.augment.drawing import NUMBERS, Draw, draw
+from ssl_jax.augment.filters import blur
+from ssl_jax.augment.planes import Planes, each, join, split
+from ssl_jax.augment.resampling import resample
+from ssl_jax.augment.view import Group, Recipe, View
+
+
+def views(recipe: Recipe, key: jax.Array, batch: Mapping[str, jax.Array], epoch) -> tuple[jax.Array, ...]:
+    """Augments a batch.
+
+    The randomness depends on (key, epoch, example index, view) and on nothing else: an example gets the same pixels
+    wherever it lies in the batch and on any number of devices.
+
+    Args:
+      recipe: what to do, see `recipe`.
+      key: a PRNG key, the run's seed.
+      batch: `image` uint8 [B, H, W, 3]; `box` int32 [B, 4], (top, left, height, width) of the image on its canvas;
+        `index` int32 [B], the example's position in the source.
+      epoch: how often the source has been seen; int scalar or [B].
+
+    Returns:
+      One array per group of the recipe, [B, V, size, size, 3], normalised.
+    """
+    index = batch["index"]
+
+    def numbers(epoch, index, view):
+        return jax.random.uniform(functools.reduce(jax.random.fold_in, (epoch, index, view), key), (NUMBERS,))
+
+    lengths = [len(group.views) for group in recipe.groups]
+    of_each_view = jax.vmap(numbers, in_axes=(None, None, 0))
+    of_each_example = jax.vmap(of_each_view, in_axes=(0, 0, None))
+    uniform = of_each_example(jnp.broadcast_to(epoch, index.shape), index, jnp.arange(sum(lengths)))
+    groups = zip(recipe.groups, parts(uniform, lengths), strict=True)
+    return tuple(views_of(group, recipe, uniform, batch) for group, uniform in groups)
+
+
+def parts(array: jax.Array, lengths: Sequence[int]) -> list[jax.Array]:
+    """Cuts [B, V, ...] into pieces of these many views."""
+    return jnp.split(array, list(itertools.accumulate(lengths))[:-1], axis=1)
+
+
+def views_of(group: Group, recipe: Recipe, uniform: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """The views of one group from uniform numbers [B, V, NUMBERS]: [B, V, size, size, 3]."""
+
+    def one(view, uniform, image, valid):
+        image = transform(view, draw(view, uniform, valid), split(image), group.size)
+        return join(normalize(image, recipe.mean, recipe.std))
+
+    def run(view, uniform):
+        of_each_view = jax.vmap(functools.partial(one, view), in_axes=(0, None, None))
+        return jax.vmap(of_each_view)(uniform, batch["image"], batch["box"])
+
+    # Equal views that follow each other are compiled once.
+    runs = [(view, len(list(same))) for view, same in itertools.groupby(group.views)]
+    shares = parts(uniform, [length for _, length in runs])
+    return jnp.concatenate([run(view, share) for (view, _), share in zip(runs, shares, strict=True)], axis=1)
+
+
+def transform(view: View, drawn: Draw, image: Planes, size: int) -> Planes:
+    """Does to an image (uint8 planes [H, W]) what was drawn: planes [size, size] in [0, 1]."""
+    image = unit(resample(image, drawn.box, size, view.resample, view.antialias, drawn.flip))
+    # SimCLR and BYOL, which pad with zeros, have kernels of a tenth of the side; PIL's reach as far as they need.
+    radius = size // 20 if view.border == "zero" else min(round(4 * view.sigma[1]), size - 1)
+    steps = {
+        "jitter": lambda x: jitter(x, drawn.order, drawn.factors, [operation for operation, _ in view.operations]),
+        "gray": lambda x: where(drawn.gray, grayscale(x), x),
+        "blur": lambda x: blur(x, drawn.sigma, radius, view.border),
+        "solarize": lambda x: where(drawn.solarize, solarize(x), x),
+    }
+    for name in view.steps:
+        image = steps[name](image)
+    return image
+
+
+def where(condition: jax.Array, image: Planes, other: Planes) -> Planes:
+    return each(lambda x, y: jnp.where(condition, x, y), image, other)
+
+
+def center(recipe: Recipe, batch: Mapping[str, jax.Array], size: int, fraction: float = 1.0) -> jax.Array:
+    """The view for evaluation: shorter side resized to size / fraction pixels, then the centre (as torchvision does).
+
+    Args:
+      recipe: its normalisation is used.
+      batch: `image` uint8 [B, H, W, 3] and `box` int32 [B, 4].
+      size: side of the result, in pixels; pixels are copied where that needs no resizing.
+      fraction: of the shorter side that is seen, in (0, 1]; 0.875 is the usual 224 of 256 pixels.
+
+    Returns:
+      [B, size, size, 3], normalised.
+    """
+
+    def one(image, valid):
+        image = resample(split(image), center_box(valid, size, fraction), size, "bicubic", bounds=valid)
+        return join(normalize(unit(image), recipe.mean, recipe.std))
+
+    return jax.vmap(one)(batch["image"], batch["box"])
+
+
+def center_box(valid: jax.Array, size: int, fraction: float) -> jax.Array:
+    """Where on the canvas the view of `center` lies: float [4], (top, left, height, width) in pixels."""
+    extent = valid[2:]
+    resized = extent * round(size / fraction) // extent.min()
+    scale = extent.astype(float) / resized.astype(float)
+    margin = jnp.round((resized - size).astype(float) / 2)
+    return jnp.concatenate([valid[:2].astype(float) + margin * scale, size * scale])
+
+
+def unit(image: Planes) -> Planes:
+    """Levels 0 to 255 -> [0, 1]; what bicubic overshoots is cut off."""
+    return each(lambda x: jnp.clip(x / 255, 0.0, 1.0), image)
+
+
+def denormalize(recipe: Recipe, image: jax.Array) -> jax.Array:
+    """Views [..., H, W, 3] back to [0, 1], to look at them."""
+    mean, std = (jnp.asarray(x, image.dtype).reshape((1,) * (image.ndim - 1) + (3,)) for x in (recipe.mean, recipe.std))
+    return jnp.clip(image * std + mean, 0.0, 1.0)
