@@ -1,0 +1,73 @@
+"""A linear classifier trained beside the encoder, to see while training how good the features are."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+MOMENTUM = 0.99  # of the running feature statistics
+OPTIMIZER = optax.adamw(2e-3, weight_decay=1e-3)
+
+
+class Probe(NamedTuple):
+    """What the online probe remembers; part of the training state."""
+
+    seen: jax.Array  # [] updates so far
+    mean: jax.Array  # [D] running mean of the features, to be divided by 1 - MOMENTUM**seen
+    square: jax.Array  # [D] running mean of their squares, likewise
+    params: dict  # {"kernel": [D, classes], "bias": [classes]}
+    opt_state: optax.OptState
+
+
+def init(key: jax.Array, feature_dim: int, classes: int) -> Probe:
+    """Returns a probe that has seen nothing, for features [B, feature_dim] and labels 0 .. classes - 1."""
+    kernel = 0.01 * jax.random.normal(key, (feature_dim, classes))
+    params = {"kernel": kernel, "bias": jnp.zeros(classes)}
+    statistic = jnp.zeros(feature_dim)
+    return Probe(jnp.int32(0), statistic, statistic, params, OPTIMIZER.init(params))
+
+
+def update(probe: Probe, features: jax.Array, labels: jax.Array) -> tuple[Probe, dict[str, jax.Array]]:
+    """Takes one AdamW step on the cross-entropy of a batch.
+
+    The features are standardised by running statistics, so one learning rate serves every encoder and every moment of
+    its training.
+
+    Args:
+        probe: its state.
+        features: [B, D] of any float type; no gradient flows back into them.
+        labels: [B]; -1, unknown, is ignored.
+
+    Returns: the next state and {"probe_loss": the mean cross-entropy of the labelled examples, 0 if there are none}.
+    """
+    features = jax.lax.stop_gradient(features).astype(probe.mean.dtype)
+    mean = MOMENTUM * probe.mean + (1 - MOMENTUM) * jnp.mean(features, 0)
+    square = MOMENTUM * probe.square + (1 - MOMENTUM) * jnp.mean(features**2, 0)
+    probe = probe._replace(seen=probe.seen + 1, mean=mean, square=square)
+    known = labels >= 0
+
+    def loss(params):
+        each = optax.losses.softmax_cross_entropy_with_integer_labels(
+            logits(probe._replace(params=params), features), jnp.maximum(labels, 0)
+        )
+        return jnp.sum(jnp.where(known, each, 0)) / jnp.maximum(jnp.sum(known), 1).astype(each.dtype)
+
+    value, gradients = jax.value_and_grad(loss)(probe.params)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a decay to an integer power
+        updates, opt_state = OPTIMIZER.update(gradients, probe.opt_state, probe.params)
+    params = optax.apply_updates(probe.params, updates)
+    return probe._replace(params=params, opt_state=opt_state), {"probe_loss": value}
+
+
+def predict(probe: Probe, features: jax.Array) -> jax.Array:
+    """Returns the classes [B] the probe gives to features [B, D]."""
+    return jnp.argmax(logits(probe, features.astype(probe.mean.dtype)), -1)
+
+
+def logits(probe: Probe, features: jax.Array) -> jax.Array:
+    weight = 1 - MOMENTUM ** jnp.maximum(probe.seen, 1).astype(probe.mean.dtype)
+    mean = probe.mean / weight
+    variance = jnp.maximum(probe.square / weight - mean**2, 0)
+    scale = jax.lax.rsqrt(variance + 1e-6 * (mean**2 + variance) + jnp.finfo(mean.dtype).tiny)
+    return (features - mean[None]) * scale[None] @ probe.params["kernel"] + probe.params["bias"][None]

@@ -1,0 +1,46 @@
+"""How features are spread: what tells a healthy representation from a collapsed one, without labels."""
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.numeric import normalize, widen
+
+EPSILON = 1e-7  # of RankMe
+
+
+def rankme(features: jax.Array) -> jax.Array:
+    """Returns the effective rank of features [N, D]: the exponential of the entropy of their singular values.
+
+    From 1 (one direction) to min(N, D) (all directions alike); they are taken as they are, neither centred nor
+    normalised. Source: Garrido et al. 2023 (RankMe, arXiv:2210.02885), equation 1.
+    """
+    values = jnp.linalg.svd(widen(features), compute_uv=False)
+    p = values / jnp.maximum(jnp.sum(values), jnp.finfo(values.dtype).tiny) + EPSILON
+    return jnp.exp(-jnp.sum(p * jnp.log(p)))
+
+
+def projection_std(z: jax.Array) -> jax.Array:
+    """Returns the spread of projections z [B, ..., D]: near 1 when spread evenly over the sphere, 0 when collapsed.
+
+    It is the standard deviation over all rows of each channel of z / |z|, averaged over channels, times sqrt(D).
+    Source: Chen and He 2021 (SimSiam, arXiv:2011.10566), section 4.1.
+    """
+    z = normalize(z.reshape(-1, z.shape[-1]))
+    return jnp.mean(jnp.std(z, 0)) * z.shape[-1] ** 0.5
+
+
+def alignment(x: jax.Array, y: jax.Array, power: float = 2) -> jax.Array:
+    """Returns the mean distance, to a power, between the unit features x, y [N, D] of positive pairs; 0 is best.
+
+    Source: Wang and Isola 2020 (arXiv:2005.10242), section 4.1.
+    """
+    return jnp.mean(jnp.sum((x - y) ** 2, -1) ** (power / 2))
+
+
+def uniformity(x: jax.Array, t: float = 2) -> jax.Array:
+    """Returns the logarithm of the mean Gaussian potential exp(-t |xi - xj|^2) over all pairs of unit features [N, D].
+
+    Smaller is more uniform. Source: Wang and Isola 2020 (arXiv:2005.10242), section 4.1.
+    """
+    first, second = jnp.triu_indices(len(x), 1)
+    return jnp.log(jnp.mean(jnp.exp(-t * jnp.sum((x[first] - x[second]) ** 2, -1))))
