@@ -18,7 +18,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--golden", default=str(HERE / "golden"), help="a directory with golden cases and their manifest.json")
+    parser.addoption(
+        "--golden", default=str(HERE / "golden"), help="a directory with golden cases and their manifest.json"
+    )
 
 
 def pytest_terminal_summary(terminalreporter, config):

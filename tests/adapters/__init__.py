@@ -26,7 +26,9 @@ class Adapter:
 ADAPTERS: dict[str, Adapter] = {}
 
 
-def adapter(*kinds: str, ignored: Mapping[str, str] | None = None, deviates: Mapping[str, tuple[float, str]] | None = None):
+def adapter(
+    *kinds: str, ignored: Mapping[str, str] | None = None, deviates: Mapping[str, tuple[float, str]] | None = None
+):
     """Registers a function `(args, arrays) -> {name: value}` as what computes the cases of these kinds."""
 
     def register(compute):

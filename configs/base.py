@@ -1,0 +1,103 @@
+"""What all recipes share: the images, how often to look at the features, what to keep. One level, no deeper."""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from ssl_jax.errors import UserError, nearest
+
+PRESETS = ("", "cifar10", "imagenet")
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """Returns everything but `method`, `network` and `optimizer`, for a preset.
+
+    No preset: the embedded images, for two CPU cores. cifar10, imagenet: the prepared TensorFlow Datasets sets.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"there is no preset {preset!r}; {nearest(preset, [name for name in PRESETS if name])}")
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "epochs": 1.0,  # of the training images
+            "steps": placeholder(int),  # overrules epochs
+            "batch_size": 256,  # images, over all devices
+            "data": data(preset),
+            "augment": augment(),
+            "evaluate": evaluate(preset),
+            "checkpoint": {"every": "1 epochs", "keep": 2},  # the latest; the best by k-NN is kept besides
+            "log": {"every": 10, "wandb": False},  # steps
+        }
+    )
+    return config
+
+
+def data(preset: str) -> dict:
+    return {
+        "source": {"": "embedded:fashion_mnist", "cifar10": "tfds:cifar10", "imagenet": "tfds:imagenet2012"}[preset],
+        "dir": placeholder(str),  # of prepared TensorFlow Datasets sets, local or gs://; none: their default
+        "size": {"": 28, "cifar10": 32, "imagenet": 224}[preset],  # pixels, side of the (large) views
+        "canvas": {"": placeholder(int), "cifar10": 32, "imagenet": 320}[
+            preset
+        ],  # pixels the host fits images into; none: size
+        "workers": {"": 0, "cifar10": 0, "imagenet": 16}[preset],  # processes that read; 0: threads
+        "device_bytes": 2**30,  # a set that takes less lives on the device whole
+        "host_bytes": 2**31,  # samples to evaluate on that take less are read once
+    }
+
+
+def augment() -> dict:
+    """A recipe's name, and what may be changed in it; none: as its paper has it."""
+    ranges = ("crop", "small_crop", "ratio", "sigma", "mean", "std")
+    numbers = ("flip", "jitter", "brightness", "contrast", "saturation", "hue", "gray", "blur", "solarize")
+    return {
+        "recipe": placeholder(str),
+        "small_size": placeholder(int),  # pixels, side of the small views of a multi-crop recipe
+        "small_views": placeholder(int),
+        **{name: placeholder(tuple) for name in ranges},
+        **{name: placeholder(float) for name in numbers},
+    }
+
+
+def evaluate(preset: str) -> dict:
+    return {
+        "every": {"": "5 epochs", "cifar10": "10 epochs", "imagenet": "5 epochs"}[preset],
+        "labels": "auto",  # or required, ignored
+        "bank": {"": 10_000, "cifar10": 50_000, "imagenet": 100_000}[
+            preset
+        ],  # training images the neighbours come from
+        "test": 50_000,  # test images at most
+        "crop": {"": 1.0, "cifar10": 1.0, "imagenet": 224 / 256}[preset],  # share of the shorter side
+        "neighbours": 20,
+        "temperature": 0.07,  # of the neighbours' votes
+    }
+
+
+WEIGHTS_ONLY = (
+    ("bias|scale", {"weight_decay": 0.0, "adaptation": False}),
+)  # an optimiser rule: spares biases and BatchNorm
+
+
+def small_encoder() -> dict:
+    """The network of the embedded recipes: one that two CPU cores train in minutes."""
+    return {"name": "resnet10", "stem": "3x3/2", "width": 0.25}
+
+
+def embedded_recipe() -> dict:
+    """What the embedded recipes share."""
+    return {
+        "epochs": 20.0,
+        "batch_size": 128,
+        "augment": {"recipe": "simclr", "crop": (0.2, 1.0)},
+        "optimizer": {
+            "name": "sgd",
+            "learning_rate": 0.2,  # at a batch of 256
+            "warmup": "1 epochs",
+            "weight_decay": 1e-4,
+        },
+    }
+
+
+def features(encoder: dict) -> int:
+    """Channels of a ResNet's features."""
+    deep = encoder["name"] in ("resnet50", "resnet101", "resnet152")
+    return round((2048 if deep else 512) * encoder.get("width", 1.0))

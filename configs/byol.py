@@ -1,0 +1,70 @@
+"""BYOL, Bootstrap Your Own Latent (Grill et al. 2020, arXiv:2006.07733).
+
+python -m ssl_jax.main --config=configs/byol.py
+
+preset      what                                            expect, and its source
+(none)      small ResNet on the embedded images, minutes    see docs/benchmarks.md
+:cifar10    ResNet-18, 1000 epochs                          92.6 linear (solo-learn's table, same recipe)
+:imagenet   ResNet-50, batch 4096, 1000 epochs              74.3 linear (Table 1); 8 h on 512 TPU v3 cores
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    config = base.get_config(preset)
+    config.update({"": embedded, "cifar10": cifar10, "imagenet": imagenet}[preset]())
+    return config
+
+
+def embedded() -> dict:
+    return base.embedded_recipe() | {
+        "method": {"name": "byol", "decay": {"schedule": "cosine", "start": 0.95, "end": 1.0}},
+        "network": network(base.small_encoder(), hidden=512, output=128),
+    }
+
+
+def cifar10() -> dict:
+    """The recipe of solo-learn (arXiv:2108.01775), its scripts/pretrain/cifar/byol.yaml."""
+    return {
+        "epochs": 1000.0,
+        "batch_size": 256,
+        "augment": {"recipe": "cifar_asymmetric"},
+        "method": {"name": "byol", "decay": {"schedule": "cosine", "start": 0.99, "end": 1.0}},
+        "network": network({"name": "resnet18", "stem": "3x3"}, hidden=4096, output=256),
+        "optimizer": {
+            "name": "lars",
+            "variant": "solo",
+            "learning_rate": 1.0,  # at a batch of 256
+            "eta": 0.02,
+            "warmup": "10 epochs",
+            "weight_decay": 1e-5,
+            "rules": base.WEIGHTS_ONLY,
+        },
+    }
+
+
+def imagenet() -> dict:
+    """Section 3.3 and Appendix A, for 1000 epochs."""
+    return {
+        "epochs": 1000.0,
+        "batch_size": 4096,
+        "augment": {"recipe": "byol"},
+        "method": {"name": "byol", "decay": {"schedule": "cosine", "start": 0.996, "end": 1.0}},
+        "network": network({"name": "resnet50"}, hidden=4096, output=256) | {"dtype": "bfloat16"},
+        "optimizer": {
+            "name": "lars",
+            "learning_rate": 0.2,  # at a batch of 256
+            "warmup": "10 epochs",
+            "weight_decay": 1.5e-6,
+            "rules": base.WEIGHTS_ONLY,
+        },
+    }
+
+
+def network(encoder: dict, hidden: int, output: int) -> dict:
+    """Projector and predictor have the same form (section 3.3); each view has its own BatchNorm statistics."""
+    head = {"hidden": hidden, "output": output, "hidden_bias": True}
+    return {"encoder": encoder, "projector": head, "predictor": dict(head), "passes": "view", "dtype": "float32"}

@@ -1,0 +1,169 @@
+"""From a config to the parts of a run; whatever is wrong with the config is said here, before any long work."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from ssl_jax import augment, data, networks, optimizer, schedule
+from ssl_jax.errors import UserError, nearest
+from ssl_jax.method import Duration, Method, Schedule
+from ssl_jax.methods import METHODS
+
+LABELS = ("auto", "required", "ignored")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a config means: all that training needs beside devices and a workdir."""
+
+    config: ConfigDict
+    source: data.Source  # the images to train on
+    test: data.Source | None  # labelled images to evaluate on, None where there are none
+    recipe: augment.Recipe
+    method: Method
+    steps: int  # of the whole run
+    steps_per_epoch: int
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step, over all devices."""
+        return self.config.batch_size
+
+    @property
+    def canvas(self) -> int:
+        """Side in pixels of the square that the host fits images into."""
+        return self.config.data.canvas or self.config.data.size
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; empty where labels are missing or ignored."""
+        return () if self.test is None else self.test.classes
+
+    def to_steps(self, duration: int | str) -> int:
+        """Turns a duration into steps."""
+        return schedule.duration(duration, self.steps_per_epoch, self.batch_size)
+
+    def optimizer(self, params: Any) -> tuple[optax.GradientTransformation, Schedule]:
+        """Returns the optimiser for these parameters, and its learning rate as a function of the step."""
+        settings = plain(self.config.optimizer)
+        return optimizer.build(settings, self.steps, self.batch_size, self.steps_per_epoch, params)
+
+    def example_batch(self, make=jax.ShapeDtypeStruct) -> dict[str, Any]:
+        """Returns a batch of the run's shapes, made by `make(shape, dtype)`."""
+        shapes = ((self.batch_size, len(g.views), g.size, g.size, 3) for g in self.recipe.groups)
+        index = make((self.batch_size,), np.int32)
+        return {"views": tuple(make(shape, np.float32) for shape in shapes), "label": index, "index": index}
+
+    def evaluate_at(self, step: int) -> bool:
+        """Whether the features are evaluated after this many steps."""
+        return due(step, self.to_steps(self.config.evaluate.every), self.steps)
+
+    def save_at(self, step: int) -> bool:
+        """Whether a checkpoint is written after this many steps."""
+        return due(step, self.to_steps(self.config.checkpoint.every), self.steps)
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Whether something that is done every so many steps, and after the last one, is done now."""
+    return step == last or (every > 0 and step % every == 0)
+
+
+def build(config: ConfigDict, source: data.Source | None = None, test: data.Source | None = None) -> Run:
+    """Builds and checks the parts of a run.
+
+    Args:
+        config: as the files in `configs/` make them.
+        source: images to train on, in place of those the config names.
+        test: labelled images to evaluate on, beside a given `source`.
+
+    Raises:
+        UserError: something in it is unknown, missing or does not go together.
+    """
+    batch_size = config.batch_size
+    recipe = augment.recipe(config.augment.recipe, config.data.size, **given(config.augment, without=("recipe",)))
+    network = networks.build(plain(config.network))
+    check_sizes(recipe, networks.minimum_size(network.encoder))
+    method_class(config)
+    if batch_size < 1 or batch_size % jax.device_count():
+        raise UserError(
+            f"a batch of {batch_size} images cannot be split over {jax.device_count()} devices; "
+            f"set batch_size to a multiple of {jax.device_count()}"
+        )
+    if source is None:
+        source, test = open_sources(config)
+    steps_per_epoch = len(source) // batch_size
+    if not steps_per_epoch:
+        raise UserError(f"{config.data.source} has {len(source)} images, fewer than batch_size {batch_size}; lower it")
+    to_steps = functools.partial(schedule.duration, steps_per_epoch=steps_per_epoch, batch_size=batch_size)
+    steps = config.steps if config.steps is not None else to_steps(f"{config.epochs} epochs")
+    if steps < 1:
+        raise UserError(f"the run has {steps} steps; set epochs or steps to more than 0")
+    method = build_method(config, network, steps, to_steps)
+    return Run(config, source, test, recipe, method, steps, steps_per_epoch)
+
+
+def open_sources(config: ConfigDict) -> tuple[data.Source, data.Source | None]:
+    """Opens the images to train on and, where labels are there and wanted, those to evaluate on."""
+    name, labels = config.data.source, config.evaluate.labels
+    if labels not in LABELS:
+        raise UserError(f"evaluate.labels cannot be {labels!r}; {nearest(labels, LABELS)}")
+    source = data.open_source(name, "train", config.data.dir)
+    if labels == "ignored" or (source.classes is None and labels == "auto"):
+        return source, None
+    test = data.open_source(name, "test", config.data.dir)
+    usable = source.classes is not None and test is not None and test.classes is not None
+    if labels == "required" and not usable:
+        lack = "has no labels" if source.classes is None else "has no labelled test split"
+        raise UserError(f"evaluate.labels is 'required', but {name} {lack}; set evaluate.labels=auto")
+    return source, test if usable else None
+
+
+def check_sizes(recipe: augment.Recipe, least: int) -> None:
+    """Complains about views that are smaller than one position of the encoder's last map."""
+    for group in recipe.groups:
+        if group.size < least:
+            raise UserError(
+                f"views of {group.size} pixels are smaller than the network's stride of {least}; "
+                "raise data.size (or augment.small_size), or take a stem with a smaller stride"
+            )
+
+
+def method_class(config: ConfigDict) -> type[Method]:
+    """Returns the class that the config names, once its hyper-parameters are known to be that class's fields."""
+    name = config.method.name
+    if name not in METHODS:
+        raise UserError(f"unknown method {name!r}; {nearest(name, METHODS)}")
+    fields = {field.name for field in dataclasses.fields(METHODS[name])} - {"network"}
+    for key in set(config.method) - fields - {"name"}:
+        raise UserError(f"the method {name} has no hyper-parameter {key!r}; {nearest(key, fields)}")
+    return METHODS[name]
+
+
+def build_method(config: ConfigDict, network: networks.Network, steps: int, to_steps) -> Method:
+    """Makes the method, with its schedules and durations in steps."""
+    cls = method_class(config)
+    values = {key: value for key, value in plain(config.method).items() if key != "name"}
+    for field in dataclasses.fields(cls):
+        if field.name in values and field.type is Schedule:
+            values[field.name] = schedule.build(values[field.name], steps, to_steps)
+        elif field.name in values and field.type is Duration:
+            values[field.name] = to_steps(values[field.name])
+    return cls(network, **values)
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """Returns a config as plain dicts, without what is not set."""
+    return {
+        key: plain(value) if isinstance(value, Mapping | ConfigDict) else value for key, value in given(config).items()
+    }
+
+
+def given(config: ConfigDict, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Returns the fields of a config that are set, but for some."""
+    return {key: value for key, value in config.items() if value is not None and key not in without}

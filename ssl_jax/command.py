@@ -1,0 +1,81 @@
+"""What every command shares: how arguments are read, one-line errors, exit codes."""
+
+import argparse
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Callable
+
+import jax
+
+from ssl_jax.errors import UserError
+
+USAGE = 2  # exit code of a mistake in what was asked for
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are `UserError`s, and that leaves `--config.key=value` to the config."""
+
+    def __init__(self, module: str, description: str | None, **options):
+        super().__init__(
+            prog=f"python -m ssl_jax.{module}",
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+
+    def error(self, message):
+        raise UserError(f"{message}; see {self.prog} --help")
+
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """Returns the options, with the overrides of the config as `overrides`, a list of (key, text)."""
+        overrides = [text for text in arguments if text.startswith("--config.")]
+        options = self.parse_args([text for text in arguments if text not in overrides])
+        for text in overrides:
+            if "=" not in text:
+                self.error(f"{text} has no value: write {text}=VALUE")
+        options.overrides = [tuple(text.removeprefix("--config.").split("=", 1)) for text in overrides]
+        return options
+
+
+def run(main: Callable[[argparse.Namespace], None], parser: Parser) -> None:
+    """Runs a command on the process's arguments and ends the process.
+
+    Its exit code is 0 when `main` returns, 2 with one line on standard error when the user made a mistake or memory ran
+    out, and 130 after Ctrl-C.
+    """
+    try:
+        main(parser.parse(sys.argv[1:]))
+    except UserError as error:
+        fail(str(error))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        fail(
+            f"out of memory: lower batch_size, data.size or the network's width, or use more devices ({first_line(error)})"
+        )
+    except MemoryError:
+        fail("out of memory on the host: lower data.host_bytes, data.device_bytes, batch_size or data.workers")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def fail(text: str) -> None:
+    """Prints one line and ends the process, without waiting for threads that may still read data."""
+    print("error: " + " ".join(text.split()), file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(USAGE)
+
+
+def first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0][:200]
+
+
+def writable_file(text: str) -> pathlib.Path:
+    """Returns the path of a file to write, once its folder is known to exist."""
+    path = pathlib.Path(text)
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path} cannot be written: its folder does not exist or is not writable; name another file")
+    return path

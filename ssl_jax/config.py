@@ -1,0 +1,133 @@
+"""Configs: Python files that return a locked ConfigDict, and what the command line changes in it."""
+
+import ast
+import importlib.util
+import json
+import pathlib
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssl_jax.errors import UserError, nearest
+
+# What may change between two starts of one run without changing its numbers.
+FREE = ("log.", "checkpoint.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
+
+
+def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
+    """Reads a config.
+
+    Args:
+        text: FILE or FILE:PRESET; the file defines `get_config(preset)`.
+        overrides: pairs of a dotted key and its new value as text.
+
+    Returns:
+        The locked config.
+
+    Raises:
+        UserError: an unknown file, preset or key, or a value of the wrong type.
+    """
+    file, _, preset = text.partition(":")
+    path = pathlib.Path(file)
+    if not path.is_file():
+        files = [str(sibling) for sibling in path.parent.glob("*.py")] or [
+            str(p) for p in pathlib.Path("configs").glob("*.py")
+        ]
+        raise UserError(f"there is no config file {file!r}; {nearest(file, files)}")
+    root = str(path.resolve().parent.parent)  # a config imports its neighbours as `configs.NAME`
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    spec = importlib.util.spec_from_file_location("ssl_jax_config", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{file} defines no get_config(preset); start from a file in configs/")
+    config = module.get_config(preset).lock()
+    for key, value in overrides:
+        override(config, key, value)
+    return config
+
+
+def override(config: ConfigDict, key: str, text: str) -> None:
+    """Sets one value of a config, read from text by the type it has there.
+
+    Args:
+        config: changed in place.
+        key: dotted, as in "optimizer.learning_rate".
+        text: a number, true or false, a text, a tuple as in "(0.3,1.0)"; "none" unsets it.
+
+    Raises:
+        UserError: an unknown key or a value of another type.
+    """
+    *groups, last = key.split(".")
+    group = config
+    for name in groups:
+        group = group.get(name) if isinstance(group, ConfigDict) and name in group else None
+    if not isinstance(group, ConfigDict) or last not in group:
+        raise UserError(f"unknown config key {key!r}; {nearest(key, flatten(config))}")
+    if isinstance(group[last], ConfigDict):
+        raise UserError(f"{key!r} is a group of keys: set one of {', '.join(f'{key}.{name}' for name in group[last])}")
+    kind = group.get_type(last)
+    try:
+        group[last] = None if text.lower() == "none" else parse(text, kind)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise UserError(f"config key {key!r} takes {NAMES.get(kind, kind.__name__)}, not {text!r}") from error
+
+
+NAMES = {int: "a whole number", float: "a number", bool: "true or false", tuple: "a tuple such as (0.3,1.0)"}
+
+
+def parse(text: str, kind: type) -> Any:
+    """Reads a value of a given type from text."""
+    if kind is bool:
+        return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else int("no bool")
+    if kind is tuple:
+        value = ast.literal_eval(text)
+        return tuple(value) if isinstance(value, tuple | list) else (value,)
+    return kind(text)
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Returns the values of a config under their dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= (
+            flatten(value, f"{prefix}{name}.") if isinstance(value, ConfigDict | dict) else {f"{prefix}{name}": value}
+        )
+    return flat
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Makes a workdir this run's own, by its config.json.
+
+    Raises:
+        UserError: it cannot be written, or holds another run; nothing in it is changed then.
+    """
+    path = workdir / "config.json"
+    ours = json.loads(json.dumps(flatten(config)))  # as it reads after writing: tuples are lists
+    try:
+        if path.exists():
+            theirs = flatten(json.loads(path.read_text()))
+            check_same(workdir, theirs, ours)
+        elif workdir.is_dir() and any(workdir.iterdir()):
+            raise UserError(f"{workdir} is not empty and holds no run; name another --workdir")
+        workdir.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(config.to_dict(), indent=1))
+    except OSError as error:
+        raise UserError(
+            f"the workdir {workdir} cannot be written ({error.strerror}); name another --workdir"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged; delete {workdir} or name another --workdir") from error
+
+
+def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Complains about a workdir whose run differs in more than what is free to change."""
+    keys = [key for key in theirs | ours if not key.startswith(FREE)]
+    missing = object()
+    differ = [key for key in keys if theirs.get(key, missing) != ours.get(key, missing)]
+    if differ:
+        changes = ", ".join(f"{key} ({theirs.get(key)!r} there, {ours.get(key)!r} now)" for key in differ)
+        raise UserError(f"{workdir} holds another run, which differs in {changes}; name another --workdir")

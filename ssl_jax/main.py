@@ -1,0 +1,71 @@
+"""Trains what a config describes; the same command goes on where it stopped."""
+
+import hashlib
+import json
+import os
+import pathlib
+
+import jax
+
+from ssl_jax import command, parallel
+from ssl_jax.config import claim, flatten, load
+
+EXAMPLES = """
+presets of every config:
+  (none)      the embedded images, minutes on two CPU cores
+  :cifar10    the published small-scale recipe
+  :imagenet   the paper's own recipe
+
+any value of the config can be changed:
+  --config.data.source=folder:/photos   your own images: jpg, png or webp, in any tree; in
+                                        {train,test}/CLASS/ the features are also evaluated
+  --config.data.source=tfds:cifar10     a prepared TensorFlow Datasets set
+  --config.data.size=64                 pixels
+  --config.epochs=10   --config.steps=500   --config.batch_size=128
+  --config.optimizer.learning_rate=0.1      --config.network.encoder.name=resnet18
+  (the config file shows them all)
+
+examples:
+  python -m ssl_jax.main --config=configs/byol.py
+  python -m ssl_jax.main --config=configs/swav.py:imagenet --workdir=/data/swav
+  python -m ssl_jax.main --config=configs/simclr.py --config.data.source=folder:/photos --config.data.size=64
+
+Ctrl-C saves and stops; the same command goes on. Metrics are in WORKDIR/metrics.jsonl and TensorBoard files, pictures and
+curves in WORKDIR/report.html.
+"""
+
+
+def main(options) -> None:
+    config = load(options.config, options.overrides)
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/ssl_jax"))
+    jax.config.update("jax_compilation_cache_dir", cache)
+    parallel.start()
+    from ssl_jax.build import build
+    from ssl_jax.train import train
+
+    run = build(config)
+    workdir = pathlib.Path(options.workdir or default_workdir(options, config)).resolve()
+    claim(workdir, config)
+    train(run, workdir)
+
+
+def default_workdir(options, config) -> str:
+    """Names a workdir after the config; after its values too where the command line changes some."""
+    file, _, preset = options.config.partition(":")
+    parts = [pathlib.Path(file).stem, preset]
+    if options.overrides:
+        parts.append(hashlib.sha256(json.dumps(flatten(config)).encode()).hexdigest()[:6])
+    return str(pathlib.Path("runs", "-".join(filter(None, parts))))
+
+
+def parser() -> command.Parser:
+    parser = command.Parser("main", __doc__, epilog=EXAMPLES)
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:PRESET]", help="a recipe, such as configs/byol.py:cifar10"
+    )
+    parser.add_argument("--workdir", metavar="DIR", help="where the run lives; default: runs/ and the config's name")
+    return parser
+
+
+if __name__ == "__main__":
+    command.run(main, parser())

@@ -1,0 +1,88 @@
+"""What a method is: a frozen dataclass of pure functions, and the few helpers that methods share."""
+
+import dataclasses
+from typing import Any, NamedTuple, NewType
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.networks.network import Network, Outputs
+from ssl_jax.schedule import Schedule
+
+__all__ = ["Batch", "Duration", "Method", "PyTree", "Schedule", "apply", "ema", "encode", "initialize", "push"]
+
+PyTree = Any
+Batch = dict[str, Any]
+Duration = NewType(
+    "Duration", int
+)  # in steps; a config may say "10 epochs" or "40000 examples", see `schedule.duration`
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One paper's algorithm on global arrays: it calls no collective, holds no array and knows no device.
+
+    The fields are its hyper-parameters and its network. `State` is what it remembers beside the trained parameters; the
+    tree, shapes and dtypes of a state never change. A method writes `loss`, and overrides the rest where it must.
+    """
+
+    network: Network
+
+    class State(NamedTuple):
+        stats: PyTree  # BatchNorm statistics
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, Any]:
+        """Returns the parameters to train and the first state, for a batch with `views` (and what else `loss` reads)."""
+        params, stats = initialize(self.network, key, batch["views"])
+        return params, self.State(stats)
+
+    def loss(self, params: PyTree, state: Any, batch: Batch, key: jax.Array, step: jax.Array) -> tuple:
+        """Returns `loss, (state, metrics)`.
+
+        `metrics` holds scalars to log, and under "outputs" the trained network's `Outputs` for the batch, which the
+        trainer takes out to feed the online probe and the collapse watch. A scalar "uniform_loss" tells the value of
+        the loss at which nothing is distinguished, where there is one.
+        """
+        raise TypeError(f"{type(self).__name__} defines no loss")
+
+    def after_step(self, params: PyTree, state: Any, step: jax.Array) -> tuple[PyTree, Any]:
+        """Returns `params, state` after all that is not gradient descent: moving averages, unit-norm prototypes."""
+        return params, state
+
+    def features(self, params: PyTree, state: Any, images: jax.Array) -> jax.Array:
+        """Returns the representation [B, D] of normalised images [B, H, W, C]; each depends on its own image alone."""
+        return encode(self.network, params, state.stats, images)
+
+
+def initialize(network: Network, key: jax.Array, views: tuple[jax.Array, ...]) -> tuple[PyTree, PyTree]:
+    """Returns the network's first parameters and normalisation statistics."""
+    variables = network.init(key, views, train=True)
+    return variables["params"], variables.get("batch_stats", {})
+
+
+def apply(network: Network, params: PyTree, stats: PyTree, views: tuple[jax.Array, ...]) -> tuple[Outputs, PyTree]:
+    """Runs the network on the views in training mode; returns its outputs [B, V, D] and the new statistics."""
+    outputs, updated = network.apply(
+        {"params": params, "batch_stats": stats}, views, train=True, mutable=["batch_stats"]
+    )
+    return outputs, updated.get("batch_stats", {})
+
+
+def encode(network: Network, params: PyTree, stats: PyTree, images: jax.Array) -> jax.Array:
+    """Returns the encoder's features [B, D] of images [B, H, W, C] in evaluation mode."""
+    return network.apply({"params": params, "batch_stats": stats}, images, method="encode")
+
+
+def ema(average: PyTree, new: PyTree, decay: jax.Array | float) -> PyTree:
+    """Returns the moving average `decay * average + (1 - decay) * new`, leaf by leaf."""
+
+    def move(old, value):
+        rate = jnp.asarray(decay, old.dtype)
+        return rate * old + (1 - rate) * value
+
+    return jax.tree.map(move, average, new)
+
+
+def push(queue: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns the queue [K, ...] with rows [B, ...] put at its front and the B oldest dropped; K >= B."""
+    return jnp.concatenate([rows.astype(queue.dtype), queue[: queue.shape[0] - rows.shape[0]]])

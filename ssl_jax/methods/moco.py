@@ -1,0 +1,63 @@
+"""MoCo: queries find their key among a queue of keys made by a slowly moving encoder."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.losses import info_nce
+from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, push
+from ssl_jax.numeric import normalize
+
+
+@dataclasses.dataclass(frozen=True)
+class MoCo(Method):
+    """Momentum Contrast (He et al. 2019, arXiv:1911.05722, Algorithm 1) and its version 2 (Chen et al. 2020, arXiv:2003.04297).
+
+    View 0 is the query, view 1 the key. The paper moves the key encoder before it encodes the keys; moving it after the
+    step is the same sequence.
+    """
+
+    decay: Schedule  # m of the key encoder
+    queue_size: int = 65536  # keys, at least one batch
+    temperature: float = 0.2  # tau
+    shuffle: bool = (
+        False  # permute the keys' batch, so that split BatchNorm statistics cannot tell a pair (section 3.3)
+    )
+
+    class State(NamedTuple):
+        stats: PyTree  # BatchNorm statistics of the query encoder
+        target: PyTree  # the key encoder: moving average of the query encoder's parameters
+        target_stats: PyTree
+        queue: jax.Array  # [K, D] unit-norm keys, newest first
+
+    def init(self, key, batch):
+        params, stats = initialize(self.network, key, batch["views"])
+        outputs, _ = jax.eval_shape(lambda: apply(self.network, params, stats, batch["views"]))
+        queue = jax.random.normal(jax.random.fold_in(key, 1), (self.queue_size, outputs.projection.shape[-1]))
+        return params, self.State(stats, params, stats, normalize(queue))
+
+    def loss(self, params, state, batch, key, step):
+        (views,) = batch["views"]
+        online, stats = apply(self.network, params, state.stats, (views[:, :1],))
+        keys, target_stats = self.keys(state, views[:, 1:], key)
+        loss = info_nce(normalize(online.projection[:, 0]), keys, state.queue, self.temperature)
+        queue = push(state.queue, keys)
+        uniform = jnp.log(self.queue_size + 1.0)
+        return loss, (
+            self.State(stats, state.target, target_stats, queue),
+            {"outputs": online, "uniform_loss": uniform},
+        )
+
+    def keys(self, state, views, key):
+        """Returns the unit-norm keys [B, D] and the key encoder's new statistics."""
+        order = inverse = slice(None)
+        if self.shuffle:
+            order = jax.random.permutation(key, views.shape[0])
+            inverse = jnp.argsort(order)
+        target, target_stats = apply(self.network, state.target, state.target_stats, (views[order],))
+        return normalize(target.projection[:, 0])[inverse], target_stats
+
+    def after_step(self, params, state, step):
+        return params, state._replace(target=ema(state.target, params, self.decay(step)))

@@ -1,0 +1,60 @@
+"""One mesh axis over all devices: batches are split along it by rows, parameters are on every device."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXIS = "data"
+
+
+def start() -> None:
+    """Joins the other processes of a run, before anything else touches a device; alone, it does nothing.
+
+    Processes are found by JAX on a TPU pod and under SLURM. Anywhere else the environment says who is who: the variables
+    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    """
+    environment = os.environ
+    if "JAX_COORDINATOR_ADDRESS" in environment:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        count, index = int(environment["JAX_NUM_PROCESSES"]), int(environment["JAX_PROCESS_ID"])
+        jax.distributed.initialize(environment["JAX_COORDINATOR_ADDRESS"], count, index)
+    elif "," in environment.get("TPU_WORKER_HOSTNAMES", "") or int(environment.get("SLURM_NTASKS", "1")) > 1:
+        jax.distributed.initialize()
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh over the given devices, by default all of all processes."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch: each device has its share of the rows."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of parameters: each device has all."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def scatter(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Puts this process's slice [B / processes, ...] of each array of a batch onto its devices: global arrays [B, ...]."""
+    return {name: jax.make_array_from_process_local_data(rows(mesh), array) for name, array in batch.items()}
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """Puts host arrays, the same in every process, onto every device."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated(mesh), x, x.shape), tree)
+
+
+def gather(tree: Any) -> Any:
+    """Returns global arrays as host arrays, whole, in every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -1,0 +1,51 @@
+"""The command that shows what a config does to images: `python -m ssl_jax.preview --config=FILE[:preset] --out=PNG`."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from ssl_jax import augment, command, data
+from ssl_jax.build import Run, build
+from ssl_jax.config import load
+from ssl_jax.report import pictures
+
+ROWS = 8  # images shown
+
+
+def write(run: Run, path: pathlib.Path) -> None:
+    """Writes a sheet of the first images of a run's first batch: a row each, the original and all its views.
+
+    Args:
+        run: whose images, recipe and seed.
+        path: of the PNG.
+    """
+    index = data.indices(run.config.seed, 0, len(run.source), run.batch_size)[:ROWS]
+    batch = data.read(run.source, index, run.canvas)
+    views = augment.views(run.recipe, jax.random.key(run.config.seed), batch, 0)
+    columns = [
+        np.asarray(augment.denormalize(run.recipe, group[:, v])) for group in views for v in range(group.shape[1])
+    ]
+    rows = [
+        [image[:height, :width], *(np.round(255 * column[i]).astype(np.uint8) for column in columns)]
+        for i, (image, (_, _, height, width)) in enumerate(zip(batch["image"], batch["box"], strict=True))
+    ]
+    pictures.sheet(rows, ("original", *augment.describe(run.recipe))).save(path)
+
+
+def main(options) -> None:
+    config = load(options.config, options.overrides)
+    out = command.writable_file(options.out)
+    write(build(config), out)
+    print(f"{out}: {ROWS} images of {config.data.source}, views of the recipe {config.augment.recipe!r}")
+
+
+def parser() -> command.Parser:
+    parser = command.Parser("preview", "Draws images and their augmented views as a config makes them.")
+    parser.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="a recipe, such as configs/byol.py")
+    parser.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
+    return parser
+
+
+if __name__ == "__main__":
+    command.run(main, parser())

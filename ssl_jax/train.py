@@ -1,0 +1,210 @@
+"""The trainer: what a run remembers, one step, and the loop around it. It knows no method's name."""
+
+import functools
+import pathlib
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ssl_jax import augment, data, parallel, preview, report
+from ssl_jax.build import Run
+from ssl_jax.checkpoint import Checkpoints
+from ssl_jax.evaluate import probe
+from ssl_jax.evaluate.online import Evaluator
+from ssl_jax.evaluate.spectrum import projection_std
+from ssl_jax.method import Batch, Method, PyTree
+from ssl_jax.monitor import Interruption, Monitor
+
+
+class TrainState(NamedTuple):
+    """Everything a run remembers between two steps."""
+
+    step: jax.Array  # int32 [], steps taken; the only clock
+    params: PyTree
+    state: PyTree  # the method's
+    opt_state: PyTree
+    probe: PyTree  # the online linear probe, None without labels
+
+
+def train_step(
+    method: Method, optimizer: optax.GradientTransformation, train: TrainState, batch: Batch, key: jax.Array
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of any method.
+
+    Args:
+        method: what to minimise.
+        optimizer: how.
+        train: the state before.
+        batch: `views`, a tuple of [B, V, H, W, C]; `label` and `index`, int32 [B].
+        key: of the run; each step folds its number in.
+
+    Returns:
+        The state after, and scalars to log.
+    """
+    key = jax.random.fold_in(key, train.step)
+    grad = jax.value_and_grad(method.loss, has_aux=True)
+    (loss, (state, metrics)), grads = grad(train.params, train.state, batch, key, train.step)
+    updates, opt_state = optimizer.update(grads, train.opt_state, train.params)
+    params = optax.apply_updates(train.params, updates)
+    params, state = method.after_step(params, state, train.step)
+
+    outputs = jax.lax.stop_gradient(metrics.pop("outputs"))
+    metrics |= {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
+    spread = outputs.features if outputs.projection is None else outputs.projection
+    metrics["projection_std"] = projection_std(spread)
+    online = train.probe
+    if online is not None:
+        online, probed = probe.update(online, outputs.features[:, 0], batch["label"])
+        metrics |= probed
+    return TrainState(train.step + 1, params, state, opt_state, online), metrics
+
+
+def initial_state(run: Run, key: jax.Array, batch: Batch) -> TrainState:
+    """The state before the first step."""
+    params, state = run.method.init(key, batch)
+    optimizer, _ = run.optimizer(params)
+    online = None
+    if run.classes:
+        features = jax.eval_shape(run.method.features, params, state, batch["views"][0][:, 0])
+        online = probe.init(jax.random.fold_in(key, 2), features.shape[-1], len(run.classes))
+    return TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), online)
+
+
+def make_program(run: Run, resident: bool):
+    """Returns the function that a step compiles to: from what the host sends to the new state and the metrics.
+
+    It takes the state, the batch (of indices only, if the set lies on the device), the set on the device or None, and
+    the run's key.
+    """
+
+    def program(train: TrainState, batch: Batch, dataset: Batch | None, key: jax.Array):
+        if resident:
+            batch = {name: array[batch["index"]] for name, array in dataset.items()} | batch
+        epoch = train.step // run.steps_per_epoch
+        batch = batch | {"views": augment.views(run.recipe, key, batch, epoch)}
+        optimizer, schedule = run.optimizer(train.params)
+        rate = schedule(train.step)
+        train, metrics = train_step(run.method, optimizer, train, batch, key)
+        return train, metrics | {"learning_rate": rate}
+
+    return program
+
+
+class Trainer:
+    """A run on a mesh: its compiled step, its data and its state."""
+
+    def __init__(self, run: Run, mesh: jax.sharding.Mesh):
+        self.run, self.mesh = run, mesh
+        self.key = jax.device_put(jax.random.key(run.config.seed), parallel.replicated(mesh))
+        self.resident = data.fits(run.source, run.canvas, run.config.data.device_bytes)
+        self.dataset = None
+        if self.resident:
+            dataset = data.load_all(run.source, run.canvas)
+            del dataset["index"]
+            self.dataset = parallel.replicate(mesh, dataset)
+        init = functools.partial(initial_state, run)
+        shapes = jax.eval_shape(init, self.key, run.example_batch())
+        self.shardings = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
+        self.abstract = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
+        )
+        self.step = jax.jit(
+            make_program(run, self.resident),
+            donate_argnums=0,
+            out_shardings=(self.shardings, parallel.replicated(mesh)),
+        )
+
+    def init(self) -> TrainState:
+        """The state before the first step, made on the mesh."""
+        # It runs once, so on the CPU, where compiling takes longer than running, it is not worth optimising.
+        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+
+        def init(key):
+            return initial_state(self.run, key, self.run.example_batch(jnp.zeros))
+
+        return jax.jit(init, out_shardings=self.shardings, compiler_options=options)(self.key)
+
+    def batches(self, start: int):
+        """Yields the batches of the steps from `start` on, as arrays on the mesh."""
+        run = self.run
+        shared = dict(process_index=jax.process_index(), process_count=jax.process_count())
+        if not self.resident:
+            stream = data.batches(
+                run.source,
+                run.config.seed,
+                run.batch_size,
+                run.canvas,
+                start,
+                run.steps,
+                **shared,
+                workers=run.config.data.workers,
+            )
+            yield from (parallel.scatter(self.mesh, batch) for batch in stream)
+            return
+        for step in range(start, run.steps):
+            index = data.indices(run.config.seed, step, len(run.source), run.batch_size)
+            yield parallel.scatter(self.mesh, {"index": np.split(index, jax.process_count())[jax.process_index()]})
+
+
+def train(run: Run, workdir: pathlib.Path) -> None:
+    """Trains a run to its end, or goes on where it stopped.
+
+    Args:
+        run: what to train.
+        workdir: holds its config.json already; gets metrics, checkpoints, pictures and the report.
+
+    Raises:
+        UserError: the checkpoint does not fit, or training diverged.
+    """
+    began = time.monotonic()
+    page = workdir / "report.html"
+    with Checkpoints(workdir / "checkpoints", run.config.checkpoint.keep, warn=print) as checkpoints:
+        if checkpoints.latest_step() == run.steps and page.exists():
+            print(f"finished: {workdir} holds all {run.steps:,} steps; report: {page}")
+            return
+        trainer = Trainer(run, parallel.make_mesh())
+        step, state = checkpoints.restore(trainer.abstract) or (0, trainer.init())
+        evaluator = Evaluator(run, trainer.mesh)
+        with Monitor(workdir, run.config, run.steps, step, began) as monitor, Interruption() as interruption:
+            if step == 0:
+                preview.write(run, workdir / "views.png")
+                monitor.record(0, evaluator.baselines(state))
+            state = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
+            if interruption.requested:
+                raise KeyboardInterrupt
+            monitor.conclude(run.steps, evaluator.conclude(state, workdir / "neighbours.png"))
+    report.write([workdir])
+    print(f"report: {page}")
+
+
+def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> TrainState:
+    """Takes the steps from `start` on; between them it logs, evaluates and saves when it is time."""
+    run = trainer.run
+    batches = trainer.batches(start)
+    pending = None  # the metrics of the step before, fetched while the device works on the next
+    for step in range(start + 1, run.steps + 1):
+        batch = next(batches)
+        with jax.transfer_guard("disallow"):
+            state, metrics = trainer.step(state, batch, trainer.dataset, trainer.key)
+        if pending:
+            monitor.see(*pending)
+        pending = step, metrics
+        last = step == run.steps or interruption.requested
+        evaluate, save = run.evaluate_at(step), run.save_at(step) or last
+        if evaluate or save:  # what is saved has been seen to be finite
+            monitor.see(*pending)
+            pending = None
+        measured = evaluator.measure(state) if evaluate else {}
+        if measured:
+            monitor.record(step, measured)
+        if save:
+            checkpoints.save(step, state, measured)
+        if interruption.requested:
+            checkpoints.wait()
+            monitor.note(f"stopped at step {step:,}, everything is saved: the same command goes on")
+            break
+    return state

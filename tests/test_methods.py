@@ -1,0 +1,189 @@
+"""The contract that every method keeps, run over every shipped config with a tiny encoder."""
+
+import dataclasses
+import pathlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax import parallel
+from ssl_jax.build import build
+from ssl_jax.checkpoint import Checkpoints
+from ssl_jax.config import load
+from ssl_jax.methods import METHODS
+from ssl_jax.train import TrainState, initial_state, train_step
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "base")
+BATCH, STEPS = 16, 4
+FAST = {"xla_backend_optimization_level": 0}  # tiny shapes: compiling takes longer than running
+
+TINY = {
+    "batch_size": str(BATCH),
+    "steps": str(STEPS),
+    "data.size": "16",
+    "network.encoder.width": "0.0625",
+    "optimizer.warmup": "0",
+    "checkpoint.every": "2",
+    "evaluate.every": "4",
+    "evaluate.bank": "64",
+    "evaluate.test": "64",
+    "log.every": "1",
+}
+EXTRA = {
+    "moco_v2": {"method.queue_size": "32"},
+    "swav": {"method.queue_size": "32", "method.queue_from": "1", "network.predictor.prototypes": "12"},
+}
+# Parameters that get no gradient, with the reason.
+STILL: dict[str, set[str]] = {}
+
+
+def overrides(name):
+    return list((TINY | EXTRA.get(name, {})).items())
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def run(request):
+    return build(load(str(ROOT / "configs" / f"{request.param}.py"), overrides(request.param)))
+
+
+@pytest.fixture(scope="module")
+def step(run):
+    """The step of a run, compiled once for all tests of a method; it counts how often it is traced."""
+
+    def one(train, batch, key):
+        jitted.traces += 1
+        optimizer, _ = run.optimizer(train.params)
+        return train_step(run.method, optimizer, train, batch, key)
+
+    jitted = Counting(one)
+    return jitted
+
+
+class Counting:
+    def __init__(self, function):
+        self.traces = 0
+        self.call = jax.jit(function, compiler_options=FAST)
+
+    def __call__(self, *args):
+        return self.call(*args)
+
+
+def random_batch(run, seed=0):
+    batch = run.example_batch(np.zeros)
+    random = np.random.default_rng(seed)
+    views = tuple(random.normal(size=view.shape).astype(np.float32) for view in batch["views"])
+    label = random.integers(10, size=BATCH).astype(np.int32)
+    return {"views": views, "label": label, "index": np.arange(BATCH, dtype=np.int32)}
+
+
+@pytest.fixture(scope="module")
+def state(run) -> TrainState:
+    init = jax.jit(lambda key: initial_state(run, key, run.example_batch(jnp.zeros)), compiler_options=FAST)
+    return init(jax.random.key(1))
+
+
+def test_every_method_has_a_config():
+    named = {load(str(ROOT / "configs" / f"{name}.py")).method.name for name in CONFIGS}
+    assert named == set(METHODS)
+
+
+def test_steps_are_finite_and_keep_the_state_s_form(run, step, state):
+    train, before = state, step.traces
+    for seed in range(3):
+        train, metrics = step(train, random_batch(run, seed), jax.random.key(2))
+        chex.assert_trees_all_equal_shapes_and_dtypes(train, state)
+        chex.assert_tree_all_finite((train, metrics))
+    assert int(train.step) == 3
+    assert step.traces - before <= 1
+
+
+def test_one_device_and_eight_agree(run, step, state):
+    batch, key = random_batch(run), jax.random.key(2)
+    mesh = parallel.make_mesh()
+    spread = jax.device_put(batch, parallel.rows(mesh))
+    everywhere = jax.device_put((state, key), parallel.replicated(mesh))
+    alone, metrics = step(state, batch, key)
+    together, metrics_together = step(everywhere[0], spread, everywhere[1])
+    chex.assert_trees_all_close(metrics, jax.device_get(metrics_together), rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(alone.params, jax.device_get(together.params), rtol=1e-3, atol=1e-4)
+    chex.assert_trees_all_close(alone.state, jax.device_get(together.state), rtol=1e-3, atol=1e-4)
+
+
+def test_every_parameter_gets_a_gradient(run, state):
+    def loss(params):
+        return run.method.loss(params, state.state, random_batch(run), jax.random.key(2), jnp.zeros((), jnp.int32))[0]
+
+    grads = jax.jit(jax.grad(loss), compiler_options=FAST)(state.params)
+    flat = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(grads)}
+    still = {path for path, leaf in flat.items() if not np.any(np.asarray(leaf))}
+    assert still == STILL.get(run.config.method.name, set())
+
+
+def test_loss_falls_on_a_fixed_batch(run, step, state):
+    batch, key, train = random_batch(run), jax.random.key(2), state
+    losses = []
+    for _ in range(25):
+        train, metrics = step(train, batch, key)
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.01
+
+
+def test_a_restored_state_takes_the_same_step(run, step, state, tmp_path):
+    batch, key = random_batch(run), jax.random.key(2)
+    train, _ = step(state, batch, key)
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.replicated(mesh)), train)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, train)
+        _, restored = checkpoints.restore(abstract)
+    chex.assert_trees_all_equal(step(train, batch, key), step(jax.device_get(restored), batch, key))
+
+
+def test_features_depend_on_their_own_image_alone(run, state):
+    images = jnp.asarray(random_batch(run)["views"][0][:, 0])
+    features = jax.jit(run.method.features)
+    together = features(state.params, state.state, images)
+    chex.assert_shape(together, (BATCH, None))
+    mixed = features(state.params, state.state, images.at[1:].set(0.0))
+    np.testing.assert_allclose(together[0], mixed[0], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(together[1], mixed[1])
+
+
+def test_hyper_parameters_are_printed_with_the_method(run):
+    text = repr(run.method)
+    assert all(field.name in text for field in dataclasses.fields(run.method))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("preset", ["cifar10", "imagenet"])
+def test_published_presets_trace(name, preset):
+    """The paper's own sizes: built, initialised and one step traced, without computing anything."""
+    config = load(str(ROOT / "configs" / f"{name}.py:{preset}"))
+    source = {"cifar10": (50_000, 10), "imagenet": (1_281_167, 1000)}[preset]
+    run = build(config, source=Counted(*source), test=Counted(100, source[1]))
+    batch = run.example_batch()
+    shapes = jax.eval_shape(lambda key: initial_state(run, key, run.example_batch(jnp.zeros)), jax.random.key(0))
+
+    def one(train, batch, key):
+        optimizer, _ = run.optimizer(train.params)
+        return train_step(run.method, optimizer, train, batch, key)
+
+    after, metrics = jax.eval_shape(one, shapes, batch, jax.random.key(0))
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, shapes)
+    assert metrics["loss"].shape == ()
+
+
+class Counted:
+    """A source of so many images, none of which is ever read."""
+
+    name = "counted"
+
+    def __init__(self, size, classes):
+        self.size, self.classes = size, tuple(map(str, range(classes)))
+
+    def __len__(self):
+        return self.size
