@@ -9,7 +9,7 @@ PRESETS = ("", "cifar10", "imagenet")
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """Returns everything but `method`, `network` and `optimizer`, for a preset.
+    """Returns what recipes share, for a preset; a recipe adds its method and heads, and sets what it needs.
 
     No preset: the embedded images, for two CPU cores. cifar10, imagenet: the prepared TensorFlow Datasets sets.
     """
@@ -23,6 +23,8 @@ def get_config(preset: str = "") -> ConfigDict:
             "batch_size": 256,  # images, over all devices
             "data": data(preset),
             "augment": augment(),
+            "network": {"encoder": encoder()},
+            "optimizer": optimizer(),
             "evaluate": evaluate(preset),
             "checkpoint": {"every": "1 epochs", "keep": 2},  # the latest; the best by k-NN is kept besides
             "log": {"every": 10, "wandb": False},  # steps
@@ -58,6 +60,28 @@ def augment() -> dict:
     }
 
 
+def encoder() -> dict:
+    """What may be set of an encoder; none: the default of `ssl_jax.networks`' ResNet or ViT, whichever is named."""
+    return {
+        **{name: placeholder(str) for name in ("name", "stem", "norm", "pool", "positions")},
+        **{name: placeholder(float) for name in ("width", "standardize")},
+        **{name: placeholder(int) for name in ("groups", "splits", "patch", "size", "depth", "heads")},
+        "zero_gamma": placeholder(bool),
+    }
+
+
+def optimizer() -> dict:
+    """What may be set; none: the default of `ssl_jax.optimizer.Settings`, which says what each means."""
+    names = ("name", "variant", "scaling", "schedule", "warmup")
+    numbers = ("learning_rate", "warmup_start", "end", "factor", "momentum", "weight_decay", "eps", "eta")
+    return {
+        **{name: placeholder(str) for name in names},
+        **{name: placeholder(float) for name in numbers},
+        **{name: placeholder(bool) for name in ("per_epoch", "nesterov")},
+        **{name: placeholder(tuple) for name in ("milestones", "betas", "rules")},
+    }
+
+
 def evaluate(preset: str) -> dict:
     return {
         "every": {"": "5 epochs", "cifar10": "10 epochs", "imagenet": "5 epochs"}[preset],
@@ -83,14 +107,21 @@ def small_encoder() -> dict:
 
 
 def embedded_recipe() -> dict:
-    """What the embedded recipes share."""
+    """What the embedded recipes share: gentle crops, since clothes are aligned, and strong changes of brightness."""
     return {
         "epochs": 20.0,
-        "batch_size": 128,
-        "augment": {"recipe": "simclr", "crop": (0.2, 1.0)},
+        "batch_size": 64,
+        "augment": {
+            "recipe": "simclr",
+            "crop": (0.4, 1.0),
+            "ratio": (0.9, 1.1),
+            "solarize": 0.2,
+            "mean": (0.286,) * 3,  # of the embedded images
+            "std": (0.353,) * 3,
+        },
         "optimizer": {
             "name": "sgd",
-            "learning_rate": 0.2,  # at a batch of 256
+            "learning_rate": 0.4,  # at a batch of 256
             "warmup": "1 epochs",
             "weight_decay": 1e-4,
         },

@@ -20,9 +20,12 @@ def get_config(preset: str = "") -> ConfigDict:
 
 
 def embedded() -> dict:
-    return base.embedded_recipe() | {
-        "method": {"name": "byol", "decay": {"schedule": "cosine", "start": 0.95, "end": 1.0}},
-        "network": network(base.small_encoder(), hidden=512, output=128),
+    """So short a run wants a quick target, and a predictor that keeps up with it."""
+    recipe = base.embedded_recipe()
+    return recipe | {
+        "method": {"name": "byol", "decay": {"schedule": "cosine", "start": 0.9, "end": 1.0}},
+        "network": network(base.small_encoder(), hidden=512, output=256),
+        "optimizer": recipe["optimizer"] | {"rules": (("predictor", {"learning_rate": 10.0}),)},
     }
 
 

@@ -55,7 +55,7 @@ def imagenet() -> dict:
         "epochs": 800.0,
         "batch_size": 4096,
         "augment": {"recipe": "swav", "small_size": 96},
-        "method": method(queue_size=0, queue_from=0),
+        "method": method(queue_size=0, queue_from="0 steps"),
         "network": network({"name": "resnet50"}, hidden=2048, prototypes=3000) | {"dtype": "bfloat16"},
         "optimizer": {
             "name": "lars",
@@ -71,7 +71,7 @@ def imagenet() -> dict:
     }
 
 
-def method(queue_size: int, queue_from: int | str) -> dict:
+def method(queue_size: int, queue_from: str) -> dict:
     return {
         "name": "swav",
         "temperature": 0.1,

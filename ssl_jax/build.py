@@ -11,11 +11,24 @@ import optax
 from ml_collections import ConfigDict
 
 from ssl_jax import augment, data, networks, optimizer, schedule
+from ssl_jax.config import flatten
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.method import Duration, Method, Schedule
 from ssl_jax.methods import METHODS
 
 LABELS = ("auto", "required", "ignored")
+POSITIVE = (
+    "data.canvas",
+    "network.encoder.width",
+    "evaluate.bank",
+    "evaluate.test",
+    "evaluate.crop",
+    "evaluate.neighbours",
+    "evaluate.temperature",
+    "checkpoint.keep",
+    "log.every",
+)
+NOT_NEGATIVE = ("seed", "data.workers", "augment.small_views")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +98,9 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     Raises:
         UserError: something in it is unknown, missing or does not go together.
     """
+    check_numbers(config)
     batch_size = config.batch_size
-    recipe = augment.recipe(config.augment.recipe, config.data.size, **given(config.augment, without=("recipe",)))
+    recipe = augment.recipe(str(config.augment.recipe), config.data.size, **given(config.augment, without=("recipe",)))
     network = networks.build(plain(config.network))
     check_sizes(recipe, networks.minimum_size(network.encoder))
     method_class(config)
@@ -105,7 +119,9 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     if steps < 1:
         raise UserError(f"the run has {steps} steps; set epochs or steps to more than 0")
     method = build_method(config, network, steps, to_steps)
-    return Run(config, source, test, recipe, method, steps, steps_per_epoch)
+    run = Run(config, source, test, recipe, method, steps, steps_per_epoch)
+    check_shapes(run)
+    return run
 
 
 def open_sources(config: ConfigDict) -> tuple[data.Source, data.Source | None]:
@@ -124,6 +140,15 @@ def open_sources(config: ConfigDict) -> tuple[data.Source, data.Source | None]:
     return source, test if usable else None
 
 
+def check_numbers(config: ConfigDict) -> None:
+    """Complains about numbers too small to mean anything, where nothing else would."""
+    for key, value in flatten(config).items():
+        if key in POSITIVE and value is not None and not value > 0:
+            raise UserError(f"{key} is {value}; set it to more than 0")
+        if key in NOT_NEGATIVE and value is not None and value < 0:
+            raise UserError(f"{key} is {value}; set it to 0 or more")
+
+
 def check_sizes(recipe: augment.Recipe, least: int) -> None:
     """Complains about views that are smaller than one position of the encoder's last map."""
     for group in recipe.groups:
@@ -132,6 +157,14 @@ def check_sizes(recipe: augment.Recipe, least: int) -> None:
                 f"views of {group.size} pixels are smaller than the network's stride of {least}; "
                 "raise data.size (or augment.small_size), or take a stem with a smaller stride"
             )
+
+
+def check_shapes(run: Run) -> None:
+    """Complains about what shows once the parameters' shapes are known: an optimiser rule that matches none of them."""
+    params, _ = jax.eval_shape(run.method.init, jax.random.key(0), run.example_batch())
+    run.optimizer(params)
+    for duration in (run.config.evaluate.every, run.config.checkpoint.every):
+        run.to_steps(duration)
 
 
 def method_class(config: ConfigDict) -> type[Method]:

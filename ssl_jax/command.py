@@ -32,10 +32,10 @@ class Parser(argparse.ArgumentParser):
     def parse(self, arguments: list[str]) -> argparse.Namespace:
         """Returns the options, with the overrides of the config as `overrides`, a list of (key, text)."""
         overrides = [text for text in arguments if text.startswith("--config.")]
-        options = self.parse_args([text for text in arguments if text not in overrides])
         for text in overrides:
             if "=" not in text:
                 self.error(f"{text} has no value: write {text}=VALUE")
+        options = self.parse_args([text for text in arguments if text not in overrides])
         options.overrides = [tuple(text.removeprefix("--config.").split("=", 1)) for text in overrides]
         return options
 
@@ -53,9 +53,8 @@ def run(main: Callable[[argparse.Namespace], None], parser: Parser) -> None:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        fail(
-            f"out of memory: lower batch_size, data.size or the network's width, or use more devices ({first_line(error)})"
-        )
+        advice = "lower batch_size, data.size or the network's width, or use more devices"
+        fail(f"out of memory: {advice} ({first_line(error)})")
     except MemoryError:
         fail("out of memory on the host: lower data.host_bytes, data.device_bytes, batch_size or data.workers")
     except KeyboardInterrupt:
@@ -76,6 +75,8 @@ def first_line(error: Exception) -> str:
 def writable_file(text: str) -> pathlib.Path:
     """Returns the path of a file to write, once its folder is known to exist."""
     path = pathlib.Path(text)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file in it")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path} cannot be written: its folder does not exist or is not writable; name another file")
     return path

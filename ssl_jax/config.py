@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from ml_collections import ConfigDict
+import jax
+from ml_collections import ConfigDict, FieldReference
 
 from ssl_jax.errors import UserError, nearest
 
@@ -32,9 +33,7 @@ def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     file, _, preset = text.partition(":")
     path = pathlib.Path(file)
     if not path.is_file():
-        files = [str(sibling) for sibling in path.parent.glob("*.py")] or [
-            str(p) for p in pathlib.Path("configs").glob("*.py")
-        ]
+        files = recipes(path.parent) or recipes(pathlib.Path("configs"))
         raise UserError(f"there is no config file {file!r}; {nearest(file, files)}")
     root = str(path.resolve().parent.parent)  # a config imports its neighbours as `configs.NAME`
     if root not in sys.path:
@@ -42,12 +41,17 @@ def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     spec = importlib.util.spec_from_file_location("ssl_jax_config", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"{file} defines no get_config(preset); start from a file in configs/")
-    config = module.get_config(preset).lock()
+    config = module.get_config(preset).lock() if hasattr(module, "get_config") else {}
+    if "method" not in config:
+        raise UserError(f"{file} defines no get_config(preset) that names a method; start from a recipe in configs/")
     for key, value in overrides:
         override(config, key, value)
     return config
+
+
+def recipes(folder: pathlib.Path) -> list[str]:
+    """Returns the config files of a folder, without the one they share."""
+    return [str(path) for path in folder.glob("*.py") if path.stem != "base"]
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:
@@ -56,7 +60,7 @@ def override(config: ConfigDict, key: str, text: str) -> None:
     Args:
         config: changed in place.
         key: dotted, as in "optimizer.learning_rate".
-        text: a number, true or false, a text, a tuple as in "(0.3,1.0)"; "none" unsets it.
+        text: a number, true or false, a text, a tuple as in "(0.3,1.0)"; "none" unsets a `placeholder` that is no text.
 
     Raises:
         UserError: an unknown key or a value of another type.
@@ -70,9 +74,11 @@ def override(config: ConfigDict, key: str, text: str) -> None:
     if isinstance(group[last], ConfigDict):
         raise UserError(f"{key!r} is a group of keys: set one of {', '.join(f'{key}.{name}' for name in group[last])}")
     kind = group.get_type(last)
+    placeholder = isinstance(dict(group.items(preserve_field_references=True))[last], FieldReference)
+    optional = placeholder and kind is not str  # "none" is also the name of a norm and of a scaling
     try:
-        group[last] = None if text.lower() == "none" else parse(text, kind)
-    except (ValueError, SyntaxError, TypeError) as error:
+        group[last] = None if optional and text.lower() == "none" else parse(text, kind)
+    except (KeyError, ValueError, SyntaxError, TypeError) as error:
         raise UserError(f"config key {key!r} takes {NAMES.get(kind, kind.__name__)}, not {text!r}") from error
 
 
@@ -82,7 +88,7 @@ NAMES = {int: "a whole number", float: "a number", bool: "true or false", tuple:
 def parse(text: str, kind: type) -> Any:
     """Reads a value of a given type from text."""
     if kind is bool:
-        return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else int("no bool")
+        return {"true": True, "false": False}[text.lower()]
     if kind is tuple:
         value = ast.literal_eval(text)
         return tuple(value) if isinstance(value, tuple | list) else (value,)
@@ -111,16 +117,19 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
         if path.exists():
             theirs = flatten(json.loads(path.read_text()))
             check_same(workdir, theirs, ours)
-        elif workdir.is_dir() and any(workdir.iterdir()):
+        elif workdir.is_dir() and any(file.name != "config.json.part" for file in workdir.iterdir()):
             raise UserError(f"{workdir} is not empty and holds no run; name another --workdir")
-        workdir.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(config.to_dict(), indent=1))
+        if jax.process_index() == 0:
+            workdir.mkdir(parents=True, exist_ok=True)
+            part = workdir / "config.json.part"
+            part.write_text(json.dumps(config.to_dict(), indent=1))
+            part.replace(path)  # whole or not at all, whoever reads it meanwhile
     except OSError as error:
         raise UserError(
             f"the workdir {workdir} cannot be written ({error.strerror}); name another --workdir"
         ) from error
     except ValueError as error:
-        raise UserError(f"{path} is damaged; delete {workdir} or name another --workdir") from error
+        raise UserError(f"{path} is damaged; restore it or name another --workdir") from error
 
 
 def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

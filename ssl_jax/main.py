@@ -30,8 +30,8 @@ examples:
   python -m ssl_jax.main --config=configs/swav.py:imagenet --workdir=/data/swav
   python -m ssl_jax.main --config=configs/simclr.py --config.data.source=folder:/photos --config.data.size=64
 
-Ctrl-C saves and stops; the same command goes on. Metrics are in WORKDIR/metrics.jsonl and TensorBoard files, pictures and
-curves in WORKDIR/report.html.
+Ctrl-C saves and stops; the same command goes on. Metrics are in WORKDIR/metrics.jsonl and TensorBoard files, pictures
+and curves in WORKDIR/report.html.
 """
 
 

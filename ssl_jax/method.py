@@ -6,10 +6,23 @@ from typing import Any, NamedTuple, NewType
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.errors import UserError
 from ssl_jax.networks.network import Network, Outputs
 from ssl_jax.schedule import Schedule
 
-__all__ = ["Batch", "Duration", "Method", "PyTree", "Schedule", "apply", "ema", "encode", "initialize", "push"]
+__all__ = [
+    "Batch",
+    "Duration",
+    "Method",
+    "PyTree",
+    "Schedule",
+    "apply",
+    "ema",
+    "encode",
+    "initialize",
+    "push",
+    "two_views",
+]
 
 PyTree = Any
 Batch = dict[str, Any]
@@ -32,7 +45,7 @@ class Method:
         stats: PyTree  # BatchNorm statistics
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, Any]:
-        """Returns the parameters to train and the first state, for a batch with `views` (and what else `loss` reads)."""
+        """Returns the parameters to train and the first state, for a batch with `views` and what else `loss` reads."""
         params, stats = initialize(self.network, key, batch["views"])
         return params, self.State(stats)
 
@@ -70,7 +83,20 @@ def apply(network: Network, params: PyTree, stats: PyTree, views: tuple[jax.Arra
 
 def encode(network: Network, params: PyTree, stats: PyTree, images: jax.Array) -> jax.Array:
     """Returns the encoder's features [B, D] of images [B, H, W, C] in evaluation mode."""
-    return network.apply({"params": params, "batch_stats": stats}, images, method="encode")
+    features: Any = network.apply({"params": params, "batch_stats": stats}, images, method="encode")
+    return features
+
+
+def two_views(views: tuple[jax.Array, ...]) -> jax.Array:
+    """Returns the array [B, 2, H, W, C] of a batch that has two views of one resolution.
+
+    Raises:
+        UserError: it has others.
+    """
+    counts = [array.shape[1] for array in views]
+    if counts != [2]:
+        raise UserError(f"this method takes two views of one size, not {counts}; choose another augment.recipe")
+    return views[0]
 
 
 def ema(average: PyTree, new: PyTree, decay: jax.Array | float) -> PyTree:

@@ -132,7 +132,10 @@ def learning_rate_schedule(
 def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) -> dict[str, Rule]:
     """Returns the rule of every parameter, by its path."""
     resolved = {written(path): Rule() for path, _ in jax.tree_util.tree_leaves_with_path(params)}
-    for pattern, fields in rules:
+    for rule in rules:
+        if not (isinstance(rule, Sequence) and len(rule) == 2 and isinstance(rule[1], Mapping)):
+            raise UserError(f"{rule!r} is no optimizer rule: write rules as ((pattern, {{setting: value}}), ...)")
+        pattern, fields = rule
         for key in set(fields) - set(Rule._fields):
             raise UserError(f"unknown setting {key!r} in the optimizer rule {pattern!r}: {nearest(key, Rule._fields)}")
         for path in matching(pattern, resolved):

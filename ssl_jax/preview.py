@@ -30,7 +30,7 @@ def write(run: Run, path: pathlib.Path) -> None:
         [image[:height, :width], *(np.round(255 * column[i]).astype(np.uint8) for column in columns)]
         for i, (image, (_, _, height, width)) in enumerate(zip(batch["image"], batch["box"], strict=True))
     ]
-    pictures.sheet(rows, ("original", *augment.describe(run.recipe))).save(path)
+    pictures.sheet(rows, ("original", *augment.describe(run.recipe))).save(path, "PNG")
 
 
 def main(options) -> None:

@@ -20,7 +20,8 @@ def coverage(directory: str) -> str:
     """One line that counts the kinds with an adapter and names those without."""
     kinds = {case["kind"] for case in cases(directory)}
     missing = sorted(kinds - set(adapters.load()))
-    return f"golden: {len(kinds) - len(missing)} of {len(kinds)} kinds covered; not covered ({len(missing)}): {', '.join(missing) or '-'}"
+    names = f"; not covered ({len(missing)}): {', '.join(missing)}" if missing else ""
+    return f"golden: {len(kinds) - len(missing)} of {len(kinds)} kinds covered{names}"
 
 
 def pytest_generate_tests(metafunc):

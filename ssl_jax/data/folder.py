@@ -64,8 +64,11 @@ class FolderSource:
         for j in itertools.chain(range(i, len(self)), range(i)):
             image = _read(self.files[j])
             if image is not None:
+                if j != i:
+                    self._warn(
+                        f"{self.files[i]} is unreadable; it and others like it give way to the next readable image"
+                    )
                 return image, self.labels[j]
-            self._warn(f"{self.files[j]} is unreadable; it and others like it give way to the next readable image")
         raise UserError(f"None of the {len(self)} images of {self.name} can be read; the first is {self.files[0]}.")
 
 

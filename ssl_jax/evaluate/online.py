@@ -1,4 +1,4 @@
-"""What is measured of the features while a run goes on, beside the same figures of raw pixels and of the first weights."""
+"""What is measured of a run's features, beside the same figures of raw pixels and of the first weights."""
 
 import pathlib
 from typing import Any

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
+from ssl_jax.errors import UserError
 from ssl_jax.numeric import normalize, widen
 
 
@@ -21,9 +22,14 @@ def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
     Returns:
       A scalar: the sum over views of the mean over images.
 
+    Raises:
+      UserError: there is only one view.
+
     Source: SimCLR (Chen et al. 2020, arXiv:2002.05709), equation 1.
     """
     images, views, size = projection.shape
+    if views < 2:
+        raise UserError("a contrastive loss compares views of an image and got one; choose an augment.recipe with two")
     embedding = normalize(widen(projection)).reshape(images * views, size)
     image = (jax.lax.broadcasted_iota(jnp.int32, (images * views,) * 2, axis) // views for axis in (0, 1))
     return views * jnp.mean(contrastive_cross_entropy(embedding, jnp.equal(*image), temperature))

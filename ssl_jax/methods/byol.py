@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ssl_jax.losses import squared_cosine_distance
-from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize
+from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, two_views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class BYOL(Method):
         target_stats: PyTree
 
     def init(self, key, batch):
+        two_views(batch["views"])
         params, stats = initialize(self.network, key, batch["views"])
         return params, self.State(stats, params, stats)
 

@@ -15,8 +15,8 @@ from ssl_jax.numeric import normalize
 class SwAV(Method):
     """Swapping Assignments between Views (Caron et al. 2020, arXiv:2006.09882), section 3 and Algorithm 1.
 
-    The predictor is a layer of prototypes. The views of the first resolution are assigned to them; every view predicts the
-    codes of the others. The authors freeze the prototypes at first: an optimiser rule of the config.
+    The predictor is a layer of prototypes. The views of the first resolution are assigned to them; every view predicts
+    the codes of the others. The authors freeze the prototypes at first: an optimiser rule of the config.
     """
 
     temperature: float = 0.1  # tau

@@ -15,8 +15,8 @@ AXIS = "data"
 def start() -> None:
     """Joins the other processes of a run, before anything else touches a device; alone, it does nothing.
 
-    Processes are found by JAX on a TPU pod and under SLURM. Anywhere else the environment says who is who: the variables
-    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    Processes are found by JAX on a TPU pod and under SLURM. Anywhere else the environment says who is who: the
+    variables JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
     """
     environment = os.environ
     if "JAX_COORDINATOR_ADDRESS" in environment:
@@ -44,7 +44,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def scatter(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Puts this process's slice [B / processes, ...] of each array of a batch onto its devices: global arrays [B, ...]."""
+    """Puts this process's slice of each array of a batch onto its devices: global arrays [B, ...], split by rows."""
     return {name: jax.make_array_from_process_local_data(rows(mesh), array) for name, array in batch.items()}
 
 

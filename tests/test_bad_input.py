@@ -1,0 +1,241 @@
+"""Bad input: each mistake gets one sentence that says what is wrong and what to do, and nothing is written."""
+
+import json
+import pathlib
+import re
+
+import jax
+import pytest
+from PIL import Image
+from test_methods import ROOT
+
+from ssl_jax import main
+from ssl_jax.errors import UserError
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def start(workdir, monkeypatch):
+    """Starts the command; returns the workdir of the run it would train."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
+    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir: claimed.append(workdir))
+    claimed: list[pathlib.Path] = []
+
+    def run(*changes, config="byol.py", at=workdir, arguments=()):
+        changes = [f"--config.{change}" for change in changes]
+        line = [f"--config={ROOT / 'configs' / config}", f"--workdir={at}", *changes, *arguments]
+        main.main(main.parser().parse(line))
+        return claimed.pop()
+
+    return run
+
+
+@pytest.fixture
+def complaint(start, workdir):
+    """Starts the command, which must refuse and leave no workdir; returns what it says."""
+
+    def run(*changes, **options):
+        with pytest.raises(UserError) as caught:
+            start(*changes, **options)
+        assert not workdir.exists()
+        return str(caught.value)
+
+    return run
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Makes a folder of so many images."""
+
+    def make(count, content=None):
+        folder = tmp_path / f"images{count}"
+        folder.mkdir()
+        for i in range(count):
+            Image.new("RGB", (20, 20)).save(folder / f"{i}.png")
+            if content is not None:
+                (folder / f"{i}.png").write_bytes(content)
+        return f"folder:{folder}"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ("byoll.py", r"there is no config file '.*byoll\.py'; did you mean '.*byol\.py'\?"),
+        ("base.py", r"base\.py defines no get_config\(preset\) that names a method; start from a recipe"),
+        ("byol.py:imagnet", r"there is no preset 'imagnet'; did you mean 'imagenet'\?"),
+        ("byol.py:tiny", r"there is no preset 'tiny'; valid: cifar10, imagenet"),
+    ],
+)
+def test_config_files_and_presets(complaint, config, sentence):
+    assert re.search(sentence, complaint(config=config))
+
+
+VALUES = [
+    ("batchsize=8", "unknown config key 'batchsize'; did you mean 'batch_size'?"),
+    ("data.sorce=x", "unknown config key 'data.sorce'; did you mean 'data.source'?"),
+    ("learning_rate=1", "did you mean 'optimizer.learning_rate'?"),
+    ("seed.x=1", "unknown config key 'seed.x'"),
+    ("method.decay=0.9", "is a group of keys: set one of method.decay.end, method.decay.schedule, method.decay.start"),
+    ("steps=1.5", "'steps' takes a whole number, not '1.5'"),
+    ("batch_size=none", "'batch_size' takes a whole number, not 'none'"),
+    ("batch_size=", "'batch_size' takes a whole number, not ''"),
+    ("epochs=many", "'epochs' takes a number, not 'many'"),
+    ("log.wandb=maybe", "'log.wandb' takes true or false, not 'maybe'"),
+    ("augment.crop=(0.3,", "'augment.crop' takes a tuple such as (0.3,1.0), not '(0.3,'"),
+    ("augment.crop=0.3", "crop is a range: give (low, high)"),
+    ("augment.flip=2", "flip is a probability: give a number from 0 to 1, not 2.0"),
+    ("augment.recipe=byoll", "unknown augmentation recipe 'byoll'; did you mean 'byol'?"),
+    ("augment.recipe=none", "unknown augmentation recipe 'none'; "),
+    ("method.name=byoll", "unknown method 'byoll'; did you mean 'byol'?"),
+    ("method.name=simclr", "the method simclr has no hyper-parameter 'decay'; valid: temperature"),
+    ("method.decay.schedule=cosin", "unknown schedule 'cosin': did you mean 'cosine'?"),
+    ("network.encoder.name=resnet19", "there is no encoder 'resnet19'; did you mean 'resnet18'?"),
+    ("network.encoder.name=vit_tiny", "network.encoder has no field"),
+    ("network.encoder.stem=5x5", "there is no stem '5x5'; valid: 3x3, 3x3/2, 7x7, deep"),
+    ("network.encoder.width=nan", "network.encoder.width is nan; set it to more than 0"),
+    ("network.passes=views", "passes cannot be 'views'; did you mean 'view'?"),
+    ("network.dtype=float16", "did you mean 'bfloat16'?"),
+    ("optimizer.name=adam", "unknown optimizer.name 'adam': did you mean 'adamw'?"),
+    ("optimizer.momentum=high", "'optimizer.momentum' takes a number, not 'high'"),
+    ("optimizer.warmup=long", "'long' is no duration: write '10 epochs'"),
+    ("evaluate.every=-1", "'-1' is no duration: write '10 epochs'"),
+    ("evaluate.labels=require", "evaluate.labels cannot be 'require'; did you mean 'required'?"),
+    ("evaluate.temperature=0", "evaluate.temperature is 0.0; set it to more than 0"),
+    ("checkpoint.every=never", "'never' is no duration: write '10 epochs'"),
+    ("checkpoint.keep=0", "checkpoint.keep is 0; set it to more than 0"),
+    ("log.every=0", "log.every is 0; set it to more than 0"),
+    ("seed=-1", "seed is -1; set it to 0 or more"),
+    ("epochs=0", "the run has 0 steps; set epochs or steps to more than 0"),
+    ("epochs=-1", "'-1.0 epochs' is no duration"),
+    ("steps=0", "the run has 0 steps; set epochs or steps to more than 0"),
+    ("batch_size=0", "a batch of 0 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
+    ("batch_size=-8", "a batch of -8 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
+    ("batch_size=12", "a batch of 12 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
+    ("data.size=2", "views of 2 pixels are smaller than the network's stride of "),
+    ("data.canvas=-1", "data.canvas is -1; set it to more than 0"),
+    ("data.workers=-1", "data.workers is -1; set it to 0 or more"),
+    ("data.source=none", "write embedded:fashion_mnist, tfds:NAME or folder:/path"),
+    ("data.source=/photos", "write embedded:fashion_mnist, tfds:NAME or folder:/path"),
+    ("data.source=foldr:/photos", "did you mean 'folder'?"),
+    ("data.source=embedded:mnist", "did you mean 'fashion_mnist'?"),
+    ("data.source=folder:/no/such", "There is no folder '/no/such'; give folder:/path an existing folder of images"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), VALUES, ids=[change for change, _ in VALUES])
+def test_values(complaint, change, sentence):
+    said = complaint(change)
+    assert sentence in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            "augment.small_size=2",
+            "views of 2 pixels are smaller than the network's stride of ",
+        ),
+        ("augment.small_views=-1", "augment.small_views is -1; set it to 0 or more"),
+        ("method.queue_from=soon", "'soon' is no duration: write '10 epochs'"),
+        ('optimizer.rules=(("prototypes",{"freeze":1}),)', "'prototypes' matches no parameter; the nearest are pr"),
+        ('optimizer.rules=(("predictor",{"freze":1}),)', "did you mean 'freeze'?"),
+        ('optimizer.rules=(("(",{"freeze":1}),)', "the optimizer rule '(' is no regular expression"),
+    ],
+)
+def test_multi_crop_and_optimizer_rules(complaint, change, sentence):
+    assert sentence in complaint(change, config="swav.py")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--wokdir=x"], "unrecognized arguments: --wokdir=x; see python -m ssl_jax.main --help"),
+        (["extra"], "unrecognized arguments: extra"),
+        (["--config.batch_size"], "--config.batch_size has no value: write --config.batch_size=VALUE"),
+        (["--config.batch_size", "8"], "--config.batch_size has no value: write --config.batch_size=VALUE"),
+    ],
+)
+def test_arguments(complaint, arguments, sentence):
+    assert sentence in complaint(arguments=arguments)
+
+
+def test_a_config_is_asked_for():
+    with pytest.raises(UserError, match=r"required: --config; see python -m ssl_jax\.main --help"):
+        main.parser().parse([])
+
+
+def test_folders(complaint, images):
+    assert "There are no images (.jpg, .jpeg, .png, .webp) below" in complaint(f"data.source={images(0)}")
+    few = complaint(f"data.source={images(3)}", "batch_size=8")
+    assert "has 3 images, fewer than batch_size 8; lower it" in few
+    unlabelled = f"data.source={images(16)}", "batch_size=16", "evaluate.labels=required"
+    assert "has no labels; set evaluate.labels=auto" in complaint(*unlabelled)
+
+
+@pytest.mark.filterwarnings("ignore:.*unreadable")
+def test_all_images_unreadable(complaint, images):
+    said = complaint(f"data.source={images(3, content=b'')}")
+    assert "None of the 3 images" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("cifar10", "is not prepared in {dir}; prepare it once with python -c"),
+        ("cifar1O", "There is no TFDS set 'cifar1O', nor one of yours in {dir}; did you mean 'cifar10'?"),
+    ],
+)
+def test_tfds_sets(complaint, tmp_path, name, sentence):
+    said = complaint(f"data.source=tfds:{name}", f"data.dir={tmp_path}")
+    assert sentence.format(dir=tmp_path) in " ".join(said.split())
+
+
+@pytest.mark.parametrize("place", ["file", "file/below/it"])
+def test_a_workdir_that_cannot_be_written(complaint, tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    assert "cannot be written" in (said := complaint(at=tmp_path / place))
+    assert "name another --workdir" in said
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_workdir_that_holds_something_else(start, workdir):
+    workdir.mkdir()
+    (workdir / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and holds no run; name another --workdir"):
+        start()
+    assert [path.name for path in workdir.iterdir()] == ["thesis.tex"]
+
+
+def test_a_workdir_that_holds_another_run(start, workdir):
+    assert start("batch_size=64", "method.decay.start=0.8") == workdir
+    before = (workdir / "config.json").read_bytes()
+    with pytest.raises(UserError) as caught:
+        start("batch_size=32", "method.decay.start=0.9", "log.every=1")
+    assert "holds another run" in (said := str(caught.value))
+    assert "batch_size (64 there, 32 now)" in said
+    assert "method.decay.start (0.8 there, 0.9 now)" in said
+    assert "log.every" not in said
+    assert said.endswith("name another --workdir")
+    assert (workdir / "config.json").read_bytes() == before
+
+
+def test_what_is_free_to_change_does_not_make_another_run(start, workdir):
+    start()
+    assert start("log.every=1", "data.workers=1", "checkpoint.keep=5") == workdir
+    assert json.loads((workdir / "config.json").read_text())["checkpoint"]["keep"] == 5
+
+
+@pytest.mark.parametrize("damage", ["", '{"seed": 0, '])
+def test_a_damaged_config_json(start, workdir, damage):
+    workdir.mkdir()
+    (workdir / "config.json").write_text(damage)
+    with pytest.raises(UserError, match=r"config\.json is damaged; restore it or name another --workdir"):
+        start()
+    assert (workdir / "config.json").read_text() == damage

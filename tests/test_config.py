@@ -1,0 +1,142 @@
+"""Configs: what the command line sets in them, and whose workdir is whose."""
+
+import json
+
+import pytest
+from test_methods import CONFIGS, ROOT, Counted
+
+from ssl_jax import networks
+from ssl_jax.build import build
+from ssl_jax.config import FREE, claim, flatten, load
+from ssl_jax.errors import UserError
+
+PRESETS = ("", "cifar10", "imagenet")
+
+
+def read(name="byol", preset="", **changes):
+    return load(
+        str(ROOT / "configs" / f"{name}.py:{preset}"), [(key.replace("__", "."), changes[key]) for key in changes]
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("batch_size", "64", 64),
+        ("seed", "-1", -1),
+        ("epochs", "1", 1.0),
+        ("optimizer.learning_rate", "3e-4", 3e-4),
+        ("log.wandb", "TRUE", True),
+        ("log.wandb", "false", False),
+        ("augment.crop", "(0.3,1)", (0.3, 1)),
+        ("augment.crop", "[0.3, 1.0]", (0.3, 1.0)),
+        ("augment.crop", "none", None),
+        ("augment.blur", "1", 1.0),
+        ("steps", "7", 7),
+        ("steps", "None", None),
+        ("optimizer.momentum", "1", 1.0),
+        ("data.canvas", "40", 40),
+        ("data.source", "tfds:a=b:c/d", "tfds:a=b:c/d"),
+        ("optimizer.warmup", "10 epochs", "10 epochs"),
+        ("optimizer.warmup", "40", "40"),
+        ("checkpoint.every", "313 steps", "313 steps"),
+        ("method.decay.start", "0.9", 0.9),
+        ("network.encoder.stem", "7x7", "7x7"),
+    ],
+)
+def test_values_are_read_by_the_type_they_have(key, text, value):
+    config = load(str(ROOT / "configs" / "byol.py"), [(key, text)])
+    read = flatten(config)[key]
+    assert read == value
+    assert type(read) is type(value)
+    rest = {
+        name
+        for name, other in flatten(load(str(ROOT / "configs" / "byol.py"))).items()
+        if other != flatten(config)[name]
+    }
+    assert rest <= {key}
+
+
+def test_none_is_a_word_where_a_word_is_due():
+    """The optimiser's scaling and the norms of a network are called none; a text is never unset by it."""
+    assert read("moco_v2", "cifar10", optimizer__scaling="none").optimizer.scaling == "none"
+    assert read("moco_v2", network__projector__norm="none").network.projector.norm == "none"
+
+
+def test_the_last_of_two_values_wins():
+    file = str(ROOT / "configs" / "byol.py")
+    assert load(file, [("steps", "5"), ("steps", "none"), ("seed", "1"), ("seed", "2")]).steps is None
+    assert load(file, [("seed", "1"), ("seed", "2")]).seed == 2
+
+
+def test_a_schedule_is_changed_by_its_parts():
+    run = build(read(method__decay__start="0.9", steps="10"))
+    assert float(run.method.decay(0)) == pytest.approx(0.9)
+    assert float(run.method.decay(10)) == pytest.approx(1.0)
+
+
+def test_an_encoder_is_changed_by_its_name():
+    run = build(read("byol", "imagenet", network__encoder__name="vit_tiny"), source=Counted(5000, 10))
+    assert isinstance(run.method.network.encoder, networks.ViT)
+    run = build(read(network__encoder__name="resnet18"))
+    assert run.method.network.encoder.layers == (2, 2, 2, 2)
+
+
+def test_flatten():
+    assert flatten({"a": 1, "b": {"c": (2, {"d": 3}), "e": {"f": None}}}) == {
+        "a": 1,
+        "b.c": (2, {"d": 3}),
+        "b.e.f": None,
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_workdir_is_claimed_again_by_the_same_config(name, preset, tmp_path):
+    claim(tmp_path, read(name, preset))
+    written = (tmp_path / "config.json").read_bytes()
+    claim(tmp_path, read(name, preset))
+    assert (tmp_path / "config.json").read_bytes() == written
+    with pytest.raises(UserError, match=r"seed \(0 there, 1 now\)"):
+        claim(tmp_path, read(name, preset, seed="1"))
+
+
+def test_no_two_configs_share_a_workdir(tmp_path):
+    claim(tmp_path, read("swav"))
+    for name, preset in [("byol", ""), ("swav", "cifar10")]:
+        with pytest.raises(UserError, match="holds another run"):
+            claim(tmp_path, read(name, preset))
+
+
+def test_a_changed_rule_of_the_optimizer_makes_another_run(tmp_path):
+    claim(tmp_path, read("swav"))
+    rules = '(("predictor", {"freeze": "2 epochs"}),)'
+    with pytest.raises(UserError, match=r"optimizer\.rules"):
+        claim(tmp_path, read("swav", optimizer__rules=rules))
+
+
+def test_a_key_that_only_one_side_has_makes_another_run(tmp_path):
+    config = read()
+    claim(tmp_path, config)
+    older = json.loads((tmp_path / "config.json").read_text())
+    del older["evaluate"]["crop"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    with pytest.raises(UserError, match=r"evaluate\.crop"):
+        claim(tmp_path, config)
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_what_is_free_exists(name):
+    assert any(key.startswith(name) for key in flatten(read()))
+
+
+def test_a_file_of_one_s_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("x = 1\n")
+    with pytest.raises(UserError, match=r"mine\.py defines no get_config\(preset\)"):
+        load(str(file))
+    file.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(preset): return ConfigDict({'method': {'name': preset or 'byol'}})\n"
+    )
+    assert load(f"{file}:swav").method.name == "swav"

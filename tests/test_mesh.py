@@ -1,0 +1,90 @@
+"""What the compiled step does on eight devices: which data move, which buffers are reused."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_methods import CONFIGS, FAST, ROOT, overrides
+
+from ssl_jax import parallel
+from ssl_jax.build import build
+from ssl_jax.config import load
+from ssl_jax.train import Trainer
+
+BATCH, SIZE = 32, 16
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def compiled(request):
+    """The optimised program of a run's whole step, images to new state, on eight devices; and the run."""
+    changes = [*overrides(request.param), ("batch_size", str(BATCH)), ("data.device_bytes", "0")]
+    run = build(load(str(ROOT / "configs" / f"{request.param}.py"), changes))
+    trainer = Trainer(run, parallel.make_mesh())
+    rows = parallel.rows(trainer.mesh)
+    images = {
+        "image": jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.uint8, sharding=rows),
+        "box": jax.ShapeDtypeStruct((BATCH, 4), jnp.int32, sharding=rows),
+        "label": jax.ShapeDtypeStruct((BATCH,), jnp.int32, sharding=rows),
+        "index": jax.ShapeDtypeStruct((BATCH,), jnp.int32, sharding=rows),
+    }
+    lowered = trainer.step.lower(trainer.abstract, images, None, trainer.key)
+    return run, trainer, lowered.compile(FAST).as_text()
+
+
+def collectives(text, kind):
+    """The shapes that a kind of collective produces in a program."""
+    lines = re.findall(rf"= (.*?) {kind}(?:-start)?\(", text)
+    return [
+        tuple(map(int, filter(None, shape.split(",")))) for line in lines for shape in re.findall(r"\[([\d,]*)\]", line)
+    ]
+
+
+def test_images_are_never_gathered(compiled):
+    _, _, text = compiled
+    for kind in ("all-gather", "all-to-all", "collective-permute"):
+        for shape in collectives(text, kind):
+            assert np.prod(shape) < BATCH * SIZE * SIZE * 3, f"{kind} of {shape}"
+
+
+def test_every_buffer_of_the_state_is_reused(compiled):
+    _, trainer, text = compiled
+    aliased = re.search(r"input_output_alias=\{(.*?)\}, entry", text).group(1)
+    state = [leaf for leaf in jax.tree.leaves(trainer.abstract) if leaf.size]
+    assert aliased.count("-alias") >= len(state)
+
+
+def test_nothing_leaves_for_the_host_inside_a_step(compiled):
+    _, _, text = compiled
+    for transfer in (
+        "outfeed",
+        "infeed",
+        "send(",
+        "recv(",
+        "xla_python_cpu_callback",
+        'custom_call_target="xla_ffi_python',
+    ):
+        assert transfer not in text
+
+
+def test_simclr_gathers_projections_and_keeps_its_rows(compiled):
+    run, _, text = compiled
+    if run.config.method.name != "simclr":
+        return
+    gathered = collectives(text, "all-gather")
+    width = run.config.network.projector.output
+    assert gathered and set(gathered) <= {(2 * BATCH, width), (width, 2 * BATCH), (BATCH, 2, width)}
+    similarities = {
+        tuple(map(int, m)) for m in re.findall(r"= f32\[(\d+),(\d+)\]\S* (?:dot|fusion|custom-call)\(", text)
+    }
+    assert (2 * BATCH // jax.device_count(), 2 * BATCH) in similarities
+    assert (2 * BATCH, 2 * BATCH) not in similarities
+
+
+def test_the_test_can_see_a_gather():
+    """The assertion above is not blind: a program that does gather images is caught by the same pattern."""
+    mesh = parallel.make_mesh()
+    images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.float32, sharding=parallel.rows(mesh))
+    text = jax.jit(lambda x: x * 2, out_shardings=parallel.replicated(mesh)).lower(images).compile().as_text()
+    assert (BATCH, SIZE, SIZE, 3) in collectives(text, "all-gather")

@@ -1,0 +1,200 @@
+"""Whole runs through the real command: they end, resume to the bit, stop when asked, and tell of trouble."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import chex
+import jax
+import numpy as np
+import pytest
+from test_methods import CONFIGS, ROOT, overrides
+
+from ssl_jax import checkpoint, main, parallel
+from ssl_jax.build import build
+from ssl_jax.config import load
+from ssl_jax.errors import UserError
+from ssl_jax.monitor.writers import read
+from ssl_jax.train import Trainer
+
+LAST = 12
+
+
+def arguments(name, workdir, **changes):
+    values = (
+        dict(overrides(name))
+        | {"steps": str(LAST)}
+        | {key.replace("__", "."): str(value) for key, value in changes.items()}
+    )
+    changed = [f"--config.{key}={value}" for key, value in values.items()]
+    return [f"--config={ROOT / 'configs' / f'{name}.py'}", f"--workdir={workdir}", *changed]
+
+
+def train(*args, **changes):
+    """Runs the command in this process."""
+    main.main(main.parser().parse(arguments(*args, **changes)))
+
+
+def command(*args, devices=2, **changes):
+    """Starts the command as a process of its own."""
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    line = [sys.executable, "-m", "ssl_jax.main", *arguments(*args, **changes)]
+    return subprocess.Popen(
+        line, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for_row(workdir, step, process):
+    deadline = time.monotonic() + 300
+    while not any(row["step"] >= step for row in read(workdir / "metrics.jsonl")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def load_state(name, workdir, devices=2, **changes):
+    """The last checkpoint of a run, on so many devices of this process."""
+    run = build(load(str(ROOT / "configs" / f"{name}.py"), [*overrides(name), ("steps", str(LAST)), *changes.items()]))
+    trainer = Trainer(run, parallel.make_mesh(jax.devices()[:devices]))
+    return jax.device_get(checkpoint.read(workdir / "checkpoints", LAST, trainer.abstract))
+
+
+def measured(workdir):
+    """The metrics of a run but for its speed."""
+    return [
+        {key: value for key, value in row.items() if key != "images_per_second"}
+        for row in read(workdir / "metrics.jsonl")
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_killed_run_ends_as_if_it_had_not_been(name, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(command(name, whole))
+    process = command(name, killed)
+    wait_for_row(killed, 7, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "checkpoints" / str(LAST)).exists()
+    finish(command(name, killed))
+    chex.assert_trees_all_equal(load_state(name, whole), load_state(name, killed))
+    assert measured(whole) == measured(killed)
+
+
+def test_eight_devices_go_on_as_four_and_as_one(tmp_path):
+    """In this process: half a run on eight devices, the other half on fewer; all agree within rounding."""
+    name = "moco_v2"  # it has a queue and a target beside its parameters
+    run = build(load(str(ROOT / "configs" / f"{name}.py"), [*overrides(name), ("steps", str(LAST))]))
+    half = LAST // 2
+
+    def advance(trainer, state, start, stop):
+        batches = trainer.batches(start)
+        for _ in range(start, stop):
+            state, _ = trainer.step(state, next(batches), trainer.dataset, trainer.key)
+        return state
+
+    eight = Trainer(run, parallel.make_mesh())
+    state = advance(eight, eight.init(), 0, half)
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(half, state)
+    expected = jax.device_get(advance(eight, state, half, LAST))
+    for count in (4, 1):
+        fewer = Trainer(run, parallel.make_mesh(jax.devices()[:count]))
+        resumed = advance(fewer, checkpoint.read(tmp_path, half, fewer.abstract), half, LAST)
+        chex.assert_trees_all_close(expected.params, jax.device_get(resumed.params), rtol=1e-3, atol=1e-4)
+        chex.assert_trees_all_close(expected.state, jax.device_get(resumed.state), rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "byol"
+    train("byol", workdir)
+    return workdir
+
+
+def test_a_run_leaves_what_the_contract_says(finished):
+    assert json.loads((finished / "config.json").read_text())["method"]["name"] == "byol"
+    rows = read(finished / "metrics.jsonl")
+    first = {key: value for row in rows if row["step"] == 0 for key, value in row.items()}
+    last = {key: value for row in rows if row["step"] == LAST for key, value in row.items()}
+    assert {"raw_knn_top1", "init_knn_top1", "raw_linear_top1", "init_linear_top1"} <= first.keys()
+    assert {"loss", "learning_rate", "knn_top1", "probe_top1", "linear_top1", "rank", "projection_std"} <= last.keys()
+    assert all(0 <= value <= 100 for key, value in (first | last).items() if key.endswith("top1"))
+    for file in ("report.html", "views.png", "neighbours.png", "environment.json"):
+        assert (finished / file).stat().st_size > 0
+    assert list((finished / "tensorboard").iterdir())
+    assert checkpoint.steps(finished / "checkpoints")[-1] == LAST
+
+
+def test_a_finished_run_says_so(finished, capsys):
+    before = (finished / "metrics.jsonl").read_text()
+    train("byol", finished)
+    assert "finished" in capsys.readouterr().out
+    assert (finished / "metrics.jsonl").read_text() == before
+
+
+def test_a_changed_config_is_refused_by_its_keys(finished):
+    with pytest.raises(UserError, match=r"another run.*optimizer\.learning_rate"):
+        train("byol", finished, optimizer__learning_rate=0.123)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
+    process = command("simclr", tmp_path / "run", steps=100_000, checkpoint__every=100_000, evaluate__every=0)
+    wait_for_row(tmp_path / "run", 5, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "the same command goes on" in output
+    (step,) = checkpoint.steps(tmp_path / "run" / "checkpoints")
+    assert step >= 5
+
+
+def test_training_that_diverges_stops_with_the_step_and_keeps_its_checkpoint(tmp_path):
+    with pytest.raises(UserError, match=r"diverged at step \d+.*lower learning rate"):
+        train(
+            "simclr",
+            tmp_path / "run",
+            optimizer__learning_rate=1e38,
+            optimizer__schedule="constant",
+            checkpoint__every=1,
+        )
+    kept = checkpoint.steps(tmp_path / "run" / "checkpoints")
+    for step in kept:
+        assert checkpoint.find_fault(tmp_path / "run" / "checkpoints" / str(step)) is None
+
+
+def test_images_without_labels_train_without_evaluation(tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(random.integers(256, size=(20, 24, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    train("swav", tmp_path / "run", data__source=f"folder:{folder}", evaluate__every=6)
+    rows = read(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["step"] == LAST
+    assert not any("knn_top1" in row or "probe_loss" in row for row in rows)
+    assert any("rank" in row for row in rows)
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_reading_from_the_host_gives_the_numbers_of_a_set_on_the_device(tmp_path):
+    train("simclr", tmp_path / "device", steps=3)
+    train("simclr", tmp_path / "host", steps=3, data__device_bytes=0)
+    assert measured(tmp_path / "device") == measured(tmp_path / "host")
