@@ -22,7 +22,7 @@ def write(run: Run, path: pathlib.Path) -> None:
     """
     index = data.indices(run.config.seed, 0, len(run.source), run.batch_size)[:ROWS]
     batch = data.read(run.source, index, run.canvas)
-    views = augment.views(run.recipe, jax.random.key(run.config.seed), batch, 0)
+    views = augment.views(run.recipe, jax.random.key(run.config.seed), jax.device_put(batch), 0)
     columns = [
         np.asarray(augment.denormalize(run.recipe, group[:, v])) for group in views for v in range(group.shape[1])
     ]

@@ -88,7 +88,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(name, tmp_path):
     process = command(name, killed)
     wait_for_row(killed, 7, process)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (killed / "checkpoints" / str(LAST)).exists()
     finish(command(name, killed))
     chex.assert_trees_all_equal(load_state(name, whole), load_state(name, killed))

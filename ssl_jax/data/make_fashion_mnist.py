@@ -3,6 +3,7 @@
 import argparse
 import gzip
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def balanced(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.nda
 
 def make(folder: pathlib.Path, out: pathlib.Path, train: int, test: int) -> None:
     """Writes `train` and `test` examples of the IDX files in `folder` to the compressed archive `out`."""
-    arrays = {"classes": np.array(CLASSES)}
+    arrays: dict[str, Any] = {"classes": np.array(CLASSES)}
     for split, prefix, count in (("train", "train", train), ("test", "t10k", test)):
         images = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
         labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz")

@@ -81,7 +81,8 @@ def standardize(train: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array
     train, test = widen(train), widen(test)
     mean, std = jnp.mean(train, 0, keepdims=True), jnp.std(train, 0, keepdims=True)
     scale = jnp.where(std > 0, 1 / jnp.where(std > 0, std, 1), 0)  # a constant feature says nothing
-    return tuple(jnp.pad((x - mean) * scale, ((0, 0), (0, 1)), constant_values=1) for x in (train, test))
+    train, test = (jnp.pad((x - mean) * scale, ((0, 0), (0, 1)), constant_values=1) for x in (train, test))
+    return train, test
 
 
 def raw_baseline(train_images, train_labels, images, labels, classes: int) -> tuple[float, float]:

@@ -87,8 +87,8 @@ class Norm(nn.Module):
         running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         wide = (1,) * x.ndim + (channels,)
         if not train:
-            running = running_mean.value, running_variance.value
-            return *(value.reshape(wide).astype(x.dtype) for value in running), (1, *x.shape)
+            moments = running_mean.value, running_variance.value
+            return *(value.reshape(wide).astype(x.dtype) for value in moments), (1, *x.shape)
         # One pass over the data: taken from near the mean, the two moments do not cancel.
         near = running_mean.value.reshape(wide).astype(x.dtype)
         parts = (*divide(x.shape[0], self.splits, "rows", "splits"), *x.shape[1:])
@@ -98,9 +98,9 @@ class Norm(nn.Module):
         variance = jnp.maximum(jnp.square(distance).mean(axes, keepdims=True) - jnp.square(offset), 0)
         mean = near + offset
         if not self.is_initializing():
-            for running, batch in ((running_mean, mean), (running_variance, variance)):
-                batch = batch.mean(0).reshape(channels).astype(running.value.dtype)
-                running.value = self.momentum * running.value + (1 - self.momentum) * batch
+            for running, moment in ((running_mean, mean), (running_variance, variance)):
+                moment = moment.mean(0).reshape(channels).astype(running.value.dtype)
+                running.value = self.momentum * running.value + (1 - self.momentum) * moment
         return mean, variance, parts
 
 
