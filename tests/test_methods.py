@@ -34,7 +34,7 @@ TINY = {
     "log.every": "1",
 }
 EXTRA = {
-    "moco_v2": {"method.queue_size": "32"},
+    "moco_v2": {"method.queue_size": "1024"},  # so long that a batch hardly meets its own old keys
     "swav": {"method.queue_size": "32", "method.queue_from": "1", "network.predictor.prototypes": "12"},
 }
 # Parameters that get no gradient, with the reason.

@@ -46,10 +46,10 @@ def test_the_queue_counts_once_it_is_full_and_not_before():
 
 
 def test_the_loss_is_that_of_the_paper_s_loop():
-    params, state = started()
+    params, state = METHOD.init(jax.random.key(0), toy.batch(views=3))
     loss, (_, metrics) = METHOD.loss(params, state, toy.batch(2, views=3), None, jnp.int32(0))
     scores = metrics["outputs"].prediction
-    targets = np.asarray(METHOD.codes(params, scores, jnp.zeros((0, 3, toy.DIMENSION)), jnp.int32(0)))
+    targets = np.asarray(METHOD.codes(params, scores, state.queue, jnp.int32(0)))
     logits = np.asarray(scores, np.float64) / METHOD.temperature
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     pairs = [(a, v) for a in range(3) for v in range(3) if a != v]

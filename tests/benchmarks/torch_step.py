@@ -1,0 +1,140 @@
+"""The training step of SimCLR and BYOL in plain PyTorch with Pillow augmentation: what `step.py` compares with."""
+
+import copy
+import functools
+import multiprocessing
+import os
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from augment import host_view
+from PIL import Image
+from torch import nn
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x):
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        return F.relu(y + self.shortcut(x))
+
+
+def resnet18() -> nn.Module:
+    """ResNet-18 with the 3x3 stem."""
+    blocks, inputs = [], 64
+    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        blocks += [Block(inputs, outputs, stride), Block(outputs, outputs, 1)]
+        inputs = outputs
+    stem = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class ViT(nn.Module):
+    """ViT-Ti on patches of 4 x 4 pixels of an image of 32 x 32."""
+
+    def __init__(self, width: int = 192, depth: int = 12, heads: int = 3):
+        super().__init__()
+        self.embed = nn.Conv2d(3, width, 4, 4)
+        self.token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(torch.zeros(1, 64, width))
+        options = dict(dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        self.blocks = nn.Sequential(
+            *(nn.TransformerEncoderLayer(width, heads, 4 * width, **options) for _ in range(depth))
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2) + self.positions
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        return self.norm(self.blocks(x))[:, 0]
+
+
+def mlp(inputs: int, hidden: int, outputs: int, last_norm: bool = False) -> nn.Module:
+    last = [nn.BatchNorm1d(outputs)] if last_norm else []
+    first = nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()
+    return nn.Sequential(*first, nn.Linear(hidden, outputs, bias=False), *last)
+
+
+class SimCLR(nn.Module):
+    def __init__(self, encoder: nn.Module, width: int):
+        super().__init__()
+        self.network = nn.Sequential(encoder, mlp(width, 512, 128, last_norm=True))
+
+    def forward(self, views):
+        z = F.normalize(self.network(torch.cat(views)))
+        similarity = z @ z.T / 0.5
+        similarity.fill_diagonal_(float("-inf"))
+        partner = torch.arange(len(z)).roll(len(z) // 2)
+        return F.cross_entropy(similarity, partner)
+
+    def after_step(self):
+        pass
+
+
+class BYOL(nn.Module):
+    def __init__(self, encoder: nn.Module, width: int):
+        super().__init__()
+        self.online = nn.Sequential(encoder, mlp(width, 4096, 256))
+        self.predictor = mlp(256, 4096, 256)
+        self.target = copy.deepcopy(self.online).requires_grad_(False)
+
+    def forward(self, views):
+        with torch.no_grad():
+            first, second = (self.target(view) for view in views)
+        predictions = [self.predictor(self.online(view)) for view in views]
+        return sum(2 - 2 * F.cosine_similarity(p, t).mean() for p, t in zip(predictions, (second, first), strict=True))
+
+    @torch.no_grad()
+    def after_step(self):
+        for target, online in zip(self.target.parameters(), self.online.parameters(), strict=True):
+            target.lerp_(online, 0.01)
+
+
+def augment_share(images: np.ndarray, blurs: tuple, solarizes: tuple) -> np.ndarray:
+    """Both views of some images: [2, B, S, S, 3]."""
+    pairs = zip(blurs, solarizes, strict=True)
+    views = [[host_view(Image.fromarray(i), i.shape[0], blur, solarize) for i in images] for blur, solarize in pairs]
+    return np.asarray(views)
+
+
+def steps(method: str, encoder: str, images: np.ndarray, channels_last: bool) -> dict:
+    """Returns what to time: the `whole` step from uint8 images [B, S, S, 3], and the step `without` augmentation."""
+    torch.set_num_threads(os.cpu_count())
+    tower, width = (resnet18(), 512) if encoder == "resnet18" else (ViT(), 192)
+    model = {"simclr": SimCLR, "byol": BYOL}[method](tower, width)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = model.to(memory_format=layout)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=1e-4)
+    pool = multiprocessing.get_context("spawn").Pool(os.cpu_count())
+    settings = ((0.5, 0.5), (0.0, 0.0)) if method == "simclr" else ((1.0, 0.1), (0.0, 0.2))
+
+    def train(views):
+        views = [torch.from_numpy(view).permute(0, 3, 1, 2).contiguous(memory_format=layout) for view in views]
+        optimizer.zero_grad()
+        loss = model(views)
+        loss.backward()
+        optimizer.step()
+        model.after_step()
+        return loss.item()
+
+    def augmented():
+        shares = np.array_split(images, os.cpu_count())
+        return np.concatenate(pool.starmap(augment_share, [(share, *settings) for share in shares]), axis=1)
+
+    fixed = augmented()
+    return {"whole": lambda: train(augmented()), "without": functools.partial(train, fixed)}
