@@ -17,7 +17,7 @@ from ssl_jax.evaluate import probe
 from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_std
 from ssl_jax.method import Batch, Method, PyTree
-from ssl_jax.monitor import Interruption, Monitor
+from ssl_jax.monitor import Interruption, Monitor, summary
 
 
 class TrainState(NamedTuple):
@@ -171,14 +171,16 @@ def train(run: Run, workdir: pathlib.Path) -> None:
         evaluator = Evaluator(run, trainer.mesh)
         with Monitor(workdir, run.config, run.steps, step, began) as monitor, Interruption() as interruption:
             if step == 0:
-                preview.write(run, workdir / "views.png")
+                if jax.process_index() == 0:
+                    preview.write(run, workdir / "views.png")
                 monitor.record(0, evaluator.baselines(state))
             state = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
             if interruption.requested:
                 raise KeyboardInterrupt
-            monitor.conclude(run.steps, evaluator.conclude(state, workdir / "neighbours.png"))
-    report.write([workdir])
-    print(f"report: {page}")
+            monitor.record(run.steps, evaluator.conclude(state, workdir / "neighbours.png"))
+    if jax.process_index() == 0:
+        report.write([workdir])
+        print(*filter(None, (summary(workdir), f"report: {page}")), sep="\n")
 
 
 def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> TrainState:

@@ -26,7 +26,6 @@ class Monitor:
     """
 
     def __init__(self, workdir: pathlib.Path, config: Any, steps: int, start: int, began: float):
-        self.workdir = workdir
         self.every, self.began, self.start = config.log.every, began, start
         self.progress = Progress(steps, config.batch_size)
         self.watch = Watch(steps)
@@ -52,22 +51,10 @@ class Monitor:
         """Writes metrics and looks whether they tell of a collapse."""
         if self.writers and metrics:
             self.writers.write(step, metrics)
-            self.progress.update(step, metrics)
+            if step > self.start:  # else the speed would count the time until the first step
+                self.progress.update(step, metrics)
             for warning in self.watch.look(step, metrics):
                 self.note(warning)
-
-    def conclude(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes what was measured at the end, and prints it beside what raw pixels and the first weights gave."""
-        self.record(step, metrics)
-        if not self.writers or "linear_top1" not in metrics:
-            return
-        seen: dict[str, float] = {}
-        for row in read(self.workdir / "metrics.jsonl"):
-            seen |= row
-        lines = [f"{'top-1, percent':<24}{'k-NN':>7}{'linear':>9}"]
-        for title, name in (("trained", ""), ("random initialisation", "init_"), ("raw pixels", "raw_")):
-            lines.append(f"{title:<24}{seen[f'{name}knn_top1']:7.1f}{seen[f'{name}linear_top1']:9.1f}")
-        self.note("\n".join(lines))
 
     def note(self, text: str) -> None:
         """Prints a line above the live one."""
@@ -81,3 +68,16 @@ class Monitor:
         if self.writers:
             self.progress.close()
             self.writers.close()
+
+
+def summary(workdir: pathlib.Path) -> str:
+    """Returns a run's top-1 beside what raw pixels and the first weights gave, as lines; empty without labels."""
+    seen: dict[str, float] = {}
+    for row in read(workdir / "metrics.jsonl"):
+        seen |= row
+    if "linear_top1" not in seen:
+        return ""
+    lines = [f"{'top-1, percent':<24}{'k-NN':>7}{'linear':>9}"]
+    for title, name in (("trained", ""), ("random initialisation", "init_"), ("raw pixels", "raw_")):
+        lines.append(f"{title:<24}{seen[f'{name}knn_top1']:7.1f}{seen[f'{name}linear_top1']:9.1f}")
+    return "\n".join(lines)

@@ -106,7 +106,9 @@ def startup(cache: str) -> float:
 
 
 def stepped(file: pathlib.Path) -> bool:
-    return file.exists() and any(json.loads(line)["step"] > 0 for line in file.read_text().splitlines(True) if "\n" in line)
+    return file.exists() and any(
+        json.loads(line)["step"] > 0 for line in file.read_text().splitlines(True) if "\n" in line
+    )
 
 
 def main() -> None:
