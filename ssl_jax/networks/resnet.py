@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError, nearest
-from ssl_jax.networks.convolution import convolve
 from ssl_jax.networks.norm import Norm, standardized
 from ssl_jax.networks.selective_kernel import SelectiveKernel
 from ssl_jax.numeric import widen
@@ -141,7 +140,8 @@ class ResNet(nn.Module):
     @nn.compact
     def maps(self, x: jax.Array, train: bool = False) -> list[jax.Array]:
         """Returns the output [B, H / stride, W / stride, C] of the stem and of each stage."""
-        operation = standardized(convolve, self.standardize) if self.standardize else convolve
+        operation = jax.lax.conv_general_dilated
+        operation = standardized(operation, self.standardize) if self.standardize else operation
         conv = functools.partial(
             nn.Conv,
             use_bias=False,
