@@ -65,7 +65,7 @@ def encoder() -> dict:
     return {
         **{name: placeholder(str) for name in ("name", "stem", "norm", "pool", "positions")},
         **{name: placeholder(float) for name in ("width", "standardize")},
-        **{name: placeholder(int) for name in ("groups", "splits", "patch", "size", "depth", "heads")},
+        **{name: placeholder(int) for name in ("groups", "splits", "patch", "size", "dim", "depth", "heads")},
         "zero_gamma": placeholder(bool),
     }
 

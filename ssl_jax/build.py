@@ -1,6 +1,7 @@
 """From a config to the parts of a run; whatever is wrong with the config is said here, before any long work."""
 
 import dataclasses
+import fnmatch
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,10 @@ LABELS = ("auto", "required", "ignored")
 POSITIVE = (
     "data.canvas",
     "network.encoder.width",
+    "network.*.output",
+    "network.*.hidden",
+    "network.*.layers",
+    "network.*.prototypes",
     "evaluate.bank",
     "evaluate.test",
     "evaluate.crop",
@@ -143,7 +148,7 @@ def open_sources(config: ConfigDict) -> tuple[data.Source, data.Source | None]:
 def check_numbers(config: ConfigDict) -> None:
     """Complains about numbers too small to mean anything, where nothing else would."""
     for key, value in flatten(config).items():
-        if key in POSITIVE and value is not None and not value > 0:
+        if any(fnmatch.fnmatch(key, pattern) for pattern in POSITIVE) and value is not None and not value > 0:
             raise UserError(f"{key} is {value}; set it to more than 0")
         if key in NOT_NEGATIVE and value is not None and value < 0:
             raise UserError(f"{key} is {value}; set it to 0 or more")

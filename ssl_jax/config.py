@@ -60,7 +60,8 @@ def override(config: ConfigDict, key: str, text: str) -> None:
     Args:
         config: changed in place.
         key: dotted, as in "optimizer.learning_rate".
-        text: a number, true or false, a text, a tuple as in "(0.3,1.0)"; "none" unsets a `placeholder` that is no text.
+        text: a number, true or false, a text, a tuple as in "(0.3,1.0)"; nothing at all unsets a `placeholder`, and so
+            does "none" where no text is expected.
 
     Raises:
         UserError: an unknown key or a value of another type.
@@ -75,9 +76,9 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         raise UserError(f"{key!r} is a group of keys: set one of {', '.join(f'{key}.{name}' for name in group[last])}")
     kind = group.get_type(last)
     placeholder = isinstance(dict(group.items(preserve_field_references=True))[last], FieldReference)
-    optional = placeholder and kind is not str  # "none" is also the name of a norm and of a scaling
+    unset = not text or (kind is not str and text.lower() == "none")  # also the name of a norm and of a scaling
     try:
-        group[last] = None if optional and text.lower() == "none" else parse(text, kind)
+        group[last] = None if placeholder and unset else parse(text, kind)
     except (KeyError, ValueError, SyntaxError, TypeError) as error:
         raise UserError(f"config key {key!r} takes {NAMES.get(kind, kind.__name__)}, not {text!r}") from error
 

@@ -23,6 +23,7 @@ any value of the config can be changed:
   --config.data.size=64                 pixels
   --config.epochs=10   --config.steps=500   --config.batch_size=128
   --config.optimizer.learning_rate=0.1      --config.network.encoder.name=resnet18
+  --config.network.encoder.stem=        nothing at all: back to the default
   (the config file shows them all)
 
 examples:
@@ -39,6 +40,8 @@ def main(options) -> None:
     config = load(options.config, options.overrides)
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/ssl_jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # hundreds of small programs add up
+    parallel.keep_freed_memory()
     parallel.start()
     from ssl_jax.build import build
     from ssl_jax.train import train

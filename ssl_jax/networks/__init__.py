@@ -23,10 +23,10 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": functools.partial(ResNet, layers=(3, 4, 6, 3), bottleneck=True),
     "resnet101": functools.partial(ResNet, layers=(3, 4, 23, 3), bottleneck=True),
     "resnet152": functools.partial(ResNet, layers=(3, 8, 36, 3), bottleneck=True),
-    "vit_tiny": functools.partial(ViT, width=192, heads=3),
-    "vit_small": functools.partial(ViT, width=384, heads=6),
-    "vit_base": functools.partial(ViT, width=768, heads=12),
-    "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
+    "vit_tiny": functools.partial(ViT, dim=192, heads=3),
+    "vit_small": functools.partial(ViT, dim=384, heads=6),
+    "vit_base": functools.partial(ViT, dim=768, heads=12),
+    "vit_large": functools.partial(ViT, dim=1024, depth=24, heads=16),
 }
 DTYPES = ("float32", "bfloat16")
 
@@ -50,6 +50,11 @@ def build(config: Mapping[str, Any]) -> Network:
     name = encoder.pop("name", "")
     if name not in ENCODERS:
         raise UserError(f"there is no encoder {name!r}; {nearest(name, ENCODERS)}")
+    elsewhere = {field for factory in ENCODERS.values() for field in fields(factory)} - set(fields(ENCODERS[name]))
+    foreign = sorted(elsewhere & set(encoder))
+    if foreign:
+        unset = " ".join(f"--config.network.encoder.{field}=" for field in foreign)
+        raise UserError(f"{name} has no {' and no '.join(foreign)}, which other encoders have; unset: {unset}")
     return Network(
         encoder=make(ENCODERS[name], encoder, dtype, "network.encoder"),
         projector=head(config.get("projector"), dtype, "network.projector"),
@@ -70,13 +75,18 @@ def head(options, dtype, place):
 
 
 def make(factory, options, dtype, place):
-    parameters = inspect.signature(factory).parameters
-    fields = set(parameters) - {"parent", "name", "dtype"}
-    check_fields(options, fields, place)
-    missing = [name for name in fields if parameters[name].default is inspect.Parameter.empty and name not in options]
+    possible = fields(factory)
+    check_fields(options, possible, place)
+    missing = [name for name, field in possible.items() if field.default is field.empty and name not in options]
     if missing:
         raise UserError(f"{place} needs a value for {', '.join(missing)}")
     return factory(**options, dtype=dtype)
+
+
+def fields(factory):
+    """The parameters of a module's constructor that a config may set, by name."""
+    parameters = inspect.signature(factory).parameters
+    return {name: value for name, value in parameters.items() if name not in ("parent", "name", "dtype")}
 
 
 def check_fields(options, valid, place):

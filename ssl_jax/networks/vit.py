@@ -58,17 +58,17 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Images [B, H, W, 3] -> features [B, width] of a vision transformer, at any size that is a multiple of the patch.
+    """Images [B, H, W, 3] -> features [B, dim] of a vision transformer, at any size that is a multiple of the patch.
 
     Source: Dosovitskiy et al. 2020 (arXiv:2010.11929); initialisation as Touvron et al. 2020 (arXiv:2012.12877).
 
     Attributes:
         patch: side of a patch in pixels.
         size: side in pixels of the images whose grid of patches the positions belong to; other grids interpolate.
-        width: channels.
+        dim: channels.
         depth: blocks.
-        heads: attention heads, a divisor of the width.
-        mlp_ratio: hidden channels of a block's MLP, as a multiple of the width.
+        heads: attention heads, a divisor of `dim`.
+        mlp_ratio: hidden channels of a block's MLP, as a multiple of `dim`.
         pool: "token" (the class token) or "mean" (over the patches; there is no class token).
         positions: "learned", or fixed sine-cosine with the channels of the row first, "sincos_rows" (MoCo v3), or
             those of the column first, "sincos_columns" (MAE).
@@ -83,7 +83,7 @@ class ViT(nn.Module):
 
     patch: int = 16
     size: int = 224
-    width: int = 384
+    dim: int = 384
     depth: int = 12
     heads: int = 6
     mlp_ratio: float = 4.0
@@ -105,11 +105,11 @@ class ViT(nn.Module):
 
     @nn.compact
     def tokens(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Returns the normalised tokens [B, N, width] after the last block: class token, if any, and patches."""
+        """Returns the normalised tokens [B, N, dim] after the last block: class token, if any, and patches."""
         self.check(x)
         x = self.embed(x)
         for i in range(self.depth):
-            hidden = round(self.width * self.mlp_ratio)
+            hidden = round(self.dim * self.mlp_ratio)
             x = Block(self.heads, hidden, self.bias, self.eps, self.dtype, name=f"block{i + 1}")(x)
         return Norm("layer", eps=self.eps, dtype=self.dtype, name="norm")(x)
 
@@ -118,30 +118,30 @@ class ViT(nn.Module):
         for side in (height, width, self.size):
             if side % self.patch:
                 raise UserError(f"an image side of {side} pixels is no multiple of the patch of {self.patch}")
-        if self.width % self.heads:
-            raise UserError(f"a width of {self.width} cannot be shared by {self.heads} heads: set one to fit the other")
+        if self.dim % self.heads:
+            raise UserError(f"a dim of {self.dim} cannot be shared by {self.heads} heads: set one to fit the other")
         for value, valid in ((self.pool, POOLS), (self.positions, POSITIONS)):
             if value not in valid:
                 raise UserError(f"the network cannot have {value!r}; {nearest(value, valid)}")
 
     def embed(self, x):
-        """Returns the patches [B, N, width] with their positions, behind the class token if there is one."""
+        """Returns the patches [B, N, dim] with their positions, behind the class token if there is one."""
         batch, p = x.shape[0], self.patch
         rows, columns = x.shape[1] // p, x.shape[2] // p
         x = x.reshape(batch, rows, p, columns, p, -1).swapaxes(2, 3).reshape(batch, rows * columns, -1)
-        x = nn.Dense(self.width, kernel_init=init, dtype=self.dtype, name="patch")(x)
+        x = nn.Dense(self.dim, kernel_init=init, dtype=self.dtype, name="patch")(x)
         x = x + self.grid(rows, columns).astype(x.dtype)[None]
         if self.pool == "mean":
             return x
         # The class token's own position would only be a second summand of the same parameter.
-        token = self.param("token", init, (self.width,)).astype(x.dtype)
-        return jnp.concatenate([jnp.broadcast_to(token[None, None], (batch, 1, self.width)), x], axis=1)
+        token = self.param("token", init, (self.dim,)).astype(x.dtype)
+        return jnp.concatenate([jnp.broadcast_to(token[None, None], (batch, 1, self.dim)), x], axis=1)
 
     def grid(self, rows, columns):
-        """Returns the positions [rows * columns, width]."""
+        """Returns the positions [rows * columns, dim]."""
         side = self.size // self.patch
         if self.positions == "learned":
-            table = self.param("positions", init, (side * side, self.width))
+            table = self.param("positions", init, (side * side, self.dim))
             return resample(table, rows, columns, self.resampling)
         coordinates = stretched(side, rows), stretched(side, columns)
-        return jnp.asarray(sincos(*coordinates, self.width, self.positions.removeprefix("sincos_")))
+        return jnp.asarray(sincos(*coordinates, self.dim, self.positions.removeprefix("sincos_")))

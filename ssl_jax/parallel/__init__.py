@@ -1,5 +1,6 @@
-"""Devices: starting several processes, the mesh over all devices, and where each array lives on it."""
+"""Devices and memory: starting several processes, the mesh over all devices, where each array lives."""
 
+from ssl_jax.parallel.memory import keep_freed_memory
 from ssl_jax.parallel.mesh import gather, make_mesh, replicate, replicated, rows, scatter, start
 
-__all__ = ["gather", "make_mesh", "replicate", "replicated", "rows", "scatter", "start"]
+__all__ = ["gather", "keep_freed_memory", "make_mesh", "replicate", "replicated", "rows", "scatter", "start"]

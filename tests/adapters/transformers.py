@@ -62,7 +62,7 @@ def timm_names():
 
 
 def timm_model(args, arrays, **options):
-    shape = {"patch": args["patch"], "size": args["img"], "width": args["embed_dim"]}
+    shape = {"patch": args["patch"], "size": args["img"], "dim": args["embed_dim"]}
     model = ViT(**shape, depth=args["depth"], heads=args["heads"], eps=args["ln_eps"], **options)
     given = vit_variables(timm_names(), arrays, args["depth"])
     given["params"] |= vit_tokens(arrays["param/cls_token"], arrays["param/pos_embed"])
@@ -108,7 +108,7 @@ def timm_vit(args, arrays):
     deviates={"*": (1e-6, "Hugging Face computes the softmax of the attention in float32")},
 )
 def huggingface_vit(args, arrays):
-    shape = {"patch": args["patch"], "size": args["img"], "width": args["hidden_size"]}
+    shape = {"patch": args["patch"], "size": args["img"], "dim": args["hidden_size"]}
     model = ViT(**shape, depth=args["depth"], heads=args["heads"], eps=args["ln_eps"])
     names = {
         "patch": "embeddings.patch_embeddings.projection",

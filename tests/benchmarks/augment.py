@@ -73,8 +73,9 @@ def device(images: np.ndarray, size: int):
     """A function that augments the images once on the accelerator or, without one, on the same cores."""
     import jax  # here, so that the host's processes do without
 
-    from ssl_jax import augment
+    from ssl_jax import augment, parallel
 
+    parallel.keep_freed_memory()  # as the command does
     recipe = augment.recipe("byol", size)
     box = np.tile(np.int32([0, 0, *images.shape[1:3]]), (len(images), 1))
     batch = jax.device_put({"image": images, "box": box, "index": np.arange(len(images), dtype=np.int32)})

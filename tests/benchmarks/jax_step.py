@@ -44,6 +44,7 @@ def recipe(method: str, encoder: str, batch_size: int):
 def steps(method: str, encoder: str, images: np.ndarray) -> dict:
     """Returns what to time: the `whole` step from uint8 images [B, S, S, 3], the step `without` augmentation, and what
     the `network` alone takes, forward and backward and, for BYOL, forward through the target too."""
+    parallel.keep_freed_memory()  # as the command does
     source = Images(np.concatenate([images] * 2))
     run = build(recipe(method, encoder, len(images)), source, source)
     trainer = Trainer(run, parallel.make_mesh())
@@ -53,11 +54,11 @@ def steps(method: str, encoder: str, images: np.ndarray) -> dict:
     views = jax.jit(lambda batch: augment.views(run.recipe, trainer.key, batch, 0))(dataset | batch)
     fixed = dataset | batch | {"views": views}
 
-    @functools.partial(jax.jit, donate_argnums=0, compiler_options=trainer.options)
+    @functools.partial(jax.jit, donate_argnums=0)
     def without(train, batch, key):
         return train_step(method, run.optimizer(train.params)[0], train, batch, key)
 
-    @functools.partial(jax.jit, compiler_options=trainer.options)
+    @jax.jit
     def network(train, views):
         def loss(params):
             outputs, stats = apply(method.network, params, train.state.stats, views)

@@ -32,7 +32,7 @@ def test_heads_may_be_missing():
     network = build({"encoder": {"name": "vit_tiny", "patch": 4, "size": 32, "depth": 1}, "projector": None})
     assert network.projector is None
     assert network.predictor is None
-    assert network.encoder.width == 192
+    assert network.encoder.dim == 192
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_heads_may_be_missing():
         ({"encoder": {"name": "resnet17"}}, "no encoder 'resnet17'; did you mean 'resnet1"),
         ({"encoder": {}}, "no encoder ''; valid: resnet10"),
         ({"encoder": {"name": "resnet18", "stm": "3x3"}}, "network.encoder has no field 'stm'; did you mean 'stem'"),
-        ({"encoder": {"name": "vit_tiny", "stem": "3x3"}}, "network.encoder has no field 'stem'"),
+        ({"encoder": {"name": "vit_tiny", "stem": "3x3"}}, "vit_tiny has no stem, which other encoders have"),
         ({"projector": {"hidden": 16}}, "network.projector needs a value for output"),
         ({"predictor": {"prototypes": 3, "hidden": 4}}, "network.predictor has no field 'hidden'"),
         ({"dtype": "float16"}, "did you mean 'bfloat16'"),

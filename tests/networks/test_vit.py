@@ -8,7 +8,7 @@ import pytest
 from ssl_jax.errors import UserError
 from ssl_jax.networks import ENCODERS, ViT, minimum_size
 
-TINY = {"patch": 4, "size": 16, "width": 16, "depth": 2, "heads": 2}
+TINY = {"patch": 4, "size": 16, "dim": 16, "depth": 2, "heads": 2}
 
 
 def images(shape, seed=0):

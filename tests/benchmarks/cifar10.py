@@ -1,0 +1,75 @@
+"""What each method learns from CIFAR-10 in about 20 CPU minutes: `python tests/benchmarks/cifar10.py --data=DIR`.
+
+Each config in its small form, on the images in DIR/{train,test}/CLASS/, through the command that users type; then a
+table. `--only` names some configs; a run that is in `--out` already is only read, one that stopped goes on.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+import time
+
+# What differs from the embedded images: colour, objects anywhere in the picture, five times as many of them.
+SHARED = {
+    "data.size": 32,
+    "augment.crop": (0.2, 1.0),
+    "augment.ratio": (0.75, 1.333),
+    "augment.mean": (0.491, 0.482, 0.447),
+    "augment.std": (0.247, 0.243, 0.262),
+    "batch_size": 128,
+    "epochs": 8,
+    "evaluate.every": "4 epochs",
+}
+# By config; what its paper's shape asks for, or the same time.
+OWN: dict[str, dict] = {
+    "byol": {},
+    "simclr": {},
+    "moco_v2": {},
+    "swav": {},
+}
+
+
+def run(name: str, flags) -> dict:
+    """Trains one config to its end; returns what it measured, and its cost."""
+    workdir = flags.out / name
+    cost = workdir / "cost.json"
+    settings = {"data.source": f"folder:{flags.data}", "seed": flags.seed} | SHARED | OWN[name]
+    command = [sys.executable, "-m", "ssl_jax.main", f"--config=configs/{name}.py", f"--workdir={workdir}"]
+    if not cost.exists():
+        start, before = time.monotonic(), cpu_seconds()
+        subprocess.run([*command, *(f"--config.{key}={value}" for key, value in settings.items())], check=True)
+        cost.write_text(json.dumps({"minutes": (time.monotonic() - start) / 60, "cpu": (cpu_seconds() - before) / 60}))
+    seen = json.loads(cost.read_text())
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        seen |= json.loads(line)
+    return seen
+
+
+def cpu_seconds() -> float:
+    """Seconds of all cores that the commands so far have used."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder of the images")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/cifar10"), help="where the runs live")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=OWN, default=list(OWN), metavar="CONFIG", help="these configs")
+    flags = parser.parse_args()
+    runs = {name: run(name, flags) for name in flags.only}
+    print("| config | k-NN | linear | random k-NN | random linear | steps | images/s | CPU minutes | minutes |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, seen in runs.items():
+        scores = [seen[key] for key in ("knn_top1", "linear_top1", "init_knn_top1", "init_linear_top1")]
+        cost = [seen["images_per_second"], seen["cpu"], seen["minutes"]]
+        print(f"| {name} |", *(f"{x:.1f} |" for x in scores), f"{seen['step']} |", *(f"{x:.0f} |" for x in cost))
+    print(f"raw pixels: k-NN {seen['raw_knn_top1']:.1f}, linear {seen['raw_linear_top1']:.1f}; seed {flags.seed}")
+
+
+if __name__ == "__main__":
+    main()
