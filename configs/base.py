@@ -41,6 +41,7 @@ def data(preset: str) -> dict:
         "canvas": {"": placeholder(int), "cifar10": 32, "imagenet": 320}[
             preset
         ],  # pixels the host fits images into; none: size
+        "images_per_class": placeholder(int),  # in a batch, for losses over pairs of a class; none: any images
         "workers": {"": 0, "cifar10": 0, "imagenet": 16}[preset],  # processes that read; 0: threads
         "device_bytes": 2**30,  # a set that takes less lives on the device whole
         "host_bytes": 2**31,  # samples to evaluate on that take less are read once
@@ -128,7 +129,88 @@ def embedded_recipe() -> dict:
     }
 
 
+def solo_lars(learning_rate: float, weight_decay: float, rules: tuple = WEIGHTS_ONLY) -> dict:
+    """The optimiser of solo-learn's CIFAR recipes (arXiv:2108.01775), at a batch of 256."""
+    return {
+        "name": "lars",
+        "variant": "solo",
+        "learning_rate": learning_rate,
+        "eta": 0.02,
+        "warmup": "10 epochs",
+        "weight_decay": weight_decay,
+        "rules": rules,
+    }
+
+
+def step_sgd(learning_rate: float, weight_decay: float, milestones: tuple[str, ...]) -> dict:
+    """The SGD of the first papers, at the batch they used: a tenth of the rate from each milestone on."""
+    return {
+        "name": "sgd",
+        "learning_rate": learning_rate,
+        "scaling": "none",
+        "schedule": "step",
+        "milestones": milestones,
+        "weight_decay": weight_decay,
+    }
+
+
+def linear_head(output: int = 128) -> dict:
+    """The projector of the first papers: one linear layer."""
+    return {"layers": 1, "output": output, "output_bias": True}
+
+
+def metric_learning(method: dict, projector: dict, rules: tuple = ()):
+    """Returns the `get_config` of a method that learns from labels, as SupCon's authors train (arXiv:2004.11362).
+
+    Batches hold 8 images of a class; with 10 classes that only fits small batches, so CIFAR-10's are not balanced.
+    """
+
+    def network(encoder: dict) -> dict:
+        return {"encoder": encoder, "projector": projector, "passes": "resolution", "dtype": "float32"}
+
+    def small() -> dict:
+        recipe = embedded_recipe()
+        own = {"data": {"images_per_class": 8}, "method": method, "network": network(small_encoder())}
+        return recipe | own | {"optimizer": recipe["optimizer"] | {"rules": rules}}
+
+    def cifar10() -> dict:
+        return {
+            "epochs": 1000.0,
+            "batch_size": 1024,
+            "augment": {"recipe": "supcon"},
+            "method": method,
+            "network": network({"name": "resnet50", "stem": "3x3"}),
+            "optimizer": {
+                "name": "sgd",
+                "scaling": "none",
+                "learning_rate": 0.5,
+                "warmup": "10 epochs",
+                "warmup_start": 0.01,
+                "end": 0.0005,
+                "weight_decay": 1e-4,
+                "rules": rules,
+            },
+        }
+
+    def imagenet() -> dict:
+        balanced = {"data": {"images_per_class": 8}, "network": network({"name": "resnet50"}) | {"dtype": "bfloat16"}}
+        return cifar10() | {"epochs": 350.0} | balanced
+
+    return presets(small, cifar10, imagenet)
+
+
 def features(encoder: dict) -> int:
     """Channels of a ResNet's features."""
     deep = encoder["name"] in ("resnet50", "resnet101", "resnet152")
     return round((2048 if deep else 512) * encoder.get("width", 1.0))
+
+
+def presets(embedded, cifar10, imagenet):
+    """Returns the `get_config` of a recipe from the changes that each of its presets makes to what all share."""
+
+    def recipe(preset: str = "") -> ConfigDict:
+        config = get_config(preset)
+        config.update({"": embedded, "cifar10": cifar10, "imagenet": imagenet}[preset]())
+        return config
+
+    return recipe

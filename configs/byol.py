@@ -8,15 +8,7 @@ preset      what                                            expect, and its sour
 :imagenet   ResNet-50, batch 4096, 1000 epochs              74.3 linear (Table 1); 8 h on 512 TPU v3 cores
 """
 
-from ml_collections import ConfigDict
-
 from configs import base
-
-
-def get_config(preset: str = "") -> ConfigDict:
-    config = base.get_config(preset)
-    config.update({"": embedded, "cifar10": cifar10, "imagenet": imagenet}[preset]())
-    return config
 
 
 def embedded() -> dict:
@@ -37,15 +29,7 @@ def cifar10() -> dict:
         "augment": {"recipe": "cifar_asymmetric"},
         "method": {"name": "byol", "decay": {"schedule": "cosine", "start": 0.99, "end": 1.0}},
         "network": network({"name": "resnet18", "stem": "3x3"}, hidden=4096, output=256),
-        "optimizer": {
-            "name": "lars",
-            "variant": "solo",
-            "learning_rate": 1.0,  # at a batch of 256
-            "eta": 0.02,
-            "warmup": "10 epochs",
-            "weight_decay": 1e-5,
-            "rules": base.WEIGHTS_ONLY,
-        },
+        "optimizer": base.solo_lars(learning_rate=1.0, weight_decay=1e-5),
     }
 
 
@@ -71,3 +55,6 @@ def network(encoder: dict, hidden: int, output: int) -> dict:
     """Projector and predictor have the same form (section 3.3); each view has its own BatchNorm statistics."""
     head = {"hidden": hidden, "output": output, "hidden_bias": True}
     return {"encoder": encoder, "projector": head, "predictor": dict(head), "passes": "view", "dtype": "float32"}
+
+
+get_config = base.presets(embedded, cifar10, imagenet)

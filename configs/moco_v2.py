@@ -8,15 +8,7 @@ preset      what                                            expect, and its sour
 :imagenet   ResNet-50, batch 256, 200 epochs                67.5 linear (authors' README); 53 h on 8 V100 GPUs
 """
 
-from ml_collections import ConfigDict
-
 from configs import base
-
-
-def get_config(preset: str = "") -> ConfigDict:
-    config = base.get_config(preset)
-    config.update({"": embedded, "cifar10": cifar10, "imagenet": imagenet}[preset]())
-    return config
 
 
 def embedded() -> dict:
@@ -60,3 +52,6 @@ def network(encoder: dict, head: dict) -> dict:
     """The head has no BatchNorm; its hidden layer is as wide as the features (section 3)."""
     head = {"norm": "none", "hidden": base.features(encoder), "hidden_bias": True, "output_bias": True} | head
     return {"encoder": encoder, "projector": head, "passes": "view", "dtype": "float32"}
+
+
+get_config = base.presets(embedded, cifar10, imagenet)

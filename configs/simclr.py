@@ -8,15 +8,7 @@ preset      what                                            expect, and its sour
 :imagenet   ResNet-50, batch 4096, 1000 epochs              69.1 linear (authors' README); 15 h on 128 TPU v3 cores
 """
 
-from ml_collections import ConfigDict
-
 from configs import base
-
-
-def get_config(preset: str = "") -> ConfigDict:
-    config = base.get_config(preset)
-    config.update({"": embedded, "cifar10": cifar10, "imagenet": imagenet}[preset]())
-    return config
 
 
 def embedded() -> dict:
@@ -67,3 +59,6 @@ def network(encoder: dict, output: int) -> dict:
     hidden = base.features(encoder)
     projector = {"hidden": hidden, "output": output, "last_norm": "batch", "last_scale": True}
     return {"encoder": encoder, "projector": projector, "passes": "resolution", "dtype": "float32"}
+
+
+get_config = base.presets(embedded, cifar10, imagenet)

@@ -8,15 +8,7 @@ preset      what                                            expect, and its sour
 :imagenet   ResNet-50, batch 4096, 800 epochs               75.3 linear (Table 1); 50 h on 64 V100 GPUs
 """
 
-from ml_collections import ConfigDict
-
 from configs import base
-
-
-def get_config(preset: str = "") -> ConfigDict:
-    config = base.get_config(preset)
-    config.update({"": embedded, "cifar10": cifar10, "imagenet": imagenet}[preset]())
-    return config
 
 
 def embedded() -> dict:
@@ -37,15 +29,7 @@ def cifar10() -> dict:
         "augment": {"recipe": "cifar_symmetric"},
         "method": method(queue_size=3840, queue_from="50 epochs"),
         "network": network({"name": "resnet18", "stem": "3x3"}, hidden=2048, prototypes=3000),
-        "optimizer": {
-            "name": "lars",
-            "variant": "solo",
-            "learning_rate": 0.6,  # at a batch of 256
-            "eta": 0.02,
-            "warmup": "10 epochs",
-            "weight_decay": 1e-6,
-            "rules": (*base.WEIGHTS_ONLY, *frozen("2 epochs")),
-        },
+        "optimizer": base.solo_lars(0.6, 1e-6, rules=(*base.WEIGHTS_ONLY, *frozen("2 epochs"))),
     }
 
 
@@ -92,3 +76,6 @@ def network(encoder: dict, hidden: int, prototypes: int) -> dict:
     projector = {"hidden": hidden, "output": 128, "hidden_bias": True, "output_bias": True, "normalize": True}
     head = {"prototypes": prototypes}
     return {"encoder": encoder, "projector": projector, "predictor": head, "passes": "resolution", "dtype": "float32"}
+
+
+get_config = base.presets(embedded, cifar10, imagenet)

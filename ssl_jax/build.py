@@ -3,7 +3,7 @@
 import dataclasses
 import fnmatch
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,12 +14,13 @@ from ml_collections import ConfigDict
 from ssl_jax import augment, data, networks, optimizer, schedule
 from ssl_jax.config import flatten
 from ssl_jax.errors import UserError, nearest
-from ssl_jax.method import Duration, Method, Schedule
+from ssl_jax.method import Classes, Duration, Images, Method, Schedule
 from ssl_jax.methods import METHODS
 
 LABELS = ("auto", "required", "ignored")
 POSITIVE = (
     "data.canvas",
+    "data.images_per_class",
     "network.encoder.width",
     "network.*.output",
     "network.*.hidden",
@@ -66,6 +67,14 @@ class Run:
     def to_steps(self, duration: int | str) -> int:
         """Turns a duration into steps."""
         return schedule.duration(duration, self.steps_per_epoch, self.batch_size)
+
+    @functools.cached_property
+    def order(self) -> Callable[[int], np.ndarray]:
+        """From a step to the positions of its batch in the source."""
+        seed, each = self.config.seed, self.config.data.images_per_class
+        if each is None:
+            return data.Shuffled(seed, len(self.source), self.batch_size)
+        return data.Balanced(seed, np.asarray(self.source.labels), self.batch_size, each)
 
     def optimizer(self, params: Any) -> tuple[optax.GradientTransformation, Schedule]:
         """Returns the optimiser for these parameters, and its learning rate as a function of the step."""
@@ -123,7 +132,11 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     steps = config.steps if config.steps is not None else to_steps(f"{config.epochs} epochs")
     if steps < 1:
         raise UserError(f"the run has {steps} steps; set epochs or steps to more than 0")
-    method = build_method(config, network, steps, to_steps)
+    classes = source.classes or ()
+    if method_class(config).needs_labels and not classes:
+        raise UserError(f"the method {config.method.name} learns from labels, but {config.data.source} has none")
+    facts = {Images: len(source), Classes: len(classes)}
+    method = build_method(config, network, steps, to_steps, facts)
     run = Run(config, source, test, recipe, method, steps, steps_per_epoch)
     check_shapes(run)
     return run
@@ -168,6 +181,7 @@ def check_shapes(run: Run) -> None:
     """Complains about what shows once the parameters' shapes are known: an optimiser rule that matches none of them."""
     params, _ = jax.eval_shape(run.method.init, jax.random.key(0), run.example_batch())
     run.optimizer(params)
+    run.order(0)
     for duration in (run.config.evaluate.every, run.config.checkpoint.every):
         run.to_steps(duration)
 
@@ -177,14 +191,15 @@ def method_class(config: ConfigDict) -> type[Method]:
     name = config.method.name
     if name not in METHODS:
         raise UserError(f"unknown method {name!r}; {nearest(name, METHODS)}")
-    fields = {field.name for field in dataclasses.fields(METHODS[name])} - {"network"}
+    fields = {field.name for field in dataclasses.fields(METHODS[name]) if field.type not in (Images, Classes)}
+    fields -= {"network"}
     for key in set(config.method) - fields - {"name"}:
         raise UserError(f"the method {name} has no hyper-parameter {key!r}; {nearest(key, fields)}")
     return METHODS[name]
 
 
-def build_method(config: ConfigDict, network: networks.Network, steps: int, to_steps) -> Method:
-    """Makes the method, with its schedules and durations in steps."""
+def build_method(config: ConfigDict, network: networks.Network, steps: int, to_steps, facts: Mapping) -> Method:
+    """Makes the method, with its schedules, its durations in steps, and the `facts` by type that it wants to know."""
     cls = method_class(config)
     values = {key: value for key, value in plain(config.method).items() if key != "name"}
     for field in dataclasses.fields(cls):
@@ -192,6 +207,8 @@ def build_method(config: ConfigDict, network: networks.Network, steps: int, to_s
             values[field.name] = schedule.build(values[field.name], steps, to_steps)
         elif field.name in values and field.type is Duration:
             values[field.name] = to_steps(values[field.name])
+        elif field.type in facts:
+            values[field.name] = facts[field.type]
     return cls(network, **values)
 
 

@@ -1,18 +1,21 @@
 """What a method is: a frozen dataclass of pure functions, and the few helpers that methods share."""
 
 import dataclasses
-from typing import Any, NamedTuple, NewType
+from typing import Any, ClassVar, NamedTuple, NewType
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
 from ssl_jax.networks.network import Network, Outputs
+from ssl_jax.numeric import normalize
 from ssl_jax.schedule import Schedule
 
 __all__ = [
     "Batch",
+    "Classes",
     "Duration",
+    "Images",
     "Method",
     "PyTree",
     "Schedule",
@@ -20,7 +23,10 @@ __all__ = [
     "ema",
     "encode",
     "initialize",
+    "labelled_rows",
+    "padded",
     "push",
+    "shapes",
     "two_views",
 ]
 
@@ -29,6 +35,9 @@ Batch = dict[str, Any]
 Duration = NewType(
     "Duration", int
 )  # in steps; a config may say "10 epochs" or "40000 examples", see `schedule.duration`
+# Filled in from the training images when a run is built; a config does not set them.
+Images = NewType("Images", int)  # how many there are
+Classes = NewType("Classes", int)  # how many classes they have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +49,10 @@ class Method:
     """
 
     network: Network
+
+    needs_labels: ClassVar[bool] = False
+    # Fields of the state that grow with the images or keys: their rows are split over the devices.
+    memories: ClassVar[tuple[str, ...]] = ()
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics
@@ -87,6 +100,18 @@ def encode(network: Network, params: PyTree, stats: PyTree, images: jax.Array) -
     return features
 
 
+def shapes(network: Network, params: PyTree, stats: PyTree, views: tuple[jax.Array, ...]) -> Outputs:
+    """Returns the shapes of what `apply` would return, without computing it."""
+    outputs, _ = jax.eval_shape(lambda: apply(network, params, stats, views))
+    return outputs
+
+
+def labelled_rows(projection: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns projections [B, V, D] as rows [B V, D] of unit length, and the label [B V] of each."""
+    images, views, size = projection.shape
+    return normalize(projection).reshape(images * views, size), jnp.repeat(label, views)
+
+
 def two_views(views: tuple[jax.Array, ...]) -> jax.Array:
     """Returns the array [B, 2, H, W, C] of a batch that has two views of one resolution.
 
@@ -107,6 +132,11 @@ def ema(average: PyTree, new: PyTree, decay: jax.Array | float) -> PyTree:
         return rate * old + (1 - rate) * value
 
     return jax.tree.map(move, average, new)
+
+
+def padded(images: int) -> int:
+    """Returns the rows of a memory of so many images: rounded up, so that up to 1024 devices can share them evenly."""
+    return -(-images // 1024) * 1024
 
 
 def push(queue: jax.Array, rows: jax.Array) -> jax.Array:

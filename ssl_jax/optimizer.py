@@ -60,6 +60,7 @@ class Rule(NamedTuple):
     learning_rate: float = 1.0  # multiplies it
     adaptation: bool = True  # whether LARS scales it by its trust ratio
     freeze: int | str = 0  # duration: until then neither the parameter nor its moments move
+    constant: bool = False  # whether the learning rate stays at its peak, whatever the schedule
 
 
 def build(
@@ -85,7 +86,8 @@ def build(
     learning_rate = learning_rate_schedule(settings, steps, batch_size, steps_per_epoch, to_steps)
     weight_decay = schedule.build(settings.weight_decay, steps, to_steps)
     rules = resolve(settings.rules, params, to_steps)
-    return transformation(settings, learning_rate, weight_decay, rules), learning_rate
+    peak = schedule.constant(SCALINGS[settings.scaling](batch_size) * settings.learning_rate)
+    return transformation(settings, (learning_rate, peak), weight_decay, rules), learning_rate
 
 
 def parse(config: Mapping[str, Any]) -> Settings:
@@ -161,16 +163,22 @@ def written(path: Path) -> str:
 
 
 def transformation(
-    settings: Settings, learning_rate: Schedule, weight_decay: Schedule, rules: Mapping[str, Rule]
+    settings: Settings, learning_rates: tuple[Schedule, Schedule], weight_decay: Schedule, rules: Mapping[str, Rule]
 ) -> optax.GradientTransformation:
-    """Returns the optimiser for given schedules, and the rule of each parameter path."""
+    """Returns the optimiser for given schedules (of the learning rate: as set, and constant) and parameters' rules."""
+
+    def group(rule):
+        return f"frozen until {rule.freeze}" + ", constant" * rule.constant
 
     def at(step):
-        update = OPTIMIZERS[settings.name](settings, learning_rate(step), weight_decay(step), rules)
-        update = optax.chain(update, per_parameter(lambda rule, update, _: update * rule.learning_rate, rules))
-        freezes = {rule.freeze for rule in rules.values()}
-        groups = {f"frozen until {end}": frozen(update, step < end) for end in freezes}
-        return optax.partition(groups, lambda tree: labels(lambda rule: f"frozen until {rule.freeze}", tree, rules))
+        def update(rule):
+            rate = learning_rates[rule.constant](step)
+            inner = OPTIMIZERS[settings.name](settings, rate, weight_decay(step), rules)
+            scaled = optax.chain(inner, per_parameter(lambda rule, update, _: update * rule.learning_rate, rules))
+            return frozen(scaled, step < rule.freeze)
+
+        updates = {group(rule): update(rule) for rule in rules.values()}
+        return optax.partition(updates, lambda tree: labels(group, tree, rules))
 
     return scheduled(at)
 

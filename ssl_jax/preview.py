@@ -20,7 +20,7 @@ def write(run: Run, path: pathlib.Path) -> None:
         run: whose images, recipe and seed.
         path: of the PNG.
     """
-    index = data.indices(run.config.seed, 0, len(run.source), run.batch_size)[:ROWS]
+    index = run.order(0)[:ROWS]
     batch = data.read(run.source, index, run.canvas)
     views = augment.views(run.recipe, jax.random.key(run.config.seed), jax.device_put(batch), 0)
     columns = [

@@ -108,7 +108,9 @@ class Trainer:
             self.dataset = parallel.replicate(mesh, dataset)
         init = functools.partial(initial_state, run)
         shapes = jax.eval_shape(init, self.key, run.example_batch())
-        self.shardings = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
+        everywhere = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
+        memories = {name: parallel.shared(mesh, getattr(shapes.state, name)) for name in run.method.memories}
+        self.shardings = everywhere._replace(state=everywhere.state._replace(**memories))
         self.abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
         )
@@ -135,8 +137,7 @@ class Trainer:
         if not self.resident:
             stream = data.batches(
                 run.source,
-                run.config.seed,
-                run.batch_size,
+                run.order,
                 run.canvas,
                 start,
                 run.steps,
@@ -146,8 +147,9 @@ class Trainer:
             yield from (parallel.scatter(self.mesh, batch) for batch in stream)
             return
         for step in range(start, run.steps):
-            index = data.indices(run.config.seed, step, len(run.source), run.batch_size)
-            yield parallel.scatter(self.mesh, {"index": np.split(index, jax.process_count())[jax.process_index()]})
+            yield parallel.scatter(
+                self.mesh, {"index": np.split(run.order(step), jax.process_count())[jax.process_index()]}
+            )
 
 
 def train(run: Run, workdir: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 from PIL import Image
-from test_methods import CONFIGS, ROOT, overrides
+from test_methods import KINDS, ROOT, overrides
 
 from ssl_jax import command, main, preview
 from ssl_jax.config import load
@@ -116,7 +116,7 @@ def test_a_workdir_is_named_after_the_config():
     assert name(f"{file}:cifar10", "--config.seed=1").startswith("runs/byol-cifar10-")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", KINDS)
 def test_preview_draws_a_row_an_image_and_a_column_a_view(name, tmp_path, capsys):
     out = tmp_path / "views"  # a PNG whatever its name
     plain = [(f"augment.{key}", "0") for key in ("jitter", "gray", "blur")]  # quick to compile
@@ -125,7 +125,7 @@ def test_preview_draws_a_row_an_image_and_a_column_a_view(name, tmp_path, capsys
     assert str(out) in capsys.readouterr().out
     with Image.open(out) as sheet:
         assert sheet.format == "PNG"
-        columns = 5 if name == "swav" else 3
+        columns = {"swav": 5, "instdisc": 2}.get(name, 3)
         side = 5 * 16  # pixels, enlarged
         assert sheet.height == LINE + preview.ROWS * (side + GAP) + GAP
         assert sheet.width // (side + GAP) >= columns

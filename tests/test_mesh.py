@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_methods import CONFIGS, FAST, ROOT, overrides
+from test_methods import FAST, KINDS, ROOT, overrides
 
 from ssl_jax import parallel
 from ssl_jax.build import build
@@ -16,10 +16,12 @@ from ssl_jax.train import Trainer
 BATCH, SIZE = 32, 16
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(scope="module", params=KINDS)
 def compiled(request):
     """The optimised program of a run's whole step, images to new state, on eight devices; and the run."""
     changes = [*overrides(request.param), ("batch_size", str(BATCH)), ("data.device_bytes", "0")]
+    if request.param in ("moco_v2", "swav"):
+        changes.append(("method.queue_size", "512"))  # no other array has as many rows
     run = build(load(str(ROOT / "configs" / f"{request.param}.py"), changes))
     trainer = Trainer(run, parallel.make_mesh())
     rows = parallel.rows(trainer.mesh)
@@ -53,6 +55,23 @@ def test_every_buffer_of_the_state_is_reused(compiled):
     aliased = re.search(r"input_output_alias=\{(.*?)\}, entry", text).group(1)
     state = [leaf for leaf in jax.tree.leaves(trainer.abstract) if leaf.size]
     assert aliased.count("-alias") >= len(state)
+
+
+def test_memories_are_split_over_the_devices(compiled):
+    run, trainer, _ = compiled
+    state = trainer.abstract.state
+    for name in run.method.memories:
+        memory = getattr(state, name)
+        assert memory.sharding.shard_shape(memory.shape) == (memory.shape[0] // 8, *memory.shape[1:]), name
+    assert run.method.memories or not {"bank", "queue"} & set(state._fields)
+
+
+def test_memories_are_never_gathered(compiled):
+    run, trainer, text = compiled
+    for name in run.method.memories:
+        rows = getattr(trainer.abstract.state, name).shape[0]
+        for shape in collectives(text, "all-gather"):
+            assert rows not in shape, f"{name}: all-gather of {shape}"
 
 
 def test_nothing_leaves_for_the_host_inside_a_step(compiled):

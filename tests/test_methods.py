@@ -18,6 +18,8 @@ from ssl_jax.train import TrainState, initial_state, train_step
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "base")
+# One config for each kind of state and of pass: what takes whole runs or programs is tested on these.
+KINDS = ("byol", "simclr", "moco_v2", "swav", "instdisc")
 BATCH, STEPS = 16, 4
 FAST = {"xla_backend_optimization_level": 0}  # tiny shapes: compiling takes longer than running
 
@@ -36,6 +38,9 @@ TINY = {
 EXTRA = {
     "moco_v2": {"method.queue_size": "32"},
     "swav": {"method.queue_size": "32", "method.queue_from": "1", "network.predictor.prototypes": "12"},
+    "nnclr": {"method.queue_size": "32"},
+    "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall
+    "byol_group_norm": {"network.encoder.groups": "2"},
 }
 # Parameters that get no gradient, with the reason.
 STILL: dict[str, set[str]] = {}
@@ -185,6 +190,7 @@ class Counted:
 
     def __init__(self, size, classes):
         self.size, self.classes = size, tuple(map(str, range(classes)))
+        self.labels = np.arange(size) % classes
 
     def __len__(self):
         return self.size

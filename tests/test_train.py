@@ -11,7 +11,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from test_methods import CONFIGS, ROOT, overrides
+from test_methods import KINDS, ROOT, overrides
 
 from ssl_jax import checkpoint, main, parallel
 from ssl_jax.build import build
@@ -81,7 +81,7 @@ def measured(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_killed_run_ends_as_if_it_had_not_been(name, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(command(name, whole))

@@ -1,8 +1,21 @@
 """Image sources, and batches of them as a pure function of (seed, step)."""
 
-from ssl_jax.data.loader import batches, fit, indices, ordered, read
+from ssl_jax.data.loader import batches, fit, ordered, read
+from ssl_jax.data.order import Balanced, Shuffled
 from ssl_jax.data.resident import fits, load_all
 from ssl_jax.data.source import Source, open_source
 from ssl_jax.data.subset import Subset
 
-__all__ = ["Source", "Subset", "batches", "fit", "fits", "indices", "load_all", "open_source", "ordered", "read"]
+__all__ = [
+    "Balanced",
+    "Shuffled",
+    "Source",
+    "Subset",
+    "batches",
+    "fit",
+    "fits",
+    "load_all",
+    "open_source",
+    "ordered",
+    "read",
+]

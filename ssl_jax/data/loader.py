@@ -1,6 +1,5 @@
 """Batches as a pure function of (seed, step): which images, read and fitted to a canvas of fixed size."""
 
-import functools
 import os
 from collections.abc import Callable, Iterator
 
@@ -13,34 +12,6 @@ from ssl_jax.data.source import Source
 from ssl_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
-
-
-@functools.lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    # NumPy promises the bits of Philox for ever, unlike the stream of its own shuffles.
-    bits = np.random.Philox(key=[seed, epoch]).random_raw(size)
-    return np.argsort(bits, kind="stable").astype(np.int32)
-
-
-def indices(seed: int, step: int, size: int, batch_size: int) -> np.ndarray:
-    """Which examples form the global batch of a step: a new order each epoch, whose incomplete last batch is dropped.
-
-    Args:
-        seed: of the run, 0 or more.
-        step: 0, 1, ...
-        size: number of examples in the source.
-        batch_size: global.
-
-    Returns:
-        int32 [batch_size], positions in the source.
-
-    Raises:
-        UserError: the source is smaller than a batch.
-    """
-    if size < batch_size:
-        raise UserError(f"The source has {size} images, fewer than the batch size {batch_size}; lower the batch size.")
-    epoch, position = divmod(step, size // batch_size)
-    return _permutation(seed, epoch, size)[position * batch_size :][:batch_size]
 
 
 def fit(image: np.ndarray, canvas: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,8 +85,7 @@ def _slice(index: np.ndarray, process_index: int, process_count: int) -> np.ndar
 
 def batches(
     source: Source,
-    seed: int,
-    batch_size: int,
+    order: Callable[[int], np.ndarray],
     canvas: int,
     start: int,
     stop: int,
@@ -127,8 +97,7 @@ def batches(
 
     Args:
         source: where to read.
-        seed: of the run, 0 or more.
-        batch_size: global, a multiple of process_count.
+        order: from a step to the positions of its global batch, a multiple of process_count; see `data.order`.
         canvas: side of the canvas in pixels.
         start: the first step.
         stop: the step after the last.
@@ -140,16 +109,13 @@ def batches(
         A generator of `read`'s batches, each [batch_size / process_count, ...]; its `close()` ends the workers early.
 
     Raises:
-        UserError: the source is smaller than a batch, or the batch cannot be shared evenly.
+        UserError: the batch cannot be shared evenly.
     """
 
     def read_step(step: int) -> Batch:
-        index = indices(seed, step, len(source), batch_size)
-        return read(source, _slice(index, process_index, process_count), canvas)
+        return read(source, _slice(order(step), process_index, process_count), canvas)
 
-    _slice(
-        indices(seed, start, len(source), batch_size), process_index, process_count
-    )  # complains now, not in a thread
+    _slice(order(start), process_index, process_count)  # complains now, not in a thread
     return _stream(read_step, start, stop, workers)
 
 

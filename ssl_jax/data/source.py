@@ -1,5 +1,6 @@
 """What an image source is, and how its name in a config becomes one."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,10 @@ class Source(Protocol):
 
     name: str
     classes: tuple[str, ...] | None  # None: no labels
+
+    @property
+    def labels(self) -> Sequence[int] | np.ndarray:
+        """Of all images; -1 where unknown."""
 
     def __len__(self) -> int: ...
 

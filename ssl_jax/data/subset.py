@@ -17,6 +17,10 @@ class Subset:
         self.source, self.index = source, index
         self.name, self.classes = source.name, source.classes
 
+    @property
+    def labels(self) -> np.ndarray:
+        return np.asarray(self.source.labels)[self.index]
+
     def __len__(self) -> int:
         return len(self.index)
 

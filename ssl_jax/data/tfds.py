@@ -1,6 +1,7 @@
 """TensorFlow Datasets prepared as array_record, read without TensorFlow."""
 
 import difflib
+import functools
 import os
 import re
 from typing import Any
@@ -44,6 +45,11 @@ class TfdsSource:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    @functools.cached_property
+    def labels(self) -> list[int]:
+        """Of all examples, which are read for it once."""
+        return [int(example[self.label]) if self.label else -1 for example in self.examples]
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         example = self.examples[i]

@@ -1,19 +1,59 @@
 """Losses: pure functions on global arrays, batch-major, without state; each names its paper and equation."""
 
+from ssl_jax.losses.bank import (
+    first_of,
+    instance_softmax,
+    nce,
+    nce_normalizer,
+    remember,
+    sampled_scores,
+    spread_out,
+)
 from ssl_jax.losses.clustering import entropy, prototype_cross_entropy, sinkhorn, spherical_kmeans, swapped_prediction
-from ssl_jax.losses.contrastive import contrastive_cross_entropy, info_nce, info_nce_pairs, nt_xent
+from ssl_jax.losses.contrastive import (
+    contrastive_cross_entropy,
+    info_nce,
+    info_nce_pairs,
+    nt_xent,
+    supervised_contrastive,
+)
+from ssl_jax.losses.dense import nearest_position, patch_info_nce
+from ssl_jax.losses.metric import circle, margin_contrastive, multi_similarity, supervised_info_nce, triplet
+from ssl_jax.losses.proxy import proxy_anchor, proxy_nca
+from ssl_jax.losses.redundancy import barlow_twins, covariance, invariance, variance
 from ssl_jax.losses.regression import negative_cosine_similarity, squared_cosine_distance
 
 __all__ = [
+    "barlow_twins",
+    "circle",
     "contrastive_cross_entropy",
+    "covariance",
     "entropy",
+    "first_of",
     "info_nce",
     "info_nce_pairs",
+    "instance_softmax",
+    "invariance",
+    "margin_contrastive",
+    "multi_similarity",
+    "nce",
+    "nce_normalizer",
+    "nearest_position",
     "negative_cosine_similarity",
     "nt_xent",
+    "patch_info_nce",
     "prototype_cross_entropy",
+    "proxy_anchor",
+    "proxy_nca",
+    "remember",
+    "sampled_scores",
     "sinkhorn",
     "spherical_kmeans",
+    "spread_out",
     "squared_cosine_distance",
+    "supervised_contrastive",
+    "supervised_info_nce",
     "swapped_prediction",
+    "triplet",
+    "variance",
 ]

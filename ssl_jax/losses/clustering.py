@@ -1,37 +1,51 @@
 """Clustering losses: embeddings are assigned to prototypes, and views predict each other's assignment."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.numeric import normalize, widen
 
 
-def sinkhorn(scores: jax.Array, epsilon: float, iterations: int, weights: jax.Array | None = None) -> jax.Array:
+def sinkhorn(
+    scores: jax.Array,
+    epsilon: float,
+    iterations: int,
+    past: jax.Array | None = None,
+    weight: jax.Array | float = 1.0,
+) -> jax.Array:
     """Soft codes that use all prototypes equally, by the Sinkhorn-Knopp algorithm.
 
     Args:
       scores: [B, K], cosine of embeddings and prototypes. Adding a constant to all changes nothing; their range divided
         by `epsilon` stays below 80, or the smallest exponential underflows.
       epsilon: entropy of the codes, > 0: small is sharp.
-      iterations: how often prototypes, then rows, are brought to their share, >= 1.
-      weights: [B] in [0, 1], the share of each row, equal by default. A row of weight 0 is as if it were not there,
-        and its code is 0: a queue can be switched on without a change of shapes.
+      iterations: how often prototypes, then rows, are brought to their share; 0: rows alone, a plain softmax.
+      past: [Q, K], scores of a queue of earlier embeddings, which help to fill the prototypes and get no codes.
+      weight: in [0, 1], how much a row of the past counts; at 0 it is as if it were not there, so that a queue can be
+        switched on without a change of shapes.
 
     Returns:
-      [B, K]; each row of positive weight sums to 1.
+      [B, K]; each row sums to 1.
 
     Source: SwAV (Caron et al. 2020, arXiv:2006.09882), equation 5 and Algorithm 1.
     """
-    scores = widen(scores)
-    weights = jnp.ones(len(scores), scores.dtype) if weights is None else weights.astype(scores.dtype)
-    share = (weights / jnp.sum(weights))[:, None]
-    scores = jnp.where(share > 0, scores, -jnp.inf)
-    plan = share * jnp.exp((scores - jnp.max(scores)) / epsilon)
+    # The blocks stay apart: to concatenate rows that devices share out would move all of them.
+    blocks = [widen(block) for block in ((scores,) if past is None else (scores, past))]
+    weights = [jnp.asarray(value, blocks[0].dtype) for value in (1.0, weight)[: len(blocks)]]
+    total = sum(value * len(block) for value, block in zip(weights, blocks, strict=True))
+    top = functools.reduce(jnp.maximum, map(jnp.max, blocks))
+    kernels = [jnp.exp((block - top) / epsilon) for block in blocks]
+    rows = [jnp.ones((len(block), 1), block.dtype) for block in blocks]
+    columns = jnp.ones((1, scores.shape[1]), blocks[0].dtype)
     for _ in range(iterations):
-        plan = plan / jnp.sum(plan, axis=0, keepdims=True) / plan.shape[1]
-        codes = plan / jnp.where(share > 0, jnp.sum(plan, axis=1, keepdims=True), 1)
-        plan = share * codes
-    return codes
+        parts = zip(weights, rows, kernels, strict=True)
+        mass = [w * jnp.sum(r * k, axis=0, keepdims=True) for w, r, k in parts]
+        columns = total / (scores.shape[1] * functools.reduce(jnp.add, mass))
+        rows = [1 / jnp.sum(kernel * columns, axis=1, keepdims=True) for kernel in kernels]
+    codes = kernels[0] * columns
+    return codes / jnp.sum(codes, axis=1, keepdims=True)
 
 
 def swapped_prediction(codes: jax.Array, scores: jax.Array, temperature: float) -> jax.Array:

@@ -59,6 +59,30 @@ def contrastive_cross_entropy(embedding: jax.Array, alike: jax.Array, temperatur
     return candidates - logsumexp(similarity, axis=1, where=other & alike)
 
 
+def supervised_contrastive(embedding: jax.Array, alike: jax.Array, temperature: float) -> jax.Array:
+    """Minus the mean log share that each row like it has in an anchor's softmax over all other rows.
+
+    Positives are averaged outside the logarithm: every one of them shall be near the anchor.
+
+    Args:
+      embedding: [N, D], compared by dot product: of unit length in the paper.
+      alike: bool [N, N], which rows are positives of each other, as in `label[:, None] == label[None, :]`.
+      temperature: tau > 0.
+
+    Returns:
+      [N], one value an anchor; 0 for an anchor without positives.
+
+    Source: SupCon (Khosla et al. 2020, arXiv:2004.11362), equation 2. The authors' code multiplies it by tau / 0.07.
+    """
+    embedding = widen(embedding)
+    similarity = embedding @ embedding.T / temperature
+    other = ~jnp.eye(len(embedding), dtype=bool)
+    log_share = similarity - logsumexp(similarity, axis=1, where=other, keepdims=True)
+    positives = other & alike
+    count = jnp.sum(positives, axis=1, dtype=log_share.dtype)
+    return -jnp.sum(log_share, axis=1, where=positives) / jnp.maximum(count, 1)
+
+
 def info_nce(query: jax.Array, positive: jax.Array, negatives: jax.Array, temperature: float) -> jax.Array:
     """InfoNCE of MoCo: find a query's key among a queue of other keys.
 

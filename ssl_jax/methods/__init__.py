@@ -1,13 +1,39 @@
 """The table of methods: a name in a config -> its class."""
 
+from ssl_jax.methods.barlow_twins import BarlowTwins
 from ssl_jax.methods.byol import BYOL
+from ssl_jax.methods.circle import Circle
+from ssl_jax.methods.instdisc import InstDisc
+from ssl_jax.methods.invaspread import InvaSpread
 from ssl_jax.methods.moco import MoCo
+from ssl_jax.methods.multi_similarity import MultiSimilarity
+from ssl_jax.methods.nnclr import NNCLR
+from ssl_jax.methods.proxy_anchor import ProxyAnchor
+from ssl_jax.methods.proxy_nca import ProxyNCA
 from ssl_jax.methods.simclr import SimCLR
+from ssl_jax.methods.simsiam import SimSiam
+from ssl_jax.methods.supcon import SupCon
+from ssl_jax.methods.supervised_info_nce import SupervisedInfoNCE
 from ssl_jax.methods.swav import SwAV
+from ssl_jax.methods.triplet import Triplet
+from ssl_jax.methods.vicreg import VICReg
 
 METHODS = {
+    "barlow_twins": BarlowTwins,
     "byol": BYOL,
+    "circle": Circle,
+    "instdisc": InstDisc,
+    "invaspread": InvaSpread,
     "moco": MoCo,
+    "multi_similarity": MultiSimilarity,
+    "nnclr": NNCLR,
+    "proxy_anchor": ProxyAnchor,
+    "proxy_nca": ProxyNCA,
     "simclr": SimCLR,
+    "simsiam": SimSiam,
+    "supcon": SupCon,
+    "supervised_info_nce": SupervisedInfoNCE,
     "swav": SwAV,
+    "triplet": Triplet,
+    "vicreg": VICReg,
 }

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
 from ssl_jax.losses import info_nce
-from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, push, two_views
+from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, push, shapes, two_views
 from ssl_jax.numeric import normalize
 
 
@@ -27,6 +27,8 @@ class MoCo(Method):
         False  # permute the keys' batch, so that split BatchNorm statistics cannot tell a pair (section 3.3)
     )
 
+    memories = ("queue",)
+
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics of the query encoder
         target: PyTree  # the key encoder: moving average of the query encoder's parameters
@@ -38,8 +40,8 @@ class MoCo(Method):
         if self.queue_size < size:
             raise UserError(f"a queue of {self.queue_size} keys holds no batch of {size}; raise method.queue_size")
         params, stats = initialize(self.network, key, batch["views"])
-        outputs, _ = jax.eval_shape(lambda: apply(self.network, params, stats, batch["views"]))
-        queue = jax.random.normal(jax.random.fold_in(key, 1), (self.queue_size, outputs.projection.shape[-1]))
+        dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
+        queue = jax.random.normal(jax.random.fold_in(key, 1), (self.queue_size, dimension))
         return params, self.State(stats, params, stats, normalize(queue))
 
     def loss(self, params, state, batch, key, step):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses import entropy, sinkhorn, swapped_prediction
-from ssl_jax.method import Duration, Method, PyTree, apply, initialize, push
+from ssl_jax.method import Duration, Method, PyTree, apply, initialize, push, shapes
 from ssl_jax.numeric import normalize
 
 
@@ -21,9 +21,11 @@ class SwAV(Method):
 
     temperature: float = 0.1  # tau
     epsilon: float = 0.05  # entropy of the codes
-    iterations: int = 3  # of Sinkhorn-Knopp
+    iterations: int = 3  # of Sinkhorn-Knopp; 0: codes are a softmax, and all fall into one cluster
     queue_size: int = 0  # past embeddings that help to fill the clusters when the batch is small, 0: none
     queue_from: Duration = Duration(0)  # when the queue begins to fill; it is used once it is full
+
+    memories = ("queue",)
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics
@@ -31,9 +33,8 @@ class SwAV(Method):
 
     def init(self, key, batch):
         params, stats = initialize(self.network, key, batch["views"])
-        outputs, _ = jax.eval_shape(lambda: apply(self.network, params, stats, batch["views"]))
-        assigned = batch["views"][0].shape[1]
-        queue = jnp.zeros((self.queue_size, assigned, outputs.projection.shape[-1]))
+        dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
+        queue = jnp.zeros((self.queue_size, batch["views"][0].shape[1], dimension))
         return unit_prototypes(params), self.State(stats, queue)
 
     def loss(self, params, state, batch, key, step):
@@ -53,11 +54,11 @@ class SwAV(Method):
     def codes(self, params, scores, queue, step):
         """Returns the codes [B, A, K] of scores [B, A, K]; rows of a queue that is not in use yet weigh nothing."""
         size = scores.shape[0]
-        past = queue @ params["predictor"]["kernel"]
+        past = queue @ params["predictor"]["kernel"] if self.queue_size else None
         full = step >= self.queue_from + self.queue_size // size
-        weights = jnp.concatenate([jnp.ones(size), jnp.full(self.queue_size, full, float)])
-        assign = jax.vmap(lambda rows: sinkhorn(rows, self.epsilon, self.iterations, weights), 1, 1)
-        return assign(jnp.concatenate([scores, past]))[:size]
+        weight = full.astype(scores.dtype)
+        assign = jax.vmap(lambda rows, past: sinkhorn(rows, self.epsilon, self.iterations, past, weight), 1, 1)
+        return assign(scores, past)
 
     def after_step(self, params, state, step):
         return unit_prototypes(params), state

@@ -2,9 +2,8 @@
 
 import ctypes
 import importlib.util
+import os
 from importlib.metadata import entry_points
-
-import jax
 
 # Of glibc's malloc.h, for mallopt.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -27,4 +26,4 @@ def keep_freed_memory() -> None:
 def cpu_only() -> bool:
     """Whether JAX can find no accelerator, told without a look at the devices."""
     plugins = entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")
-    return jax.config.jax_platforms == "cpu" or not plugins
+    return os.environ.get("JAX_PLATFORMS") == "cpu" or not plugins

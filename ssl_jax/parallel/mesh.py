@@ -43,6 +43,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def shared(mesh: Mesh, tree: Any) -> Any:
+    """The shardings of arrays that are large by their rows: each device has its share, where rows can be shared."""
+
+    def place(array):
+        return rows(mesh) if array.shape[0] % mesh.size == 0 else replicated(mesh)
+
+    return jax.tree.map(place, tree)
+
+
 def scatter(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Puts this process's slice of each array of a batch onto its devices: global arrays [B, ...], split by rows."""
     return {name: jax.make_array_from_process_local_data(rows(mesh), array) for name, array in batch.items()}

@@ -12,23 +12,28 @@ import subprocess
 import sys
 import time
 
-# What differs from the embedded images: colour, objects anywhere in the picture, five times as many of them.
+# What differs from the embedded images: colours, objects anywhere in the picture, five times as many of them.
 SHARED = {
     "data.size": 32,
     "augment.crop": (0.2, 1.0),
     "augment.ratio": (0.75, 1.333),
+    "augment.brightness": 0.4,
+    "augment.contrast": 0.4,
+    "augment.saturation": 0.4,
+    "augment.hue": 0.1,
+    "augment.blur": 0.0,
+    "augment.solarize": 0.0,
     "augment.mean": (0.491, 0.482, 0.447),
     "augment.std": (0.247, 0.243, 0.262),
-    "batch_size": 128,
-    "epochs": 8,
-    "evaluate.every": "4 epochs",
+    "network.encoder.stem": "3x3",
+    "evaluate.every": "100 epochs",
 }
-# By config; what its paper's shape asks for, or the same time.
+# By config; as many epochs as fit the time.
 OWN: dict[str, dict] = {
-    "byol": {},
-    "simclr": {},
-    "moco_v2": {},
-    "swav": {},
+    "byol": {"epochs": 3},
+    "simclr": {"epochs": 4},
+    "moco_v2": {"epochs": 7},
+    "swav": {"epochs": 3, "optimizer.rules": (("predictor", {"freeze": "0.25 epochs"}),)},
 }
 
 

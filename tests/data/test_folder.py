@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from ssl_jax.data import folder
-from ssl_jax.data.loader import batches
 from ssl_jax.data.source import open_source
 from ssl_jax.errors import UserError
 
@@ -178,11 +177,6 @@ def test_a_folder_without_images(tmp_path, content):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match="no images"):
         open_source(f"folder:{tmp_path}")
-
-
-def test_fewer_images_than_a_batch(labelled):
-    with pytest.raises(UserError, match="6 images, fewer than the batch size 8"):
-        batches(open_source(f"folder:{labelled}"), 0, 8, 8, 0, 1)
 
 
 def test_a_home_folder_may_be_written_with_a_tilde(labelled, monkeypatch):

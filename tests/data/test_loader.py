@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from ssl_jax.data import loader, resident
-from ssl_jax.data.loader import batches, fit, indices, ordered
+from ssl_jax.data import resident
+from ssl_jax.data.loader import batches, fit, ordered
+from ssl_jax.data.order import Shuffled
 from ssl_jax.data.source import open_source
 from ssl_jax.errors import UserError
 
@@ -28,45 +29,6 @@ def assert_equal(a, b):
         assert x.keys() == y.keys() == {"image", "box", "label", "index"}
         for name in x:
             np.testing.assert_array_equal(x[name], y[name])
-
-
-def test_every_epoch_shows_every_example_once_in_a_new_order():
-    epochs = [np.concatenate([indices(7, step, 12, 4) for step in range(3 * e, 3 * e + 3)]) for e in range(3)]
-    for epoch in epochs:
-        assert sorted(epoch) == list(range(12)) and epoch.dtype == np.int32
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-
-
-def test_the_incomplete_last_batch_is_dropped():
-    steps = [indices(0, step, 10, 4) for step in range(4)]
-    assert all(len(set(index)) == 4 for index in steps)
-    assert not set(steps[0]) & set(steps[1])
-    assert not set(steps[2]) & set(steps[3])
-
-
-def test_indices_depend_on_the_seed_and_on_nothing_else():
-    first = [indices(3, step, 100, 10) for step in range(25)]
-    loader._permutation.cache_clear()
-    for step in (24, 3, 11):
-        np.testing.assert_array_equal(indices(3, step, 100, 10), first[step])
-    assert not np.array_equal(indices(4, 0, 100, 10), first[0])
-
-
-def test_the_order_never_changes_between_versions():
-    assert indices(0, 0, 10, 10).tolist() == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
-    assert indices(0, 1, 10, 10).tolist() == [5, 3, 7, 8, 2, 4, 1, 0, 6, 9]
-
-
-def test_all_positions_are_equally_likely():
-    """Where each of 8 examples lands over 4000 epochs: chi-square with 49 degrees of freedom, 99.99 % below 98."""
-    where = np.stack([indices(0, epoch, 8, 8) for epoch in range(4000)])
-    counts = np.stack([np.bincount(column, minlength=8) for column in where.T])
-    assert ((counts - 500) ** 2 / 500).sum() < 98
-
-
-def test_fewer_images_than_a_batch():
-    with pytest.raises(UserError, match="3 images, fewer than the batch size 4"):
-        batches(Numbers(3), 0, 4, 8, 0, 1)
 
 
 def test_a_small_image_stands_unscaled_at_the_top_left():
@@ -96,8 +58,8 @@ def test_shrinking_is_antialiased():
 
 
 def test_batches_hold_the_examples_that_indices_names():
-    for step, batch in enumerate(batches(Numbers(10), 5, 4, 16, 0, 5)):
-        np.testing.assert_array_equal(batch["index"], indices(5, step, 10, 4))
+    for step, batch in enumerate(batches(Numbers(10), Shuffled(5, 10, 4), 16, 0, 5)):
+        np.testing.assert_array_equal(batch["index"], Shuffled(5, 10, 4)(step))
         np.testing.assert_array_equal(batch["label"], 2 * batch["index"])
         np.testing.assert_array_equal(batch["box"], [[0, 0, i + 1, 3] for i in batch["index"]])
         np.testing.assert_array_equal(batch["image"].max((1, 2, 3)), batch["index"])
@@ -107,13 +69,15 @@ def test_batches_hold_the_examples_that_indices_names():
 
 
 def test_starting_in_the_middle_continues_exactly():
-    whole = list(batches(Numbers(10), 0, 4, 16, 0, 9))
-    assert_equal(whole[3:], list(batches(Numbers(10), 0, 4, 16, 3, 9)))
+    whole = list(batches(Numbers(10), Shuffled(0, 10, 4), 16, 0, 9))
+    assert_equal(whole[3:], list(batches(Numbers(10), Shuffled(0, 10, 4), 16, 3, 9)))
 
 
 def test_the_processes_slices_make_up_the_global_batch():
-    whole = list(batches(Numbers(12), 0, 6, 16, 0, 4))
-    parts = [list(batches(Numbers(12), 0, 6, 16, 0, 4, process_index=p, process_count=3)) for p in range(3)]
+    whole = list(batches(Numbers(12), Shuffled(0, 12, 6), 16, 0, 4))
+    parts = [
+        list(batches(Numbers(12), Shuffled(0, 12, 6), 16, 0, 4, process_index=p, process_count=3)) for p in range(3)
+    ]
     assert all(batch["index"].shape == (2,) for part in parts for batch in part)
     assert_equal(
         whole, [{k: np.concatenate([b[k] for b in step]) for k in step[0]} for step in zip(*parts, strict=True)]
@@ -122,7 +86,7 @@ def test_the_processes_slices_make_up_the_global_batch():
 
 def test_a_batch_that_the_processes_cannot_share():
     with pytest.raises(UserError, match=r"6.*4 processes"):
-        batches(Numbers(12), 0, 6, 16, 0, 1, process_count=4)
+        batches(Numbers(12), Shuffled(0, 12, 6), 16, 0, 1, process_count=4)
 
 
 def test_a_process_reads_its_own_slice_only():
@@ -133,12 +97,12 @@ def test_a_process_reads_its_own_slice_only():
             read.append(i)
             return super().__getitem__(i)
 
-    [batch] = batches(Watched(12), 0, 6, 16, 0, 1, process_index=1, process_count=2)
+    [batch] = batches(Watched(12), Shuffled(0, 12, 6), 16, 0, 1, process_index=1, process_count=2)
     assert read == batch["index"].tolist() and len(read) == 3
 
 
 def test_no_steps_are_no_batches():
-    assert list(batches(Numbers(10), 0, 4, 16, 5, 5)) == []
+    assert list(batches(Numbers(10), Shuffled(0, 10, 4), 16, 5, 5)) == []
 
 
 def test_an_error_while_reading_reaches_the_caller():
@@ -147,15 +111,15 @@ def test_an_error_while_reading_reaches_the_caller():
             raise UserError("the disk is gone")
 
     with pytest.raises(UserError, match="the disk is gone"):
-        next(batches(Broken(10), 0, 4, 16, 0, 3))
+        next(batches(Broken(10), Shuffled(0, 10, 4), 16, 0, 3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_change_nothing(workers):
     source = open_source("embedded:fashion_mnist", "test")
-    expected = list(batches(source, 0, 32, 28, 0, 5))
-    assert_equal(expected, list(batches(source, 0, 32, 28, 0, 5, workers=workers)))
+    expected = list(batches(source, Shuffled(0, len(source), 32), 28, 0, 5))
+    assert_equal(expected, list(batches(source, Shuffled(0, len(source), 32), 28, 0, 5, workers=workers)))
 
 
 def test_ordered_reads_everything_once_and_pads_the_end():

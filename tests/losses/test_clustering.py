@@ -58,23 +58,30 @@ def test_sinkhorn_permutes_with_rows_and_prototypes():
     np.testing.assert_allclose(permuted, codes[rows][:, prototypes], rtol=1e-4)
 
 
-@pytest.mark.parametrize("junk", [0.0, -50.0, 50.0, np.inf, np.nan])
-def test_sinkhorn_rows_of_weight_zero_are_not_there(junk):
-    scores = cosines(4, 8, 5)
-    padded = jnp.asarray(np.concatenate([scores[:5], np.full((3, 5), junk, np.float32), scores[5:]]))
-    weights = jnp.array([1.0] * 5 + [0.0] * 3 + [1.0] * 3)
-    codes = sinkhorn(padded, 0.05, 3, weights)
-    np.testing.assert_allclose(codes[weights > 0], sinkhorn(jnp.asarray(scores), 0.05, 3), rtol=1e-5)
-    np.testing.assert_array_equal(codes[weights == 0], 0.0)
+def test_sinkhorn_rows_of_the_past_fill_prototypes_like_any_others():
+    scores = jnp.asarray(cosines(4, 8, 5))
+    codes = sinkhorn(scores[:6], 0.05, 3, past=scores[6:])
+    np.testing.assert_allclose(codes, sinkhorn(scores, 0.05, 3)[:6], rtol=1e-4)
 
 
-def test_sinkhorn_a_row_of_weight_one_half_counts_half():
+@pytest.mark.parametrize("junk", [0.0, -1.0, 1.0])
+def test_sinkhorn_a_past_of_weight_zero_is_not_there(junk):
+    scores = jnp.asarray(cosines(4, 8, 5))
+    codes = sinkhorn(scores, 0.05, 3, past=jnp.full((3, 5), junk), weight=jnp.zeros(()))
+    np.testing.assert_allclose(codes, sinkhorn(scores, 0.05, 3), rtol=1e-4)
+
+
+def test_sinkhorn_a_past_of_weight_one_half_counts_half():
     """Two copies of weight one half are one row."""
-    scores = cosines(5, 6, 4)
-    twice = jnp.asarray(np.concatenate([scores, scores[-1:]]))
-    weights = jnp.array([1.0] * 5 + [0.5] * 2)
-    codes = sinkhorn(twice, 0.05, 3, weights)
-    np.testing.assert_allclose(codes[:6], sinkhorn(jnp.asarray(scores), 0.05, 3), rtol=1e-4)
+    scores = jnp.asarray(cosines(5, 6, 4))
+    twice = jnp.concatenate([scores[-1:]] * 2)
+    codes = sinkhorn(scores[:-1], 0.05, 3, past=twice, weight=0.5)
+    np.testing.assert_allclose(codes, sinkhorn(scores, 0.05, 3)[:-1], rtol=1e-4)
+
+
+def test_sinkhorn_without_iterations_is_a_softmax():
+    scores = jnp.asarray(cosines(5, 6, 4))
+    np.testing.assert_allclose(sinkhorn(scores, 0.05, 0), jax.nn.softmax(scores / 0.05), rtol=1e-5)
 
 
 def test_swapped_prediction_is_the_mean_over_pairs_of_different_views():

@@ -10,14 +10,29 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from ssl_jax.losses import (
+    barlow_twins,
+    covariance,
     info_nce,
     info_nce_pairs,
+    instance_softmax,
+    invariance,
+    margin_contrastive,
+    multi_similarity,
+    nce,
     negative_cosine_similarity,
     nt_xent,
+    patch_info_nce,
     prototype_cross_entropy,
+    proxy_anchor,
+    proxy_nca,
+    sampled_scores,
     sinkhorn,
     squared_cosine_distance,
+    supervised_contrastive,
+    supervised_info_nce,
     swapped_prediction,
+    triplet,
+    variance,
 )
 
 IMAGES, SIZE, PROTOTYPES = 16, 6, 10
@@ -28,13 +43,43 @@ def swav(scores):
     return swapped_prediction(codes, scores, 0.5)
 
 
-def uneven(scores):
-    """Codes where some rows weigh less, and some nothing."""
-    weights = jnp.linspace(-0.5, 1, IMAGES).clip(0)
-    return jnp.sum(sinkhorn(scores, 0.3, 3, weights) ** 2)
+def with_past(scores):
+    """Codes where a queue helps to fill the prototypes."""
+    return jnp.sum(sinkhorn(scores[:8], 0.3, 3, scores[8:], 0.5) ** 2)
+
+
+LABEL = jnp.arange(IMAGES) % 4
+ALIKE = LABEL[:, None] == LABEL[None, :]
+
+
+def bank():
+    """A memory of 24 images, of which 20 are in use."""
+    return jax.random.normal(jax.random.key(1), (24, SIZE), float)
+
+
+def sampled(x):
+    return sampled_scores(x, bank(), jnp.arange(IMAGES * 5).reshape(IMAGES, 5) % 20, 2.0)
 
 
 LOSSES = {
+    "barlow_twins": (lambda x, y: barlow_twins(x, y, 0.1), [(IMAGES, SIZE)] * 2),
+    "vicreg": (
+        lambda x, y: invariance(x, y) + variance(x / 2) + covariance(y),
+        [(IMAGES, SIZE)] * 2,
+    ),
+    "instance_softmax": (lambda x: instance_softmax(x, bank(), jnp.arange(IMAGES), 2.0, 20), [(IMAGES, SIZE)]),
+    "nce": (lambda x: nce(sampled(x), 50.0, 20), [(IMAGES, SIZE)]),
+    "patch_info_nce": (lambda p, t: patch_info_nce(p, t, bank()), [(IMAGES, SIZE)] * 2),
+    "supervised_contrastive": (lambda x: jnp.mean(supervised_contrastive(x, ALIKE, 2.0)), [(IMAGES, SIZE)]),
+    "supervised_info_nce": (lambda x: supervised_info_nce(x, LABEL, 2.0), [(IMAGES, SIZE)]),
+    **{
+        f"triplet, {mining}": (lambda x, mining=mining: triplet(x, LABEL, 0.5, mining), [(IMAGES, SIZE)])
+        for mining in ("all", "hard", "semihard", "batch_hard")
+    },
+    "margin_contrastive": (lambda x: margin_contrastive(x, LABEL, 3.0), [(IMAGES, SIZE)]),
+    "multi_similarity": (lambda x: multi_similarity(x, LABEL, 2.0, 1.0, 0.5), [(IMAGES, SIZE)]),
+    "proxy_nca": (lambda x, p: proxy_nca(x, LABEL, p, 0.5), [(IMAGES, SIZE), (8, SIZE)]),
+    "proxy_anchor": (lambda x, p: proxy_anchor(x, LABEL, p, 0.1, 2.0), [(IMAGES, SIZE), (8, SIZE)]),
     "nt_xent": (lambda z: nt_xent(z, 0.3), [(IMAGES, 2, SIZE)]),
     "nt_xent of three views": (lambda z: nt_xent(z, 0.3), [(IMAGES, 3, SIZE)]),
     "info_nce": (lambda q, k: info_nce(q, k, jnp.eye(9, SIZE), 0.3), [(IMAGES, SIZE)] * 2),
@@ -42,7 +87,7 @@ LOSSES = {
     "squared_cosine_distance": (lambda x, y: jnp.mean(squared_cosine_distance(x, y)), [(IMAGES, 2, SIZE)] * 2),
     "negative_cosine_similarity": (lambda x, y: jnp.mean(negative_cosine_similarity(x, y)), [(IMAGES, 2, SIZE)] * 2),
     "swapped_prediction": (swav, [(IMAGES, 3, PROTOTYPES)]),
-    "sinkhorn with weights": (uneven, [(IMAGES, PROTOTYPES)]),
+    "sinkhorn with a past": (with_past, [(IMAGES, PROTOTYPES)]),
     "prototype_cross_entropy": (
         lambda s: prototype_cross_entropy(s, jnp.arange(IMAGES) % 5 - 1, 0.3),
         [(IMAGES, PROTOTYPES)],

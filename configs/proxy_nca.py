@@ -1,0 +1,19 @@
+"""Proxy-NCA, No Fuss Distance Metric Learning using Proxies (Movshovitz-Attias et al. 2017, arXiv:1703.07464).
+
+python -m ssl_jax.main --config=configs/proxy_nca.py
+
+preset      what                                            expect, and its source
+(none)      small ResNet on the embedded images, minutes    see docs/benchmarks.md
+:cifar10    ResNet-50, batch 1024, 1000 epochs              no published number: SupCon's recipe with this loss
+:imagenet   ResNet-50, batch 1024, 350 epochs               no published number: SupCon's recipe with this loss
+
+It learns from labels; `data.images_per_class` balances batches (P classes of K images).
+"""
+
+from configs import base
+
+get_config = base.metric_learning(
+    {"name": "proxy_nca", "scale": 9.0},
+    base.linear_head(),
+    rules=(("proxies", {"weight_decay": 0.0, "learning_rate": 10.0}),),
+)

@@ -1,0 +1,80 @@
+"""Which images form the batch of a step: pure functions of (seed, step), so that no position is ever lost."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from ssl_jax.errors import UserError
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    # NumPy promises the bits of Philox for ever, unlike the stream of its own shuffles.
+    bits = np.random.Philox(key=[seed, epoch]).random_raw(size)
+    return np.argsort(bits, kind="stable").astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffled:
+    """Every image once an epoch, in a new order each; an incomplete last batch is dropped.
+
+    Args:
+        seed: of the run, 0 or more.
+        size: number of images in the source.
+        batch_size: global.
+
+    Raises:
+        UserError: the source is smaller than a batch.
+    """
+
+    seed: int
+    size: int
+    batch_size: int
+
+    def __post_init__(self):
+        if self.size < self.batch_size:
+            raise UserError(f"there are {self.size} images, fewer than batch_size {self.batch_size}; lower it")
+
+    def __call__(self, step: int) -> np.ndarray:
+        """Returns the positions in the source of the batch of a step, int32 [batch_size]."""
+        epoch, position = divmod(step, self.size // self.batch_size)
+        return _permutation(self.seed, epoch, self.size)[position * self.batch_size :][: self.batch_size]
+
+
+class Balanced:
+    """P classes with K images each, drawn anew for each step: what losses over the pairs of a batch need.
+
+    Args:
+        seed: of the run, 0 or more.
+        labels: int [N], of the images in the source; -1 where unknown, which is never drawn.
+        batch_size: global, P K.
+        images_per_class: K. A class with fewer images is left out.
+
+    Raises:
+        UserError: K does not divide the batch, or fewer than P classes have K images.
+
+    Source: In Defense of the Triplet Loss (Hermans et al. 2017, arXiv:1703.07737), section 2.
+    """
+
+    def __init__(self, seed: int, labels: np.ndarray, batch_size: int, images_per_class: int):
+        if batch_size % images_per_class:
+            raise UserError(
+                f"data.images_per_class {images_per_class} does not divide batch_size {batch_size}; change one of them"
+            )
+        self.seed, self.each, self.count = seed, images_per_class, batch_size // images_per_class
+        order = np.argsort(labels, kind="stable").astype(np.int32)
+        groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+        self.groups = [group for group in groups if labels[group[0]] >= 0 and len(group) >= self.each]
+        if len(self.groups) < self.count:
+            raise UserError(
+                f"a batch of {batch_size} takes {self.each} images of {self.count} classes, but {len(self.groups)} "
+                "classes have as many; raise data.images_per_class or lower batch_size"
+            )
+
+    def __call__(self, step: int) -> np.ndarray:
+        """Returns the positions in the source of the batch of a step, int32 [P K], class by class."""
+        bits = np.random.Philox(key=[self.seed, step])
+        classes = np.argsort(bits.random_raw(len(self.groups)), kind="stable")[: self.count]
+        groups = [self.groups[i] for i in classes]
+        return np.concatenate([g[np.argsort(bits.random_raw(len(g)), kind="stable")[: self.each]] for g in groups])

@@ -1,0 +1,40 @@
+"""Losses over the positions of feature maps."""
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.numeric import normalize, widen
+
+
+def nearest_position(query: jax.Array, key: jax.Array) -> jax.Array:
+    """For each position of one view, the most similar position of the other view.
+
+    Args:
+      query: [B, S, C], features of S positions, of any length.
+      key: [B, T, C].
+
+    Returns:
+      int [B, S], positions of the key.
+
+    Source: DenseCL (Wang et al. 2020, arXiv:2011.09157), equation 3.
+    """
+    return jnp.argmax(jnp.einsum("bsc,btc->bst", normalize(query), normalize(key)), axis=-1)
+
+
+def patch_info_nce(prediction: jax.Array, target: jax.Array, negatives: jax.Array) -> jax.Array:
+    """InfoNCE of predicting one patch among others by dot product.
+
+    Args:
+      prediction: [M, D].
+      target: [M, D], the patch that each prediction is of.
+      negatives: [M, K, D] of its own each, or [K, D] shared by all; the target may be among them.
+
+    Returns:
+      A scalar, the mean over predictions; log(K + 1) where nothing is told apart.
+
+    Source: CPC (van den Oord et al. 2018, arXiv:1807.03748), equation 4.
+    """
+    prediction, target, negatives = map(widen, (prediction, target, negatives))
+    own = jnp.sum(prediction * target, axis=-1)
+    others = jnp.einsum("md,mkd->mk" if negatives.ndim == 3 else "md,kd->mk", prediction, negatives)
+    return jnp.mean(jax.nn.logsumexp(jnp.concatenate([own[:, None], others], 1), axis=1) - own)

@@ -1,0 +1,20 @@
+"""Circle loss: every similarity is pulled as hard as it is far from its optimum."""
+
+import dataclasses
+
+from ssl_jax.losses import circle
+from ssl_jax.method import Method, apply, labelled_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Circle(Method):
+    """Circle Loss (Sun et al. 2020, arXiv:2002.10857), section 3.2."""
+
+    margin: float = 0.25  # m
+    scale: float = 256.0  # gamma
+    needs_labels = True
+
+    def loss(self, params, state, batch, key, step):
+        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        embedding, label = labelled_rows(outputs.projection, batch["label"])
+        return circle(embedding, label, self.margin, self.scale), (self.State(stats), {"outputs": outputs})

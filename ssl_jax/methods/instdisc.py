@@ -1,0 +1,53 @@
+"""InstDisc: each image is a class of its own, represented by what it looked like when it was last seen."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.losses import instance_softmax, nce, nce_normalizer, remember, sampled_scores
+from ssl_jax.method import Images, Method, PyTree, apply, initialize, padded, shapes
+from ssl_jax.numeric import normalize
+
+
+@dataclasses.dataclass(frozen=True)
+class InstDisc(Method):
+    """Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al. 2018, arXiv:1805.01978)."""
+
+    images: Images
+    temperature: float = 0.07  # tau
+    negatives: int = 4096  # drawn for noise-contrastive estimation, 0: the softmax over all images
+    momentum: float = 0.5  # share of its old row that an image keeps
+    proximal: float = 0.0  # lambda, keeps an image near its row (section 3.3); 0 in the authors' code
+    memories = ("bank",)
+
+    class State(NamedTuple):
+        stats: PyTree  # BatchNorm statistics
+        bank: jax.Array  # [N, D], a row an image
+        normalizer: jax.Array  # [], Z of the first batch; 0 before
+
+    def init(self, key, batch):
+        params, stats = initialize(self.network, key, batch["views"])
+        dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
+        side = (3 / dimension) ** 0.5  # rows of length 1 on average
+        bank = jax.random.uniform(jax.random.fold_in(key, 1), (padded(self.images), dimension), float, -side, side)
+        return params, self.State(stats, bank, jnp.zeros(()))
+
+    def loss(self, params, state, batch, key, step):
+        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        embedding, index = normalize(outputs.projection[:, 0]), batch["index"]
+        normalizer = state.normalizer
+        if self.negatives:
+            drawn = jax.random.randint(key, (len(index), self.negatives), 0, self.images)
+            candidates = jnp.concatenate([index[:, None], drawn], axis=1)
+            scores = sampled_scores(embedding, state.bank, candidates, self.temperature)
+            first = nce_normalizer(jax.lax.stop_gradient(scores), self.images)
+            normalizer = jnp.where(normalizer > 0, normalizer, first)
+            loss = nce(scores, normalizer, self.images)
+        else:
+            loss = instance_softmax(embedding, state.bank, index, self.temperature, self.images)
+        if self.proximal:
+            loss += self.proximal * jnp.mean(jnp.sum((embedding - state.bank[index]) ** 2, axis=1))
+        bank = remember(state.bank, index, embedding, self.momentum)
+        return loss, (self.State(stats, bank, normalizer), {"outputs": outputs})

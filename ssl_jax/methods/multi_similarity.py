@@ -1,0 +1,22 @@
+"""Multi-similarity loss: pairs weigh by their similarity, and by those of their anchor's other pairs."""
+
+import dataclasses
+
+from ssl_jax.losses import multi_similarity
+from ssl_jax.method import Method, apply, labelled_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiSimilarity(Method):
+    """Multi-Similarity Loss with General Pair Weighting (Wang et al. 2019, arXiv:1904.06627), section 3.4."""
+
+    alpha: float = 2.0  # sharpness for positives
+    beta: float = 50.0  # sharpness for negatives
+    base: float = 0.5  # lambda, the similarity that divides near from far
+    needs_labels = True
+
+    def loss(self, params, state, batch, key, step):
+        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        embedding, label = labelled_rows(outputs.projection, batch["label"])
+        loss = multi_similarity(embedding, label, self.alpha, self.beta, self.base)
+        return loss, (self.State(stats), {"outputs": outputs})

@@ -1,0 +1,31 @@
+"""Proxy-Anchor: the learned proxy of each class pulls its own rows and pushes the others."""
+
+import dataclasses
+
+import jax
+
+from ssl_jax.losses import proxy_anchor
+from ssl_jax.method import Classes, Method, apply, initialize, labelled_rows, shapes
+from ssl_jax.numeric import normalize
+
+
+@dataclasses.dataclass(frozen=True)
+class ProxyAnchor(Method):
+    """Proxy Anchor Loss for Deep Metric Learning (Kim et al. 2020, arXiv:2003.13911), equation 4."""
+
+    classes: Classes
+    margin: float = 0.1  # delta
+    scale: float = 32.0  # alpha
+    needs_labels = True
+
+    def init(self, key, batch):
+        params, stats = initialize(self.network, key, batch["views"])
+        dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
+        proxies = jax.random.normal(jax.random.fold_in(key, 1), (self.classes, dimension))
+        return params | {"proxies": proxies}, self.State(stats)
+
+    def loss(self, params, state, batch, key, step):
+        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        embedding, label = labelled_rows(outputs.projection, batch["label"])
+        loss = proxy_anchor(embedding, label, normalize(params["proxies"]), self.margin, self.scale)
+        return loss, (self.State(stats), {"outputs": outputs})

@@ -1,0 +1,29 @@
+"""SupCon: all views of all images of a class are positives."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from ssl_jax.losses import supervised_contrastive
+from ssl_jax.method import Method, apply, labelled_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class SupCon(Method):
+    """Supervised Contrastive Learning (Khosla et al. 2020, arXiv:2004.11362), equation 2, scaled as their code."""
+
+    temperature: float = 0.1  # tau
+    base_temperature: float = 0.07  # the loss is multiplied by tau over this
+    needs_labels = True
+
+    def loss(self, params, state, batch, key, step):
+        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        embedding, label = labelled_rows(outputs.projection, batch["label"])
+        alike = label[:, None] == label[None, :]
+        loss = jnp.mean(supervised_contrastive(embedding, alike, self.temperature))
+        metrics = {"outputs": outputs, "uniform_loss": self.scale * jnp.log(len(label) - 1.0)}
+        return self.scale * loss, (self.State(stats), metrics)
+
+    @property
+    def scale(self) -> float:
+        return self.temperature / self.base_temperature

@@ -1,0 +1,22 @@
+"""Triplet loss: nearer to the same class than to another, by a margin."""
+
+import dataclasses
+
+from ssl_jax.losses import triplet
+from ssl_jax.method import Method, apply, labelled_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Triplet(Method):
+    """FaceNet (Schroff et al. 2015, arXiv:1503.03832), equation 3; batch hard: Hermans et al. (arXiv:1703.07737)."""
+
+    margin: float = 0.2
+    mining: str = "semihard"  # all, hard, semihard or batch_hard
+    squared: bool = False  # distances
+    needs_labels = True
+
+    def loss(self, params, state, batch, key, step):
+        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        embedding, label = labelled_rows(outputs.projection, batch["label"])
+        loss = triplet(embedding, label, self.margin, self.mining, self.squared)
+        return loss, (self.State(stats), {"outputs": outputs})
