@@ -13,7 +13,14 @@ from configs import base
 
 def embedded() -> dict:
     return base.embedded_recipe() | {
-        "method": {"name": "moco", "decay": 0.97, "temperature": 0.2, "queue_size": 4096, "shuffle": False},
+        "method": {
+            "name": "moco",
+            "decay": 0.97,
+            "temperature": 0.2,
+            "queue_size": 4096,
+            "shuffle": False,
+            "symmetric": False,
+        },
         "network": network(base.small_encoder(), {"layers": 2, "output": 128}),
     }
 
@@ -24,7 +31,14 @@ def cifar10() -> dict:
         "epochs": 200.0,
         "batch_size": 512,
         "augment": {"recipe": "moco_v2", "crop": (0.08, 1.0), "blur": 0.0},
-        "method": {"name": "moco", "decay": 0.99, "temperature": 0.1, "queue_size": 4096, "shuffle": True},
+        "method": {
+            "name": "moco",
+            "decay": 0.99,
+            "temperature": 0.1,
+            "queue_size": 4096,
+            "shuffle": True,
+            "symmetric": False,
+        },
         "network": network({"name": "resnet18", "stem": "3x3", "splits": 8}, {"layers": 1, "output": 128}),
         "optimizer": sgd(learning_rate=0.06) | {"scaling": "none", "weight_decay": 5e-4},
         "evaluate": {"neighbours": 200, "temperature": 0.1},
@@ -37,7 +51,14 @@ def imagenet() -> dict:
         "epochs": 200.0,
         "batch_size": 256,
         "augment": {"recipe": "moco_v2"},
-        "method": {"name": "moco", "decay": 0.999, "temperature": 0.2, "queue_size": 65536, "shuffle": True},
+        "method": {
+            "name": "moco",
+            "decay": 0.999,
+            "temperature": 0.2,
+            "queue_size": 65536,
+            "shuffle": True,
+            "symmetric": False,
+        },
         "network": network({"name": "resnet50", "splits": 8}, {"layers": 2, "output": 128}) | {"dtype": "bfloat16"},
         "optimizer": sgd(learning_rate=0.03) | {"weight_decay": 1e-4},
     }

@@ -86,8 +86,8 @@ def build(
     learning_rate = learning_rate_schedule(settings, steps, batch_size, steps_per_epoch, to_steps)
     weight_decay = schedule.build(settings.weight_decay, steps, to_steps)
     rules = resolve(settings.rules, params, to_steps)
-    peak = schedule.constant(SCALINGS[settings.scaling](batch_size) * settings.learning_rate)
-    return transformation(settings, (learning_rate, peak), weight_decay, rules), learning_rate
+    peak = SCALINGS[settings.scaling](batch_size) * settings.learning_rate
+    return transformation(settings, learning_rate, weight_decay, rules, peak), learning_rate
 
 
 def parse(config: Mapping[str, Any]) -> Settings:
@@ -163,16 +163,16 @@ def written(path: Path) -> str:
 
 
 def transformation(
-    settings: Settings, learning_rates: tuple[Schedule, Schedule], weight_decay: Schedule, rules: Mapping[str, Rule]
+    settings: Settings, learning_rate: Schedule, weight_decay: Schedule, rules: Mapping[str, Rule], peak: float
 ) -> optax.GradientTransformation:
-    """Returns the optimiser for given schedules (of the learning rate: as set, and constant) and parameters' rules."""
+    """Returns the optimiser for given schedules, the rule of each parameter path, and the rate of a constant one."""
 
     def group(rule):
         return f"frozen until {rule.freeze}" + ", constant" * rule.constant
 
     def at(step):
         def update(rule):
-            rate = learning_rates[rule.constant](step)
+            rate = jnp.asarray(peak, float) if rule.constant else learning_rate(step)
             inner = OPTIMIZERS[settings.name](settings, rate, weight_decay(step), rules)
             scaled = optax.chain(inner, per_parameter(lambda rule, update, _: update * rule.learning_rate, rules))
             return frozen(scaled, step < rule.freeze)

@@ -38,6 +38,9 @@ TINY = {
 EXTRA = {
     "moco_v2": {"method.queue_size": "32"},
     "swav": {"method.queue_size": "32", "method.queue_from": "1", "network.predictor.prototypes": "12"},
+    "deepcluster_v2": {"method.every": "2", "method.prototypes": "4"},
+    "moco_v1": {"method.queue_size": "64"},
+    "densecl": {"method.queue_size": "32", "method.dense_from": "0"},
     "nnclr": {"method.queue_size": "32"},
     "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall
     "byol_group_norm": {"network.encoder.groups": "2"},
@@ -118,9 +121,12 @@ def test_one_device_and_eight_agree(run, step, state):
     chex.assert_trees_all_close(alone.state, jax.device_get(together.state), rtol=1e-3, atol=1e-4)
 
 
-def test_every_parameter_gets_a_gradient(run, state):
+def test_every_parameter_gets_a_gradient(run, step, state):
+    for _ in range(2):  # what has to be remembered first is remembered then
+        state, _ = step(state, random_batch(run), jax.random.key(2))
+
     def loss(params):
-        return run.method.loss(params, state.state, random_batch(run), jax.random.key(2), jnp.zeros((), jnp.int32))[0]
+        return run.method.loss(params, state.state, random_batch(run), jax.random.key(2), state.step)[0]
 
     grads = jax.jit(jax.grad(loss), compiler_options=FAST)(state.params)
     flat = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(grads)}
@@ -134,7 +140,7 @@ def test_loss_falls_on_a_fixed_batch(run, step, state):
     for _ in range(25):
         train, metrics = step(train, batch, key)
         losses.append(float(metrics["loss"]))
-    filled = losses[2:]  # a queue starts with random keys, which are easy to tell apart
+    filled = losses[2:]  # a queue starts with random keys, which are easy to tell apart, a memory with nothing
     assert np.mean(filled[-3:]) < np.mean(filled[:3]) - 0.01
 
 

@@ -161,6 +161,21 @@ def test_freeze_holds_the_moments(name, moments):
             assert len(leaves) == 1 and (np.abs(leaves[0]).max() == 0) == still
 
 
+def test_a_constant_rate_ignores_warm_up_and_cosine():
+    """The predictor of SimSiam (arXiv:2011.10566, section 4.2)."""
+    transformation, rate = build(momentum=0.0, warmup=2, rules=(("head", {"constant": True}),))
+    history, _ = train(transformation, 4)
+    before = tree(0)
+    for step, params in enumerate(history):
+        grads = tree(step + 1)
+        np.testing.assert_allclose(
+            params["head"]["kernel"], before["head"]["kernel"] - 0.1 * grads["head"]["kernel"], rtol=1e-4, atol=1e-6
+        )
+        moved = before["conv"]["kernel"] - rate(step) * grads["conv"]["kernel"]
+        np.testing.assert_allclose(params["conv"]["kernel"], moved, rtol=1e-4, atol=1e-6)
+        before = params
+
+
 def test_multipliers():
     """A later rule wins; weight decay and learning rate are multiplied."""
     rules = (

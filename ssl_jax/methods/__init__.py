@@ -3,6 +3,8 @@
 from ssl_jax.methods.barlow_twins import BarlowTwins
 from ssl_jax.methods.byol import BYOL
 from ssl_jax.methods.circle import Circle
+from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
+from ssl_jax.methods.densecl import DenseCL
 from ssl_jax.methods.instdisc import InstDisc
 from ssl_jax.methods.invaspread import InvaSpread
 from ssl_jax.methods.moco import MoCo
@@ -22,6 +24,8 @@ METHODS = {
     "barlow_twins": BarlowTwins,
     "byol": BYOL,
     "circle": Circle,
+    "deepcluster_v2": DeepClusterV2,
+    "densecl": DenseCL,
     "instdisc": InstDisc,
     "invaspread": InvaSpread,
     "moco": MoCo,

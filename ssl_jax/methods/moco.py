@@ -1,6 +1,7 @@
 """MoCo: queries find their key among a queue of keys made by a slowly moving encoder."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
 from ssl_jax.losses import info_nce
-from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, push, shapes, two_views
+from ssl_jax.method import Method, PyTree, Schedule, apply, apply_shuffled, ema, initialize, push, shapes, two_views
 from ssl_jax.numeric import normalize
 
 
@@ -21,12 +22,10 @@ class MoCo(Method):
     """
 
     decay: Schedule  # m of the key encoder
-    queue_size: int = 65536  # keys, at least one batch
+    queue_size: int = 65536  # keys, at least those of one step
     temperature: float = 0.2  # tau
-    shuffle: bool = (
-        False  # permute the keys' batch, so that split BatchNorm statistics cannot tell a pair (section 3.3)
-    )
-
+    shuffle: bool = False  # keys meet other rows than queries in split BatchNorm statistics (section 3.3)
+    symmetric: bool = False  # each view is query and key once (the authors' CIFAR-10 notebook)
     memories = ("queue",)
 
     class State(NamedTuple):
@@ -36,9 +35,9 @@ class MoCo(Method):
         queue: jax.Array  # [K, D] unit-norm keys, newest first
 
     def init(self, key, batch):
-        size = len(two_views(batch["views"]))
+        size = len(two_views(batch["views"])) * len(self.directions)
         if self.queue_size < size:
-            raise UserError(f"a queue of {self.queue_size} keys holds no batch of {size}; raise method.queue_size")
+            raise UserError(f"a queue of {self.queue_size} keys holds no step's {size}; raise method.queue_size")
         params, stats = initialize(self.network, key, batch["views"])
         dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
         queue = jax.random.normal(jax.random.fold_in(key, 1), (self.queue_size, dimension))
@@ -46,24 +45,22 @@ class MoCo(Method):
 
     def loss(self, params, state, batch, key, step):
         views = two_views(batch["views"])
-        online, stats = apply(self.network, params, state.stats, (views[:, :1],))
-        keys, target_stats = self.keys(state, views[:, 1:], key)
-        loss = info_nce(normalize(online.projection[:, 0]), keys, state.queue, self.temperature)
-        queue = push(state.queue, keys)
-        uniform = jnp.log(self.queue_size + 1.0)
-        return loss, (
-            self.State(stats, state.target, target_stats, queue),
-            {"outputs": online, "uniform_loss": uniform},
-        )
+        stats, target_stats, losses, keys = state.stats, state.target_stats, [], []
+        for query, other in self.directions:
+            online, stats = apply(self.network, params, stats, (views[:, query : query + 1],))
+            run = functools.partial(apply_shuffled, key=jax.random.fold_in(key, query)) if self.shuffle else apply
+            target, target_stats = run(self.network, state.target, target_stats, (views[:, other : other + 1],))
+            keys.append(normalize(target.projection[:, 0]))
+            losses.append(info_nce(normalize(online.projection[:, 0]), keys[-1], state.queue, self.temperature))
+        queue = push(state.queue, jnp.concatenate(keys))
+        uniform = len(losses) * jnp.log(self.queue_size + 1.0)
+        metrics = {"outputs": online, "uniform_loss": uniform}
+        return sum(losses), (self.State(stats, state.target, target_stats, queue), metrics)
 
-    def keys(self, state, views, key):
-        """Returns the unit-norm keys [B, D] and the key encoder's new statistics."""
-        order = jax.random.permutation(key, views.shape[0])
-        if self.shuffle:
-            views = views[order]
-        target, target_stats = apply(self.network, state.target, state.target_stats, (views,))
-        keys = normalize(target.projection[:, 0])
-        return keys[jnp.argsort(order)] if self.shuffle else keys, target_stats
+    @property
+    def directions(self) -> tuple[tuple[int, int], ...]:
+        """(view that asks, view that is the key)."""
+        return ((1, 0), (0, 1)) if self.symmetric else ((0, 1),)
 
     def after_step(self, params, state, step):
         return params, state._replace(target=ema(state.target, params, self.decay(step)))

@@ -35,14 +35,14 @@ def build(config: Mapping[str, Any]) -> Network:
     """Makes a network from its config.
 
     Args:
-        config: `encoder` holds a `name` of `ENCODERS` and fields of that encoder; `projector` and `predictor` hold the
-            fields of an `MLP` or of `Prototypes`, or are None or left out; `passes` is "view" or "resolution"; `dtype`
-            is that of the computation, "float32" or "bfloat16" (parameters and outputs are always float32).
+        config: `encoder` holds a `name` of `ENCODERS` and fields of that encoder; `projector`, `predictor` and `dense`
+            hold the fields of an `MLP` or of `Prototypes`, or are None or left out; `passes` is "view" or "resolution";
+            `dtype` is that of the computation, "float32" or "bfloat16" (parameters and outputs are always float32).
 
     Raises:
         UserError: if a name or a field is unknown or a field is missing.
     """
-    check_fields(config, {"encoder", "projector", "predictor", "passes", "dtype"}, "network")
+    check_fields(config, {"encoder", "projector", "predictor", "dense", "passes", "dtype"}, "network")
     dtype = config.get("dtype", "float32")
     if dtype not in DTYPES:
         raise UserError(f"the network cannot compute in {dtype!r}; {nearest(dtype, DTYPES)}")
@@ -59,6 +59,7 @@ def build(config: Mapping[str, Any]) -> Network:
         encoder=make(ENCODERS[name], encoder, dtype, "network.encoder"),
         projector=head(config.get("projector"), dtype, "network.projector"),
         predictor=head(config.get("predictor"), dtype, "network.predictor"),
+        dense=head(config.get("dense"), dtype, "network.dense"),
         passes=config.get("passes", "view"),
     )
 

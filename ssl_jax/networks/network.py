@@ -18,6 +18,8 @@ class Outputs(NamedTuple):
     features: jax.Array  # [B, V, D] of the encoder
     projection: jax.Array | None = None  # [B, V, D] of the projector
     prediction: jax.Array | None = None  # [B, V, D] of the predictor
+    maps: jax.Array | None = None  # [B, V, S, C] of the encoder, at S positions, where there is a dense head
+    dense: jax.Array | None = None  # [B, V, S, D] of the dense head
 
 
 class Network(nn.Module):
@@ -31,38 +33,47 @@ class Network(nn.Module):
         encoder: images [N, H, W, C] -> features [N, D].
         projector: features [B, V, D] -> projection, or None.
         predictor: projection -> prediction, or None.
+        dense: the encoder's last maps [B, V, S, C] -> [B, V, S, D], for views of one resolution, or None.
         passes: "view" or "resolution".
     """
 
     encoder: nn.Module
     projector: nn.Module | None = None
     predictor: nn.Module | None = None
+    dense: nn.Module | None = None
     passes: str = "view"
 
     def __call__(self, views: tuple[jax.Array, ...], train: bool = False) -> Outputs:
         """Returns the outputs for the views, one array [B, V, H, W, C] per resolution, in float32 or wider."""
+        if self.passes not in PASSES:
+            raise UserError(f"passes cannot be {self.passes!r}; {nearest(self.passes, PASSES)}")
         if self.passes == "resolution":
             return self.heads(join([self.features(x, train) for x in views]), train)
-        if self.passes != "view":
-            raise UserError(f"passes cannot be {self.passes!r}; {nearest(self.passes, PASSES)}")
         each = [x[:, i : i + 1] for x in views for i in range(x.shape[1])]
-        outputs = [self.heads(self.features(x, train), train) for x in each]
-        return Outputs(*(None if parts[0] is None else join(parts) for parts in zip(*outputs, strict=True)))
+        return join([self.heads(self.features(x, train), train) for x in each])
 
     def encode(self, images: jax.Array) -> jax.Array:
         """Returns the features [B, D] of images [B, H, W, C], each independent of the others."""
         return widen(self.encoder(images, train=False))
 
     def features(self, views, train):
+        """The encoder's share of the outputs."""
         batch, count = views.shape[:2]
-        features = self.encoder(views.reshape(batch * count, *views.shape[2:]), train=train)
-        return features.reshape(batch, count, -1)
+        images = views.reshape(batch * count, *views.shape[2:])
+        if self.dense is None:
+            return Outputs(self.encoder(images, train=train).reshape(batch, count, -1))
+        maps = self.encoder.maps(images, train)[-1]
+        maps = maps.reshape(batch, count, -1, maps.shape[-1])
+        return Outputs(widen(maps).mean(2), maps=maps)
 
-    def heads(self, features, train):
-        projection = None if self.projector is None else self.projector(features, train=train)
+    def heads(self, outputs, train):
+        """The outputs with the heads' share."""
+        projection = None if self.projector is None else self.projector(outputs.features, train=train)
         prediction = None if self.predictor is None else self.predictor(projection, train=train)
-        return Outputs(*(None if x is None else widen(x) for x in (features, projection, prediction)))
+        dense = None if self.dense is None else self.dense(outputs.maps, train=train)
+        outputs = outputs._replace(projection=projection, prediction=prediction, dense=dense)
+        return jax.tree.map(widen, outputs)
 
 
 def join(parts):
-    return jnp.concatenate(parts, axis=1)
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *parts)

@@ -123,6 +123,18 @@ class Given(nn.Module):
         return x
 
 
+def to_ring(queue, pointer, batch):
+    """MoCo's queue [D, K], written batch by batch at a pointer, from ours [K, D], newest batch first."""
+    batches = queue.reshape(-1, batch, queue.shape[1])[::-1]
+    return jnp.roll(batches, pointer // batch, axis=0).reshape(queue.shape).T
+
+
+def from_ring(ring, batch):
+    """Our queue from MoCo's, its pointer at 0."""
+    batches = jnp.asarray(ring.T).reshape(-1, batch, len(ring))
+    return batches[::-1].reshape(ring.T.shape)
+
+
 @adapter("moco_v1", ignored={"logits": INTERMEDIATE})
 def moco_v1(args, arrays):
     size, batch = args["K"], args["batch"]
@@ -132,14 +144,8 @@ def moco_v1(args, arrays):
     def linear(weight, bias):
         return {"projector": {"linear1": {"kernel": jnp.asarray(arrays[weight].T), "bias": jnp.asarray(arrays[bias])}}}
 
-    def ring(queue, pointer):
-        """Their queue [D, K], written at a pointer, from ours [K, D], newest batch first."""
-        batches = queue.reshape(-1, batch, args["dim"])[::-1]
-        return jnp.roll(batches, pointer // batch, axis=0).reshape(size, -1).T
-
-    oldest_first = jnp.asarray(arrays["queue_0"].T).reshape(-1, batch, args["dim"])
     params = linear("Wq", "bq")
-    state = method.State({}, linear("Wk_0", "bk_0"), {}, oldest_first[::-1].reshape(size, -1))
+    state = method.State({}, linear("Wk_0", "bk_0"), {}, from_ring(arrays["queue_0"], batch))
 
     @jax.jit
     def move(state, views, step):
@@ -154,7 +160,7 @@ def moco_v1(args, arrays):
     for step, pointer in enumerate(arrays["queue_ptr_after"]):
         views = jnp.stack([arrays["xq"][step], arrays["xk"][step]], 1)
         state, ours = move(state, views, step)
-        history.append(ours | {"queue_after": ring(state.queue, pointer)})
+        history.append(ours | {"queue_after": to_ring(state.queue, pointer, batch)})
     return jax.tree.map(lambda *steps: jnp.stack(steps), *history)
 
 

@@ -20,7 +20,7 @@ def run(arrays, rules=(), weight_decay=0.0, output="params", **settings):
     decay = jnp.broadcast_to(jnp.asarray(weight_decay), rate.shape)
     rules = optimizer.resolve(rules, params, int)
     settings = optimizer.Settings(learning_rate=0.0, **settings)
-    transformation = optimizer.transformation(settings, lambda step: rate[step], lambda step: decay[step], rules)
+    transformation = optimizer.transformation(settings, lambda step: rate[step], lambda step: decay[step], rules, 0.0)
 
     def step(carry, grads):
         params, state = carry

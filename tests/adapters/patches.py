@@ -1,10 +1,16 @@
 """Golden cases of the losses over positions of a feature map."""
 
+import functools
+
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from adapters import adapter
-from adapters.losses import differentiate
+from adapters.losses import differentiate, from_ring, to_ring
 from ssl_jax import losses
+from ssl_jax.methods.densecl import DenseCL
+from ssl_jax.networks import MLP, Network
 
 
 @adapter("cpc_patchgrid")
@@ -22,3 +28,76 @@ def cpc_patchgrid(args, arrays):
 
     value, grads = differentiate(loss, arrays["z"], arrays["c"], arrays["W"])
     return {"loss": value, "grad_z": grads[0], "grad_c": grads[1], "grad_W": grads[2]}
+
+
+class Maps(nn.Module):
+    """An encoder whose feature maps are the images."""
+
+    def maps(self, x, train=False):
+        return [x]
+
+
+LAYERS = {"linear1": "0", "linear2": "2"}  # ours, theirs
+
+
+def neck(arrays, prefix):
+    """Parameters of projector and dense head; a 1x1 convolution is a linear layer."""
+    return {
+        ours: {
+            layer: {
+                "kernel": jnp.asarray(arrays[f"{prefix}/{theirs}.{number}.weight"])
+                .reshape(arrays[f"{prefix}/{theirs}.{number}.weight"].shape[:2])
+                .T,
+                "bias": jnp.asarray(arrays[f"{prefix}/{theirs}.{number}.bias"]),
+            }
+            for layer, number in LAYERS.items()
+        }
+        for ours, theirs in {"projector": "mlp", "dense": "mlp2"}.items()
+    }
+
+
+def unneck(params, prefix, arrays):
+    """The same numbers under their names and in their shapes."""
+    named = {}
+    for ours, theirs in {"projector": "mlp", "dense": "mlp2"}.items():
+        for layer, number in LAYERS.items():
+            name = f"{theirs}.{number}"
+            shape = arrays[f"param_q/{name}.weight"].shape
+            named[f"{prefix}/{name}.weight"] = params[ours][layer]["kernel"].T.reshape(shape)
+            named[f"{prefix}/{name}.bias"] = params[ours][layer]["bias"]
+    return named
+
+
+@adapter("densecl", ignored={"ptr_after": "where the next keys go in their ring"})
+def densecl(args, arrays):
+    batch, weight = args["batch"], arrays["loss_lambda"]
+    head = functools.partial(MLP, args["dim"], args["hid"], norm="none", hidden_bias=True, output_bias=True)
+    method = DenseCL(
+        Network(Maps(), projector=head(), dense=head()),
+        decay=lambda step: arrays["momentum"],
+        queue_size=args["queue_len"],
+        temperature=arrays["temperature"],
+        weight=weight,
+    )
+    params = neck(arrays, "param_q")
+    queues = [from_ring(arrays[name], batch) for name in ("queue_0", "queue2_0")]
+    state = method.State({}, neck(arrays, "param_k_0"), {}, *queues)
+    history = []
+    for step, pointer in enumerate(arrays["ptr_after"].reshape(len(arrays["feat_q"]), -1)[:, 0]):
+        _, state = method.after_step(params, state, step)  # they move the key encoder before it encodes
+        query, key = (jnp.asarray(arrays[f"feat_{name}"][step]).transpose(0, 2, 3, 1) for name in "qk")
+        views = {"views": (jnp.stack([query, key], 1),)}
+        gradient = jax.value_and_grad(method.loss, has_aux=True)
+        (loss, (state, metrics)), grads = gradient(params, state, views, jax.random.key(0), jnp.int32(step))
+        positions = (x.reshape(batch, -1, args["C"]) for x in (query, key))
+        history.append(
+            {
+                "loss_dense_weighted": weight * metrics["dense_loss"],
+                "loss_single_weighted": loss - weight * metrics["dense_loss"],
+                "match_index": losses.nearest_position(*positions),
+                "queue_after": to_ring(state.queue, pointer, batch),
+                "queue2_after": to_ring(state.dense_queue, pointer, batch),
+                **unneck(grads, "grad_q", arrays),
+            }
+        )
+    return jax.tree.map(lambda *steps: jnp.stack(steps), *history) | unneck(state.target, "param_k_after", arrays)

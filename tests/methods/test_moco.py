@@ -53,3 +53,17 @@ def test_shuffling_keys_changes_nothing_without_batch_statistics():
     (plain, (one, _)), (mixed, (other, _)) = step(state, params, 1), step(state, params, 1, shuffled)
     np.testing.assert_allclose(plain, mixed, rtol=1e-6)
     np.testing.assert_allclose(one.queue, other.queue, rtol=1e-5, atol=1e-6)
+
+
+def test_the_symmetric_loss_adds_both_directions_and_keeps_both_keys():
+    symmetric = dataclasses.replace(METHOD, symmetric=True)
+    params, state = METHOD.init(jax.random.key(0), toy.batch())
+    batch = toy.batch(1)
+    swapped = {"views": (batch["views"][0][:, ::-1],)}
+    one, (first, _) = METHOD.loss(params, state, batch, jax.random.key(0), jnp.int32(0))
+    other, (second, _) = METHOD.loss(params, state, swapped, jax.random.key(0), jnp.int32(0))
+    both, (after, _) = symmetric.loss(params, state, batch, jax.random.key(0), jnp.int32(0))
+    np.testing.assert_allclose(both, one + other, rtol=1e-5)
+    kept = {tuple(np.round(row, 4)) for row in np.asarray(after.queue[: 2 * toy.BATCH])}
+    for queue in (first.queue, second.queue):
+        assert {tuple(np.round(row, 4)) for row in np.asarray(queue[: toy.BATCH])} <= kept

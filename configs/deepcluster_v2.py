@@ -1,0 +1,57 @@
+"""DeepCluster-v2, Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al. 2020,
+arXiv:2006.09882, appendix).
+
+python -m ssl_jax.main --config=configs/deepcluster_v2.py
+
+preset      what                                            expect, and its source
+(none)      small ResNet on the embedded images, minutes    see docs/benchmarks.md
+:cifar10    ResNet-18, batch 256, 1000 epochs               88.9 linear (solo-learn's table, same recipe)
+:imagenet   ResNet-50, batch 4096, 800 epochs               75.2 linear (authors' README)
+"""
+
+from configs import base, swav
+
+
+def embedded() -> dict:
+    recipe = base.embedded_recipe()
+    return recipe | {
+        "augment": swav.embedded()["augment"],
+        "method": method("0.5 epochs", prototypes=100),
+        "network": network(base.small_encoder(), hidden=512),
+    }
+
+
+def cifar10() -> dict:
+    """The recipe of solo-learn (arXiv:2108.01775), its scripts/pretrain/cifar/deepclusterv2.yaml."""
+    return {
+        "epochs": 1000.0,
+        "batch_size": 256,
+        "augment": {"recipe": "cifar_symmetric"},
+        "method": method("1 epochs", prototypes=3000),
+        "network": network({"name": "resnet18", "stem": "3x3"}, hidden=2048),
+        "optimizer": base.solo_lars(0.6, 1e-6) | {"warmup": "11 epochs", "end": 0.0006},
+    }
+
+
+def imagenet() -> dict:
+    """The authors' scripts/deepclusterv2_800ep_pretrain.sh."""
+    recipe = swav.imagenet()
+    network_ = network({"name": "resnet50"}, hidden=2048) | {"dtype": "bfloat16"}
+    return recipe | {
+        "method": method("1 epochs", prototypes=3000),
+        "network": network_,
+        "optimizer": recipe["optimizer"] | {"rules": ()},
+    }
+
+
+def method(every: str, prototypes: int) -> dict:
+    return {"name": "deepcluster_v2", "every": every, "prototypes": prototypes, "heads": 3, "temperature": 0.1}
+
+
+def network(encoder: dict, hidden: int) -> dict:
+    """SwAV's, without its layer of prototypes: k-means finds them."""
+    projector = {"hidden": hidden, "output": 128, "hidden_bias": True, "output_bias": True, "normalize": True}
+    return {"encoder": encoder, "projector": projector, "passes": "resolution", "dtype": "float32"}
+
+
+get_config = base.presets(embedded, cifar10, imagenet)
