@@ -29,6 +29,7 @@ TINY = {
     "data.size": "16",
     "network.encoder.width": "0.0625",
     "optimizer.warmup": "0",
+    "optimizer.schedule": "constant",
     "checkpoint.every": "2",
     "evaluate.every": "4",
     "evaluate.bank": "64",
@@ -39,7 +40,7 @@ EXTRA = {
     "moco_v2": {"method.queue_size": "32"},
     "swav": {"method.queue_size": "32", "method.queue_from": "1", "network.predictor.prototypes": "12"},
     "deepcluster_v2": {"method.every": "2", "method.prototypes": "4"},
-    "moco_v1": {"method.queue_size": "64"},
+    "moco_v1": {"method.queue_size": "32"},
     "densecl": {"method.queue_size": "32", "method.dense_from": "0"},
     "nnclr": {"method.queue_size": "32"},
     "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall

@@ -27,6 +27,7 @@ SHARED = {
     "augment.std": (0.247, 0.243, 0.262),
     "network.encoder.stem": "3x3",
     "evaluate.every": "100 epochs",
+    "evaluate.bank": 50_000,
 }
 # By config; as many epochs as fit the time.
 OWN: dict[str, dict] = {
