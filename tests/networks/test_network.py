@@ -89,7 +89,7 @@ def test_without_batch_statistics_passes_agree():
     x = views((2, 2, 8, 8), (2, 1, 4, 4))
     ours, theirs = (train(network.clone(passes=passes), x)[0] for passes in ("view", "resolution"))
     assert ours.prediction.shape == (2, 3, 6)
-    for one, other in zip(ours, theirs, strict=True):
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
