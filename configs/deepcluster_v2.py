@@ -36,10 +36,9 @@ def cifar10() -> dict:
 def imagenet() -> dict:
     """The authors' scripts/deepclusterv2_800ep_pretrain.sh."""
     recipe = swav.imagenet()
-    network_ = network({"name": "resnet50"}, hidden=2048) | {"dtype": "bfloat16"}
     return recipe | {
         "method": method("1 epochs", prototypes=3000),
-        "network": network_,
+        "network": network({"name": "resnet50"}, hidden=2048) | {"dtype": "bfloat16"},
         "optimizer": recipe["optimizer"] | {"rules": ()},
     }
 

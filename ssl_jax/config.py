@@ -76,7 +76,7 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         raise UserError(f"{key!r} is a group of keys: set one of {', '.join(f'{key}.{name}' for name in group[last])}")
     kind = group.get_type(last)
     placeholder = isinstance(dict(group.items(preserve_field_references=True))[last], FieldReference)
-    unset = not text or (kind is not str and text.lower() == "none")  # also the name of a norm and of a scaling
+    unset = not text or (kind is not str and text.lower() == "none")  # as a text, "none" names a norm and a scaling
     try:
         group[last] = None if placeholder and unset else parse(text, kind)
     except (KeyError, ValueError, SyntaxError, TypeError) as error:

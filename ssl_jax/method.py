@@ -24,6 +24,7 @@ __all__ = [
     "ema",
     "encode",
     "initialize",
+    "initialize_with_proxies",
     "labelled_rows",
     "padded",
     "push",
@@ -85,6 +86,16 @@ def initialize(network: Network, key: jax.Array, views: tuple[jax.Array, ...]) -
     """Returns the network's first parameters and normalisation statistics."""
     variables = network.init(key, views, train=True)
     return variables["params"], variables.get("batch_stats", {})
+
+
+def initialize_with_proxies(
+    network: Network, key: jax.Array, views: tuple[jax.Array, ...], classes: int
+) -> tuple[PyTree, PyTree]:
+    """As `initialize`, with a random row for each class among the parameters: `proxies` [classes, D]."""
+    params, stats = initialize(network, key, views)
+    dimension = shapes(network, params, stats, views).projection.shape[-1]
+    proxies = jax.random.normal(jax.random.fold_in(key, 1), (classes, dimension))
+    return params | {"proxies": proxies}, stats
 
 
 def apply(network: Network, params: PyTree, stats: PyTree, views: tuple[jax.Array, ...]) -> tuple[Outputs, PyTree]:

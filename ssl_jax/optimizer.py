@@ -177,7 +177,8 @@ def transformation(
             scaled = optax.chain(inner, per_parameter(lambda rule, update, _: update * rule.learning_rate, rules))
             return frozen(scaled, step < rule.freeze)
 
-        updates = {group(rule): update(rule) for rule in rules.values()}
+        groups = {group(rule): rule for rule in rules.values()}  # few, for many parameters
+        updates = {name: update(rule) for name, rule in groups.items()}
         return optax.partition(updates, lambda tree: labels(group, tree, rules))
 
     return scheduled(at)

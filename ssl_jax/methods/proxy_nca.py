@@ -2,10 +2,8 @@
 
 import dataclasses
 
-import jax
-
 from ssl_jax.losses import proxy_nca
-from ssl_jax.method import Classes, Method, apply, initialize, labelled_rows, shapes
+from ssl_jax.method import Classes, Method, apply, initialize_with_proxies, labelled_rows
 from ssl_jax.numeric import normalize
 
 
@@ -18,10 +16,8 @@ class ProxyNCA(Method):
     needs_labels = True
 
     def init(self, key, batch):
-        params, stats = initialize(self.network, key, batch["views"])
-        dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
-        proxies = jax.random.normal(jax.random.fold_in(key, 1), (self.classes, dimension))
-        return params | {"proxies": proxies}, self.State(stats)
+        params, stats = initialize_with_proxies(self.network, key, batch["views"], self.classes)
+        return params, self.State(stats)
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, params, state.stats, batch["views"])
