@@ -118,7 +118,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
         if path.exists():
             theirs = flatten(json.loads(path.read_text()))
             check_same(workdir, theirs, ours)
-        elif workdir.is_dir() and any(file.name != "config.json.part" for file in workdir.iterdir()):
+        elif workdir.is_dir() and any(file.stem != "config" for file in workdir.iterdir()):
             raise UserError(f"{workdir} is not empty and holds no run; name another --workdir")
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,8 @@ class Trainer:
 
     def __init__(self, run: Run, mesh: jax.sharding.Mesh):
         self.run, self.mesh = run, mesh
-        self.key = jax.device_put(jax.random.key(run.config.seed), parallel.replicated(mesh))
+        make_key = functools.partial(jax.random.key, run.config.seed)
+        self.key = jax.jit(make_key, out_shardings=parallel.replicated(mesh))()
         self.resident = data.fits(run.source, run.canvas, run.config.data.device_bytes)
         self.dataset = None
         if self.resident:
@@ -177,19 +178,23 @@ def train(run: Run, workdir: pathlib.Path) -> None:
                     preview.write(run, workdir / "views.png")
                 monitor.record(0, evaluator.baselines(state))
             state = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
-            if interruption.requested:
-                raise KeyboardInterrupt
-            monitor.record(run.steps, evaluator.conclude(state, workdir / "neighbours.png"))
+            if not summary(workdir):  # it may have been killed just before the report
+                monitor.record(run.steps, evaluator.conclude(state, workdir / "neighbours.png"))
     if jax.process_index() == 0:
         report.write([workdir])
         print(*filter(None, (summary(workdir), f"report: {page}")), sep="\n")
 
 
 def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> TrainState:
-    """Takes the steps from `start` on; between them it logs, evaluates and saves when it is time."""
+    """Takes the steps from `start` on; between them it logs, evaluates and saves when it is time.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop, and all processes have saved the same step.
+    """
     run = trainer.run
     batches = trainer.batches(start)
     pending = None  # the metrics of the step before, fetched while the device works on the next
+    asked = False  # at the step before, in some process, to stop
     for step in range(start + 1, run.steps + 1):
         batch = next(batches)
         with jax.transfer_guard("disallow"):
@@ -197,8 +202,8 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
         if pending:
             monitor.see(*pending)
         pending = step, metrics
-        last = step == run.steps or interruption.requested
-        evaluate, save = run.evaluate_at(step), run.save_at(step) or last
+        stop, asked = bool(asked), parallel.anywhere(trainer.mesh, interruption.requested)
+        evaluate, save = run.evaluate_at(step), run.save_at(step) or stop
         if evaluate or save:  # what is saved has been seen to be finite
             monitor.see(*pending)
             pending = None
@@ -207,8 +212,8 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
             monitor.record(step, measured)
         if save:
             checkpoints.save(step, state, measured)
-        if interruption.requested:
+        if stop:
             checkpoints.wait()
             monitor.note(f"stopped at step {step:,}, everything is saved: the same command goes on")
-            break
+            raise KeyboardInterrupt
     return state

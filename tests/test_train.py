@@ -65,11 +65,11 @@ def wait_for_row(workdir, step, process):
         time.sleep(0.02)
 
 
-def load_state(name, workdir, devices=2, **changes):
+def load_state(name, workdir, devices=2, steps=LAST):
     """The last checkpoint of a run, on so many devices of this process."""
-    run = build(load(str(ROOT / "configs" / f"{name}.py"), [*overrides(name), ("steps", str(LAST)), *changes.items()]))
+    run = build(load(str(ROOT / "configs" / f"{name}.py"), [*overrides(name), ("steps", str(steps))]))
     trainer = Trainer(run, parallel.make_mesh(jax.devices()[:devices]))
-    return jax.device_get(checkpoint.read(workdir / "checkpoints", LAST, trainer.abstract))
+    return jax.device_get(checkpoint.read(workdir / "checkpoints", steps, trainer.abstract))
 
 
 def measured(workdir):
@@ -144,6 +144,14 @@ def test_a_finished_run_says_so(finished, capsys):
     before = (finished / "metrics.jsonl").read_text()
     train("byol", finished)
     assert "finished" in capsys.readouterr().out
+    assert (finished / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_killed_before_its_report_only_writes_that(finished):
+    before, page = (finished / "metrics.jsonl").read_text(), finished / "report.html"
+    page.unlink()
+    train("byol", finished)
+    assert page.exists()
     assert (finished / "metrics.jsonl").read_text() == before
 
 

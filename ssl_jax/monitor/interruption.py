@@ -6,10 +6,10 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """While entered, remembers the first signal in `requested` instead of dying of it."""
+    """While entered, remembers in `requested` that a first signal came instead of dying of it."""
 
     def __init__(self) -> None:
-        self.requested: int | None = None  # the signal's number
+        self.requested = False
 
     def __enter__(self):
         self.before = {stop: signal.signal(stop, self.request) for stop in STOPS}
@@ -20,6 +20,6 @@ class Interruption:
             signal.signal(stop, handler)
 
     def request(self, number, frame) -> None:
-        self.requested = number
+        self.requested = True
         for stop, handler in self.before.items():
             signal.signal(stop, handler)

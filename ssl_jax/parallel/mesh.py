@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -67,3 +68,11 @@ def gather(tree: Any) -> Any:
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def anywhere(mesh: Mesh, flag: bool) -> Any:
+    """Tells every process whether the flag is set in one of them; as something true or false that may come later."""
+    if jax.process_count() == 1:
+        return flag
+    flags = scatter(mesh, {"flag": np.full(len(mesh.local_devices), flag)})
+    return jax.jit(jnp.any, out_shardings=replicated(mesh))(flags["flag"])
