@@ -134,7 +134,10 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
         raise UserError(f"the run has {steps} steps; set epochs or steps to more than 0")
     classes = source.classes or ()
     if method_class(config).needs_labels and not classes:
-        raise UserError(f"the method {config.method.name} learns from labels, but {config.data.source} has none")
+        raise UserError(
+            f"the method {config.method.name} learns from labels, but {config.data.source} has none; "
+            "sort its images into train/CLASS/ folders, or choose another method"
+        )
     facts = {Images: len(source), Classes: len(classes)}
     method = build_method(config, network, steps, to_steps, facts)
     run = Run(config, source, test, recipe, method, steps, steps_per_epoch)

@@ -12,7 +12,11 @@ def parser() -> command.Parser:
     parser.add_argument(
         "--workdir", action="append", required=True, metavar="DIR", help="of a run; several times to compare runs"
     )
-    parser.add_argument("--out", metavar="HTML", help="the file to write; default: report.html in the first workdir")
+    parser.add_argument(
+        "--out",
+        metavar="HTML",
+        help="the file to write; default: in the first workdir, report.html, or comparison.html of several runs",
+    )
     return parser
 
 

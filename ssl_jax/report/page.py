@@ -40,7 +40,7 @@ def write(workdirs: Sequence[str | os.PathLike], out: str | os.PathLike | None =
 
     Args:
         workdirs: directories of runs; only their files are read.
-        out: the file to write; None: `report.html` in the first workdir.
+        out: the file to write; None: in the first workdir, `report.html` of one run, `comparison.html` of several.
 
     Returns:
         Where it was written.
@@ -49,7 +49,8 @@ def write(workdirs: Sequence[str | os.PathLike], out: str | os.PathLike | None =
         UserError: a directory does not hold a run, or the file cannot be written.
     """
     runs = load(workdirs)
-    path = pathlib.Path(out) if out else pathlib.Path(workdirs[0]) / "report.html"
+    name = "report.html" if len(runs) == 1 else "comparison.html"  # a run's own report stays as it is
+    path = pathlib.Path(out) if out else pathlib.Path(workdirs[0]) / name
     try:
         path.write_text(page(runs), encoding="utf-8")
     except OSError as error:

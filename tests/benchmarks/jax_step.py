@@ -1,16 +1,20 @@
 """The training step of a config as `ssl_jax.train` compiles it, and its parts, for `step.py` to time."""
 
+import dataclasses
 import functools
 import itertools
 
+import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ssl_jax import augment, config, parallel
 from ssl_jax.build import build
-from ssl_jax.method import apply
-from ssl_jax.train import Trainer, train_step
+from ssl_jax.evaluate import probe
+from ssl_jax.method import shapes
+from ssl_jax.networks import Outputs
+from ssl_jax.train import Trainer, TrainState, train_step
 
 ENCODERS = {"resnet18": {}, "vit_tiny": {"name": "vit_tiny", "patch": 4, "size": 32, "stem": None, "zero_gamma": None}}
 
@@ -30,6 +34,19 @@ class Images:
         return self.images[i], i % 2
 
 
+class Given(nn.Module):
+    """In place of a network: its outputs are its parameters, so what is left of a step is all but the network."""
+
+    shapes: Outputs
+
+    @nn.compact
+    def __call__(self, views, train: bool = False) -> Outputs:
+        given = {
+            name: x and self.param(name, nn.initializers.normal(), x.shape) for name, x in self.shapes._asdict().items()
+        }
+        return Outputs(**given)
+
+
 def recipe(method: str, encoder: str, batch_size: int):
     """The config's small-scale preset, with this encoder and batch and the optimiser that PyTorch has too."""
     settings = config.load(f"configs/{method}.py:cifar10")
@@ -43,7 +60,7 @@ def recipe(method: str, encoder: str, batch_size: int):
 
 def steps(method: str, encoder: str, images: np.ndarray) -> dict:
     """Returns what to time: the `whole` step from uint8 images [B, S, S, 3], the step `without` augmentation, and what
-    the `network` alone takes, forward and backward and, for BYOL, forward through the target too."""
+    is not the network, each on its own: `augmentation`, and the `rest` (loss, optimiser, moving average, probe)."""
     parallel.keep_freed_memory()  # as the command does
     source = Images(np.concatenate([images] * 2))
     run = build(recipe(method, encoder, len(images)), source, source)
@@ -51,24 +68,33 @@ def steps(method: str, encoder: str, images: np.ndarray) -> dict:
     method = run.method
     batch = next(trainer.batches(0))
     dataset = jax.tree.map(lambda x: x[: len(images)], trainer.dataset)
-    views = jax.jit(lambda batch: augment.views(run.recipe, trainer.key, batch, 0))(dataset | batch)
+    augmentation = jax.jit(lambda batch: augment.views(run.recipe, trainer.key, batch, 0))
+    views = augmentation(dataset | batch)
     fixed = dataset | batch | {"views": views}
 
     @functools.partial(jax.jit, donate_argnums=0)
     def without(train, batch, key):
         return train_step(method, run.optimizer(train.params)[0], train, batch, key)
 
-    @jax.jit
-    def network(train, views):
-        def loss(params):
-            outputs, stats = apply(method.network, params, train.state.stats, views)
-            return sum(jnp.mean(x) for x in outputs if x is not None), stats
+    first = trainer.init()
+    stand_in = dataclasses.replace(
+        method, network=Given(shapes(method.network, first.params, first.state.stats, views))
+    )
+    given = stand_in.network.init(trainer.key, views)["params"]
+    targets = {"target": given, "target_stats": {}} if hasattr(first.state, "target") else {}
 
-        target = getattr(train.state, "target", None)
-        passive = target and apply(method.network, target, train.state.target_stats, views)
-        return jax.value_and_grad(loss, has_aux=True)(train.params), passive
+    @functools.partial(jax.jit, donate_argnums=0)
+    def rest(train, batch, key):
+        state = train.state._replace(stats={}, **targets)
+        grad = jax.value_and_grad(stand_in.loss, has_aux=True)
+        (loss, (_, metrics)), _ = grad(given, state, batch, key, train.step)
+        updates, opt_state = run.optimizer(train.params)[0].update(train.params, train.opt_state, train.params)
+        params = optax.apply_updates(train.params, updates)
+        params, state = method.after_step(params, train.state, train.step)
+        online, _ = probe.update(train.probe, metrics["outputs"].features[:, 0], batch["label"])
+        return TrainState(train.step + 1, params, state, opt_state, online), loss
 
-    states = {"whole": trainer.init(), "without": trainer.init()}
+    states = {"whole": first, "without": trainer.init(), "rest": trainer.init()}
     numbers = itertools.cycle(range(run.steps))
     forever = (batch for _ in numbers for batch in trainer.batches(0))
 
@@ -80,8 +106,13 @@ def steps(method: str, encoder: str, images: np.ndarray) -> dict:
         states["without"], metrics = without(states["without"], fixed, trainer.key)
         return float(metrics["loss"])
 
+    def only_rest():
+        states["rest"], loss = rest(states["rest"], fixed, trainer.key)
+        return float(loss)
+
     return {
         "whole": whole,
         "without": only_step,
-        "network": lambda: jax.block_until_ready(network(states["without"], views)),
+        "augmentation": lambda: jax.block_until_ready(augmentation(dataset | batch)),
+        "rest": only_rest,
     }

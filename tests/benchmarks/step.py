@@ -61,7 +61,7 @@ def race(method: str, encoder: str, flags) -> dict[str, dict[str, float]]:
     }
     times: dict[str, dict[str, list]] = {side: {name: [] for name in worker.names} for side, worker in sides.items()}
     for _ in range(flags.rounds):
-        for name in ("whole", "without", "network"):
+        for name in ("whole", "without", "augmentation", "rest"):
             for side, worker in sides.items():
                 if name in worker.names:
                     times[side][name].append(worker.seconds(name))
@@ -74,7 +74,7 @@ def report(method: str, encoder: str, batch_size: int, seconds: dict[str, dict[s
     ours, theirs = seconds["ours"], seconds["torch"]
     cells = [f"{batch_size / side[name]:7.1f}" for name in ("whole", "without") for side in (ours, theirs)]
     ratios = [theirs[name] / ours[name] for name in ("whole", "without")]
-    shares = [1 - ours["without"] / ours["whole"], (ours["without"] - ours["network"]) / ours["whole"]]
+    shares = [ours[name] / ours["whole"] for name in ("augmentation", "rest")]
     print(
         f"{method:7} {encoder:9} {cells[0]} {cells[1]} {ratios[0]:6.2f}  {cells[2]} {cells[3]} {ratios[1]:6.2f}"
         f"  {shares[0]:8.1%} {shares[1]:8.1%}",
@@ -124,7 +124,7 @@ def main() -> None:
             print(f"seconds to the first step: {startup(cache):.1f} cold, {startup(cache):.1f} with the cache warm")
         return
     print("images/s, whole step: ours, PyTorch, ratio; without augmentation: the same; share of our step that is")
-    print("augmentation; loss, optimiser, moving average, probe and metrics")
+    print("augmentation; loss, optimiser, moving average and probe")
     for method, encoder in CASES:
         if flags.only in f"{method} {encoder}":
             report(method, encoder, flags.batch_size, race(method, encoder, flags))

@@ -142,8 +142,9 @@ def test_runs_of_the_same_name_are_told_apart(tmp_path):
     for parent in ("x", "y"):
         (tmp_path / parent).mkdir()
         runs.append(make(tmp_path / parent / "run"))
-    page = Page(report.write(runs))
-    assert str(runs[0]) in page and str(runs[1]) in page
+    path = report.write(runs)
+    assert str(runs[0]) in Page(path) and str(runs[1]) in Page(path)
+    assert path == runs[0] / "comparison.html"  # the report of the run itself is not lost
 
 
 def test_without_labels(tmp_path):
