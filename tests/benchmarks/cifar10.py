@@ -31,10 +31,27 @@ SHARED = {
 }
 # By config; as many epochs as fit the time.
 OWN: dict[str, dict] = {
+    "barlow_twins": {"epochs": 4},
     "byol": {"epochs": 3},
-    "simclr": {"epochs": 4},
+    "byol_group_norm": {"epochs": 2},
+    "circle": {"epochs": 3},
+    "deepcluster_v2": {"epochs": 3, "method.every": "0.25 epochs"},
+    "densecl": {"epochs": 6, "method.dense_from": "0.25 epochs"},
+    "instdisc": {"epochs": 7},
+    "invaspread": {"epochs": 4},
+    "moco_v1": {"epochs": 4},
     "moco_v2": {"epochs": 7},
+    "multi_similarity": {"epochs": 3},
+    "nnclr": {"epochs": 4},
+    "proxy_anchor": {"epochs": 3},
+    "proxy_nca": {"epochs": 3},
+    "simclr": {"epochs": 4},
+    "simsiam": {"epochs": 4},
+    "supcon": {"epochs": 3},
+    "supervised_info_nce": {"epochs": 3},
     "swav": {"epochs": 3, "optimizer.rules": (("predictor", {"freeze": "0.25 epochs"}),)},
+    "triplet": {"epochs": 3},
+    "vicreg": {"epochs": 4},
 }
 
 
