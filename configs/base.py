@@ -65,7 +65,7 @@ def encoder() -> dict:
     """What may be set of an encoder; none: the default of `ssl_jax.networks`' ResNet or ViT, whichever is named."""
     return {
         **{name: placeholder(str) for name in ("name", "stem", "norm", "pool", "positions")},
-        **{name: placeholder(float) for name in ("width", "standardize")},
+        **{name: placeholder(float) for name in ("width", "standardize", "selective")},
         **{name: placeholder(int) for name in ("groups", "splits", "patch", "size", "dim", "depth", "heads")},
         "zero_gamma": placeholder(bool),
     }

@@ -120,9 +120,9 @@ def apply_shuffled(
     return jax.tree.map(lambda x: x[back], outputs), stats
 
 
-def encode(network: Network, params: PyTree, stats: PyTree, images: jax.Array) -> jax.Array:
-    """Returns the encoder's features [B, D] of images [B, H, W, C] in evaluation mode."""
-    features: Any = network.apply({"params": params, "batch_stats": stats}, images, method="encode")
+def encode(network: Network, params: PyTree, stats: PyTree, images: jax.Array, layers: int = 0) -> jax.Array:
+    """Returns the encoder's features [B, D] of images [B, H, W, C] in evaluation mode, see `Network.encode`."""
+    features: Any = network.apply({"params": params, "batch_stats": stats}, images, layers, method="encode")
     return features
 
 

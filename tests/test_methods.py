@@ -41,6 +41,7 @@ EXTRA = {
     "swav": {"method.queue_size": "32", "method.queue_from": "1", "network.predictor.prototypes": "12"},
     "deepcluster_v2": {"method.every": "2", "method.prototypes": "4"},
     "moco_v1": {"method.queue_size": "32"},
+    "simclr_v2_queue": {"method.queue_size": "32"},
     "densecl": {"method.queue_size": "32", "method.dense_from": "0"},
     "nnclr": {"method.queue_size": "32"},
     "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall
