@@ -1,6 +1,7 @@
 """The contract that every method keeps, run over every shipped config with a tiny encoder."""
 
 import dataclasses
+import importlib
 import pathlib
 
 import chex
@@ -18,6 +19,9 @@ from ssl_jax.train import TrainState, initial_state, train_step
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "base")
+PRESETS = [
+    (name, preset) for name in CONFIGS for preset in importlib.import_module(f"configs.{name}").get_config.presets
+]
 # One config for each kind of state and of pass: what takes whole runs or programs is tested on these.
 KINDS = ("byol", "simclr", "moco_v2", "swav", "instdisc")
 BATCH, STEPS = 16, 4
@@ -172,12 +176,11 @@ def test_hyper_parameters_are_printed_with_the_method(run):
     assert all(field.name in text for field in dataclasses.fields(run.method))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("preset", ["cifar10", "imagenet"])
+@pytest.mark.parametrize(("name", "preset"), [pair for pair in PRESETS if pair[1]])
 def test_published_presets_trace(name, preset):
     """The paper's own sizes: built, initialised and one step traced, without computing anything."""
     config = load(str(ROOT / "configs" / f"{name}.py:{preset}"))
-    source = {"cifar10": (50_000, 10), "imagenet": (1_281_167, 1000)}[preset]
+    source = {"tfds:cifar10": (50_000, 10), "tfds:imagenet2012": (1_281_167, 1000)}[config.data.source]
     run = build(config, source=Counted(*source), test=Counted(100, source[1]))
     batch = run.example_batch()
     shapes = jax.eval_shape(lambda key: initial_state(run, key, run.example_batch(jnp.zeros)), jax.random.key(0))
