@@ -21,6 +21,7 @@ __all__ = [
     "Schedule",
     "apply",
     "apply_shuffled",
+    "check_clusters",
     "ema",
     "encode",
     "initialize",
@@ -158,6 +159,12 @@ def ema(average: PyTree, new: PyTree, decay: jax.Array | float) -> PyTree:
         return rate * old + (1 - rate) * value
 
     return jax.tree.map(move, average, new)
+
+
+def check_clusters(clusters: int, images: int) -> None:
+    """Complains about more clusters than there are images."""
+    if clusters > images:
+        raise UserError(f"{images} images make no {clusters} clusters; lower method.prototypes")
 
 
 def padded(images: int) -> int:
