@@ -21,7 +21,7 @@ __all__ = [
     "Schedule",
     "apply",
     "apply_shuffled",
-    "check_clusters",
+    "check_clustering",
     "ema",
     "encode",
     "initialize",
@@ -161,10 +161,12 @@ def ema(average: PyTree, new: PyTree, decay: jax.Array | float) -> PyTree:
     return jax.tree.map(move, average, new)
 
 
-def check_clusters(clusters: int, images: int) -> None:
-    """Complains about more clusters than there are images."""
+def check_clustering(images: int, clusters: int, every: int) -> None:
+    """Complains about more clusters than there are images, and about a time between clusterings of no step at all."""
     if clusters > images:
         raise UserError(f"{images} images make no {clusters} clusters; lower method.prototypes")
+    if every < 1:
+        raise UserError("there is no step between two clusterings; raise method.every")
 
 
 def padded(images: int) -> int:

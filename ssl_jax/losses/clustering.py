@@ -189,7 +189,7 @@ def prototype_cross_entropy(
     Source: DeepCluster-v2, appendix of SwAV (Caron et al. 2020, arXiv:2006.09882).
     """
     log_probability = jax.nn.log_softmax(widen(scores) / temperature)
-    picked = jnp.take_along_axis(log_probability, jnp.maximum(assignment, 0)[..., None], axis=-1)[..., 0]
+    loss = -jnp.take_along_axis(log_probability, jnp.maximum(assignment, 0)[..., None], axis=-1)[..., 0]
     weight = jnp.where(assignment >= 0, weight, 0.0)
     total = jnp.sum(weight)
-    return -jnp.sum(weight * picked) / jnp.where(total > 0, total, 1)
+    return jnp.sum(weight * loss) / jnp.where(total > 0, total, 1)

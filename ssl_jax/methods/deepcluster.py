@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.augment import edges
 from ssl_jax.errors import UserError
 from ssl_jax.losses import kmeans, prototype_cross_entropy, random_rows, whiten
-from ssl_jax.method import Duration, Images, Method, PyTree, apply, check_clusters, encode, initialize, padded, shapes
+from ssl_jax.method import Duration, Images, Method, PyTree, apply, check_clustering, encode, initialize, padded, shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DeepCluster(Method):
         sizes: jax.Array  # int32 [K], images of each cluster
 
     def init(self, key, batch):
-        check_clusters(self.prototypes, self.images)
+        check_clustering(self.images, self.prototypes, self.every)
         views = tuple(map(edges, batch["views"]))
         params, stats = initialize(self.network, key, views)
         dimension = shapes(self.network, params, stats, views).features.shape[-1]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses import prototype_cross_entropy, random_rows, spherical_kmeans
-from ssl_jax.method import Duration, Images, Method, PyTree, apply, check_clusters, initialize, padded, shapes
+from ssl_jax.method import Duration, Images, Method, PyTree, apply, check_clustering, initialize, padded, shapes
 from ssl_jax.numeric import normalize
 
 
@@ -33,7 +33,7 @@ class DeepClusterV2(Method):
         centroids: jax.Array  # [H, K, D], of unit length
 
     def init(self, key, batch):
-        check_clusters(self.prototypes, self.images)
+        check_clustering(self.images, self.prototypes, self.every)
         params, stats = initialize(self.network, key, batch["views"])
         dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
         rows, views = padded(self.images), batch["views"][0].shape[1]

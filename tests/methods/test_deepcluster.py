@@ -104,9 +104,10 @@ def test_features_are_those_of_edges():
     ("changes", "sentence"),
     [
         ({"prototypes": 21}, "20 images make no 21 clusters; lower method.prototypes"),
+        ({"every": 0}, "there is no step between two clusterings; raise method.every"),
         ({"components": 9}, "8 features have no 9 components; lower method.components to 8"),
     ],
 )
-def test_more_than_there_is_cannot_be_asked(changes, sentence):
+def test_a_clustering_that_cannot_be(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         dataclasses.replace(METHOD, **changes).init(jax.random.key(0), batch(0))
