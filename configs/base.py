@@ -5,16 +5,12 @@ from ml_collections.config_dict import placeholder
 
 from ssl_jax.errors import UserError, nearest
 
-PRESETS = ("", "cifar10", "imagenet")
-
 
 def get_config(preset: str = "") -> ConfigDict:
     """Returns what recipes share, for a preset; a recipe adds its method and heads, and sets what it needs.
 
     No preset: the embedded images, for two CPU cores. cifar10, imagenet: the prepared TensorFlow Datasets sets.
     """
-    if preset not in PRESETS:
-        raise UserError(f"there is no preset {preset!r}; {nearest(preset, [name for name in PRESETS if name])}")
     config = ConfigDict(
         {
             "seed": 0,
@@ -65,7 +61,7 @@ def encoder() -> dict:
     """What may be set of an encoder; none: the default of `ssl_jax.networks`' ResNet or ViT, whichever is named."""
     return {
         **{name: placeholder(str) for name in ("name", "stem", "norm", "pool", "positions")},
-        **{name: placeholder(float) for name in ("width", "standardize")},
+        **{name: placeholder(float) for name in ("width", "standardize", "selective")},
         **{name: placeholder(int) for name in ("groups", "splits", "patch", "size", "dim", "depth", "heads")},
         "zero_gamma": placeholder(bool),
     }
@@ -205,12 +201,19 @@ def features(encoder: dict) -> int:
     return round((2048 if deep else 512) * encoder.get("width", 1.0))
 
 
-def presets(embedded, cifar10, imagenet):
-    """Returns the `get_config` of a recipe from the changes that each of its presets makes to what all share."""
+def presets(embedded, cifar10, imagenet, **more):
+    """Returns the `get_config` of a recipe from the changes that each of its presets makes to what all share.
+
+    The name of a further preset begins with its set's: imagenet_NAME shares what imagenet shares.
+    """
+    changes = {"": embedded, "cifar10": cifar10, "imagenet": imagenet} | more
 
     def recipe(preset: str = "") -> ConfigDict:
-        config = get_config(preset)
-        config.update({"": embedded, "cifar10": cifar10, "imagenet": imagenet}[preset]())
+        if preset not in changes:
+            raise UserError(f"there is no preset {preset!r}; {nearest(preset, filter(None, changes))}")
+        config = get_config(preset.partition("_")[0])
+        config.update(changes[preset]())
         return config
 
+    recipe.presets = tuple(changes)
     return recipe

@@ -15,6 +15,7 @@ presets of every config:
   (none)      the embedded images, minutes on two CPU cores
   :cifar10    the published small-scale recipe
   :imagenet   the paper's own recipe
+  (some configs have more, such as swav.py:imagenet_w2; the table on top of the config file lists them)
 
 any value of the config can be changed:
   --config.data.source=folder:/photos   your own images: jpg, png or webp, in any tree; in

@@ -21,6 +21,7 @@ __all__ = [
     "Schedule",
     "apply",
     "apply_shuffled",
+    "check_clustering",
     "ema",
     "encode",
     "initialize",
@@ -120,9 +121,9 @@ def apply_shuffled(
     return jax.tree.map(lambda x: x[back], outputs), stats
 
 
-def encode(network: Network, params: PyTree, stats: PyTree, images: jax.Array) -> jax.Array:
-    """Returns the encoder's features [B, D] of images [B, H, W, C] in evaluation mode."""
-    features: Any = network.apply({"params": params, "batch_stats": stats}, images, method="encode")
+def encode(network: Network, params: PyTree, stats: PyTree, images: jax.Array, layers: int = 0) -> jax.Array:
+    """Returns the encoder's features [B, D] of images [B, H, W, C] in evaluation mode, see `Network.encode`."""
+    features: Any = network.apply({"params": params, "batch_stats": stats}, images, layers, method="encode")
     return features
 
 
@@ -158,6 +159,14 @@ def ema(average: PyTree, new: PyTree, decay: jax.Array | float) -> PyTree:
         return rate * old + (1 - rate) * value
 
     return jax.tree.map(move, average, new)
+
+
+def check_clustering(images: int, clusters: int, every: int) -> None:
+    """Complains about more clusters than there are images, and about a time between clusterings of no step at all."""
+    if clusters > images:
+        raise UserError(f"{images} images make no {clusters} clusters; lower method.prototypes")
+    if every < 1:
+        raise UserError("there is no step between two clusterings; raise method.every")
 
 
 def padded(images: int) -> int:

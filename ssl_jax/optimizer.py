@@ -60,6 +60,7 @@ class Rule(NamedTuple):
     learning_rate: float = 1.0  # multiplies it
     adaptation: bool = True  # whether LARS scales it by its trust ratio
     freeze: int | str = 0  # duration: until then neither the parameter nor its moments move
+    momentum: float | None = None  # in place of the optimiser's, in sgd and lars
     constant: bool = False  # whether the learning rate stays at its peak, whatever the schedule
 
 
@@ -168,12 +169,15 @@ def transformation(
     """Returns the optimiser for given schedules, the rule of each parameter path, and the rate of a constant one."""
 
     def group(rule):
-        return f"frozen until {rule.freeze}" + ", constant" * rule.constant
+        own = "" if rule.momentum is None else f", momentum {rule.momentum}"
+        return f"frozen until {rule.freeze}" + ", constant" * rule.constant + own
 
     def at(step):
         def update(rule):
             rate = jnp.asarray(peak, float) if rule.constant else learning_rate(step)
-            inner = OPTIMIZERS[settings.name](settings, rate, weight_decay(step), rules)
+            momentum = settings.momentum if rule.momentum is None else rule.momentum
+            own = dataclasses.replace(settings, momentum=momentum)
+            inner = OPTIMIZERS[settings.name](own, rate, weight_decay(step), rules)
             scaled = optax.chain(inner, per_parameter(lambda rule, update, _: update * rule.learning_rate, rules))
             return frozen(scaled, step < rule.freeze)
 

@@ -1,16 +1,15 @@
 """Configs: what the command line sets in them, and whose workdir is whose."""
 
 import json
+import re
 
 import pytest
-from test_methods import CONFIGS, ROOT, Counted
+from test_methods import CONFIGS, PRESETS, ROOT, Counted
 
 from ssl_jax import networks
 from ssl_jax.build import build
 from ssl_jax.config import FREE, claim, flatten, load
 from ssl_jax.errors import UserError
-
-PRESETS = ("", "cifar10", "imagenet")
 
 
 def read(name="byol", preset="", **changes):
@@ -91,7 +90,19 @@ def test_flatten():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("preset", PRESETS)
+def test_the_table_of_a_config_lists_its_presets(name):
+    table = (ROOT / "configs" / f"{name}.py").read_text().split('"""')[1]
+    listed = re.findall(r"^:(\w+)", table, re.MULTILINE)
+    assert listed == [preset for other, preset in PRESETS if other == name and preset]
+
+
+def test_a_further_preset_shares_what_its_set_s_shares():
+    base, further = read("swav", "imagenet"), read("swav", "imagenet_bs256")
+    assert (further.data, further.evaluate) == (base.data, base.evaluate)
+    assert (base.batch_size, further.batch_size) == (4096, 256)
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_a_workdir_is_claimed_again_by_the_same_config(name, preset, tmp_path):
     claim(tmp_path, read(name, preset))
     written = (tmp_path / "config.json").read_bytes()

@@ -176,6 +176,18 @@ def test_a_constant_rate_ignores_warm_up_and_cosine():
         before = params
 
 
+@pytest.mark.parametrize("config", [{}, {"name": "lars", "variant": "larc"}])
+def test_a_momentum_of_its_own(config):
+    """DeepCluster's head has none (arXiv:1807.05520); the others keep the optimiser's."""
+    plain, own, without = (
+        train(build(momentum=momentum, rules=rules, **config)[0])[0][-1]
+        for momentum, rules in ((0.9, ()), (0.9, (("head", {"momentum": 0.0}),)), (0.0, ()))
+    )
+    np.testing.assert_array_equal(own["conv"]["kernel"], plain["conv"]["kernel"])
+    np.testing.assert_array_equal(own["head"]["kernel"], without["head"]["kernel"])
+    assert not np.array_equal(plain["head"]["kernel"], without["head"]["kernel"])
+
+
 def test_multipliers():
     """A later rule wins; weight decay and learning rate are multiplied."""
     rules = (

@@ -48,3 +48,13 @@ def sobel(plane: jax.Array, border: str = "zero") -> tuple[jax.Array, jax.Array]
     rows = x[:-2] + 2.0 * x[1:-1] + x[2:]
     columns = x[:, :-2] + 2.0 * x[:, 1:-1] + x[:, 2:]
     return columns[2:] - columns[:-2], rows[:, 2:] - rows[:, :-2]
+
+
+def edges(images: jax.Array) -> jax.Array:
+    """Images [..., H, W, 3] without their colours -> the Sobel derivatives of their grey, [..., H, W, 2].
+
+    The two planes are brightness to the left less that to the right, and above less below; beyond the border is 0.
+    Source: DeepCluster (Caron et al. 2018, arXiv:1807.05520), section 3.3; the authors' models.
+    """
+    down, right = jnp.vectorize(sobel, signature="(h,w)->(h,w),(h,w)")(images.mean(-1))
+    return jnp.stack([-right, -down], axis=-1)

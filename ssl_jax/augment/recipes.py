@@ -47,6 +47,7 @@ CIFAR: dict[str, Any] = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.243
 # The number behind a row is its paper's on arXiv.
 RECIPES = {
     "instdisc": Entry((INSTDISC,)),  # 1805.01978
+    "deepcluster": Entry((View(jitter=0.0, gray=0.0),)),  # 1807.05520
     "moco_v1": Entry(twice(INSTDISC)),  # 1911.05722
     "moco_v2": Entry(twice(MOCO_V2)),  # 2003.04297
     "simsiam": Entry(twice(MOCO_V2)),  # 2011.10566

@@ -9,7 +9,16 @@ from ssl_jax.losses.bank import (
     sampled_scores,
     spread_out,
 )
-from ssl_jax.losses.clustering import entropy, prototype_cross_entropy, sinkhorn, spherical_kmeans, swapped_prediction
+from ssl_jax.losses.clustering import (
+    entropy,
+    kmeans,
+    prototype_cross_entropy,
+    random_rows,
+    sinkhorn,
+    spherical_kmeans,
+    swapped_prediction,
+    whiten,
+)
 from ssl_jax.losses.contrastive import (
     contrastive_cross_entropy,
     info_nce,
@@ -34,6 +43,7 @@ __all__ = [
     "info_nce_pairs",
     "instance_softmax",
     "invariance",
+    "kmeans",
     "margin_contrastive",
     "multi_similarity",
     "nce",
@@ -45,6 +55,7 @@ __all__ = [
     "prototype_cross_entropy",
     "proxy_anchor",
     "proxy_nca",
+    "random_rows",
     "remember",
     "sampled_scores",
     "sinkhorn",
@@ -56,4 +67,5 @@ __all__ = [
     "swapped_prediction",
     "triplet",
     "variance",
+    "whiten",
 ]

@@ -1,6 +1,7 @@
 """Clustering losses: embeddings are assigned to prototypes, and views predict each other's assignment."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -91,29 +92,104 @@ def spherical_kmeans(points: jax.Array, centroids: jax.Array, iterations: int) -
     def assign(centroids):
         return jnp.argmax(points @ centroids.T, axis=1).astype(jnp.int32)
 
-    def move(_, centroids):
-        total = jax.ops.segment_sum(points, assign(centroids), len(centroids))
+    def move(_, centroids, assignment):
+        total = jax.ops.segment_sum(points, assignment, len(centroids))
         empty = jnp.all(total == 0, axis=1, keepdims=True)
         return jnp.where(empty, centroids, normalize(total))
 
-    centroids = jax.lax.fori_loop(0, iterations, move, centroids)
+    return alternate(assign, move, centroids, iterations)
+
+
+def kmeans(
+    key: jax.Array, points: jax.Array, known: jax.Array, centroids: jax.Array, iterations: int
+) -> tuple[jax.Array, jax.Array]:
+    """Euclidean k-means from given centroids, in which no cluster stays empty.
+
+    Where a cluster is empty, its next centroid is a copy of another's, moved by a thousandth: the other's points are
+    shared out between the two. It is drawn in proportion to its points, the first not counted.
+
+    Args:
+      key: for the draws.
+      points: [N, D].
+      known: bool [N], the points that count; the others are assigned too.
+      centroids: [K, D].
+      iterations: how often points are assigned and centroids moved, >= 0.
+
+    Returns:
+      The new centroids [K, D], and the centroid int32 [N] nearest to each point.
+
+    Source: DeepCluster (Caron et al. 2018, arXiv:1807.05520), section 3.3; the draw and the distance are those of
+    faiss, which its authors use.
+    """
+    weight = known.astype(points.dtype)
+
+    def assign(centroids):
+        nearness = points @ centroids.T - jnp.sum(centroids**2, axis=1)[None] / 2
+        return jnp.argmax(nearness, axis=1).astype(jnp.int32)
+
+    def move(i, centroids, assignment):
+        which, where = jax.random.split(jax.random.fold_in(key, i))
+        size = jax.ops.segment_sum(weight, assignment, len(centroids))
+        total = jax.ops.segment_sum(weight[:, None] * points, assignment, len(centroids))
+        mean = total / jnp.maximum(size, 1)[:, None]
+        split = jax.random.categorical(which, jnp.log(jnp.maximum(size - 1, 0)), shape=size.shape)
+        beside = mean[split] * (1 + jax.random.rademacher(where, mean.shape, mean.dtype) / 1024)
+        return jnp.where(size[:, None] > 0, mean, beside)
+
+    return alternate(assign, move, centroids, iterations)
+
+
+def alternate(assign: Callable, move: Callable, centroids: jax.Array, iterations: int) -> tuple[jax.Array, jax.Array]:
+    """The loop of every k-means; the points are assigned to the centroids it ends with."""
+    centroids = jax.lax.fori_loop(0, iterations, lambda i, centroids: move(i, centroids, assign(centroids)), centroids)
     return centroids, assign(centroids)
 
 
-def prototype_cross_entropy(scores: jax.Array, assignment: jax.Array, temperature: float) -> jax.Array:
+def random_rows(key: jax.Array, known: jax.Array, count: int) -> jax.Array:
+    """Returns int32 [count], different rows in random order, those that are known [N] before the others."""
+    lot = jnp.where(known, jax.random.uniform(key, known.shape), -1.0)
+    return jax.lax.top_k(lot, count)[1]
+
+
+def whiten(points: jax.Array, known: jax.Array, components: int) -> jax.Array:
+    """Principal components of equal variance, scaled to unit length.
+
+    Args:
+      points: [N, D].
+      known: bool [N], the points whose mean and covariance count, at least one.
+      components: how many of the strongest to keep, from 1 to D.
+
+    Returns:
+      [N, components], rows of unit length.
+
+    Source: DeepCluster (Caron et al. 2018, arXiv:1807.05520), section 3.3.
+    """
+    weight = known.astype(points.dtype)[:, None]
+    count = jnp.sum(weight)
+    centred = points - jnp.sum(weight * points, axis=0, keepdims=True) / count
+    variance, directions = jnp.linalg.eigh((weight * centred).T @ centred / count)  # ascending
+    strongest = jnp.maximum(variance[-components:], 1e-6 * variance[-1])  # a direction without points is not blown up
+    return normalize(centred @ (directions[:, -components:] / jnp.sqrt(strongest)[None]))
+
+
+def prototype_cross_entropy(
+    scores: jax.Array, assignment: jax.Array, temperature: float, weight: jax.Array | float = 1.0
+) -> jax.Array:
     """Cross-entropy of predicting the prototype that an embedding was assigned to.
 
     Args:
       scores: [..., K], cosine of embeddings and prototypes.
       assignment: int [...], -1 where unknown.
       temperature: tau > 0.
+      weight: scalar or [...], how much each counts, >= 0.
 
     Returns:
-      A scalar, the mean over the known assignments; 0 if none is known.
+      A scalar, the weighted mean over the known assignments; 0 if none is known.
 
     Source: DeepCluster-v2, appendix of SwAV (Caron et al. 2020, arXiv:2006.09882).
     """
     log_probability = jax.nn.log_softmax(widen(scores) / temperature)
-    picked = jnp.take_along_axis(log_probability, jnp.maximum(assignment, 0)[..., None], axis=-1)[..., 0]
-    known = (assignment >= 0).astype(picked.dtype)
-    return -jnp.sum(known * picked) / jnp.maximum(jnp.sum(known), 1)
+    loss = -jnp.take_along_axis(log_probability, jnp.maximum(assignment, 0)[..., None], axis=-1)[..., 0]
+    weight = jnp.where(assignment >= 0, weight, 0.0)
+    total = jnp.sum(weight)
+    return jnp.sum(weight * loss) / jnp.where(total > 0, total, 1)

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.errors import UserError
-from ssl_jax.losses import prototype_cross_entropy, spherical_kmeans
-from ssl_jax.method import Duration, Images, Method, PyTree, apply, initialize, padded, shapes
+from ssl_jax.losses import prototype_cross_entropy, random_rows, spherical_kmeans
+from ssl_jax.method import Duration, Images, Method, PyTree, apply, check_clustering, initialize, padded, shapes
 from ssl_jax.numeric import normalize
 
 
@@ -34,8 +33,7 @@ class DeepClusterV2(Method):
         centroids: jax.Array  # [H, K, D], of unit length
 
     def init(self, key, batch):
-        if self.prototypes > self.images:
-            raise UserError(f"{self.images} images make no {self.prototypes} clusters; lower method.prototypes")
+        check_clustering(self.images, self.prototypes, self.every)
         params, stats = initialize(self.network, key, batch["views"])
         dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
         rows, views = padded(self.images), batch["views"][0].shape[1]
@@ -64,8 +62,7 @@ class DeepClusterV2(Method):
 
         def one(head):
             points = state.memory[:, head % state.memory.shape[1]]
-            lot = jnp.where(known, jax.random.uniform(jax.random.fold_in(key, head), known.shape), -1.0)
-            first = points[jax.lax.top_k(lot, self.prototypes)[1]]
+            first = points[random_rows(jax.random.fold_in(key, head), known, self.prototypes)]
             centroids, assignment = spherical_kmeans(points, first, self.iterations)
             return centroids, jnp.where(known, assignment, -1)
 

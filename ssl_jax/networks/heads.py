@@ -44,13 +44,16 @@ class MLP(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False, stop: int | None = None) -> jax.Array:
+        """Returns what comes out, or with `stop` what the hidden layer of that number, from 1, passes on."""
         product = standardized(jax.lax.dot_general, self.standardize) if self.standardize else jax.lax.dot_general
         dense = functools.partial(nn.Dense, dtype=self.dtype, dot_general=product)
         norm = functools.partial(Norm, groups=self.groups, splits=self.splits, dtype=self.dtype)
         for i in range(1, self.layers):
             x = dense(self.hidden, use_bias=self.hidden_bias, name=f"linear{i}")(x)
             x = nn.relu(norm(self.norm, name=f"norm{i}")(x, train))
+            if i == stop:
+                return x
         x = dense(self.output, use_bias=self.output_bias, name=f"linear{self.layers}")(x)
         x = norm(self.last_norm, scale=self.last_scale, bias=False, name=f"norm{self.layers}")(x, train)
         return normalize(x) if self.normalize else x

@@ -52,9 +52,22 @@ class Network(nn.Module):
         each = [x[:, i : i + 1] for x in views for i in range(x.shape[1])]
         return join([self.heads(self.features(x, train), train) for x in each])
 
-    def encode(self, images: jax.Array) -> jax.Array:
-        """Returns the features [B, D] of images [B, H, W, C], each independent of the others."""
-        return widen(self.encoder(images, train=False))
+    def encode(self, images: jax.Array, layers: int = 0) -> jax.Array:
+        """Returns the features [B, D] of images [B, H, W, C], each independent of the others.
+
+        Args:
+            images: normalised.
+            layers: of the projector that they go on through, from 0 to all of its hidden ones. From the middle of the
+                head is where SimCLR v2 fine-tunes (Chen et al. 2020, arXiv:2006.10029, section 2).
+
+        Raises:
+            UserError: the projector has not so many hidden layers.
+        """
+        hidden = getattr(self.projector, "layers", 1) - 1
+        if not 0 <= layers <= hidden:
+            raise UserError(f"features cannot go on through {layers} layers of a projector with {hidden} hidden ones")
+        features = self.encoder(images, train=False)
+        return widen(self.projector(features, stop=layers) if layers else features)
 
     def features(self, views, train):
         """The encoder's share of the outputs."""

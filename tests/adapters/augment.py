@@ -158,8 +158,7 @@ def lab(args, arrays):
 
 @adapter("sobel_deepcluster")
 def sobel_deepcluster(args, arrays):
-    down, right = augment.sobel(sum(unit(arrays["image"])) / 3, "zero")
-    return {"output": -jnp.stack([right, down])}  # its kernels are turned by 180 degrees
+    return {"output": jnp.moveaxis(augment.edges(augment.join(unit(arrays["image"]))), -1, 0)}
 
 
 @adapter("tf_sobel")

@@ -25,6 +25,19 @@ def test_no_blur_copies_pixels_exactly(border):
     np.testing.assert_array_equal(ours, IMAGE)
 
 
+def test_edges_know_no_colour_and_no_brightness():
+    """The grey image alone counts, and inside the border a constant changes nothing."""
+    images = jnp.asarray(np.stack([IMAGE, IMAGE[..., ::-1], IMAGE + 3])[None])
+    edges = augment.edges(images)
+    assert edges.shape == (1, 3, 14, 17, 2)
+    np.testing.assert_allclose(edges[0, 1], edges[0, 0], atol=1e-5)
+    np.testing.assert_allclose(edges[0, 2, 1:-1, 1:-1], edges[0, 0, 1:-1, 1:-1], atol=1e-5)
+    gray = IMAGE.mean(-1)
+    for plane, axis in ((0, 1), (1, 0)):
+        expected = -scipy.ndimage.sobel(gray, axis, mode="constant")
+        np.testing.assert_allclose(edges[0, 0, ..., plane], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("border", ["zero", "reflect"])
 def test_sobel_is_scipys(border):
     for ours, axis in zip(augment.sobel(jnp.asarray(IMAGE[..., 0]), border), (0, 1), strict=True):

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax.losses import entropy, prototype_cross_entropy, sinkhorn, spherical_kmeans, swapped_prediction
+from ssl_jax.losses import (
+    entropy,
+    kmeans,
+    prototype_cross_entropy,
+    random_rows,
+    sinkhorn,
+    spherical_kmeans,
+    swapped_prediction,
+    whiten,
+)
 
 
 def cosines(seed, *shape):
@@ -141,3 +150,84 @@ def test_prototype_cross_entropy_leaves_the_unknown_out():
     np.testing.assert_allclose(prototype_cross_entropy(scores, assignment, temperature), expected, rtol=1e-5)
     np.testing.assert_allclose(prototype_cross_entropy(0 * scores, assignment, temperature), np.log(6), rtol=1e-6)
     assert prototype_cross_entropy(scores, unknown, temperature) == 0
+
+
+def test_prototype_cross_entropy_of_weight_two_counts_twice():
+    scores, assignment = jnp.asarray(cosines(10, 3, 6)), jnp.array([2, 4, -1])
+    twice = prototype_cross_entropy(scores, assignment, 0.2, jnp.array([2.0, 1.0, 9.0]))
+    rows = jnp.array([0, 0, 1])
+    np.testing.assert_allclose(twice, prototype_cross_entropy(scores[rows], assignment[rows], 0.2), rtol=1e-6)
+
+
+def lloyd(points, centroids, iterations):
+    """Euclidean k-means, written out."""
+    points, centroids = np.float64(points), np.float64(centroids)
+    for i in range(iterations + 1):
+        assignment = np.array([np.argmin([np.sum((x - c) ** 2) for c in centroids]) for x in points])
+        if i < iterations:
+            centroids = np.stack([points[assignment == k].mean(0) for k in range(len(centroids))])
+    return centroids, assignment
+
+
+def test_kmeans_is_lloyd_s_algorithm(key):
+    rng = np.random.default_rng(11)
+    points = (rng.normal(size=(60, 3)) + 3 * rng.integers(0, 3, (60, 1))).astype(np.float32)
+    expected, nearest = lloyd(points, points[:5], 4)
+    centroids, assignment = kmeans(key, jnp.asarray(points), jnp.ones(60, bool), jnp.asarray(points[:5]), 4)
+    np.testing.assert_allclose(centroids, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(assignment, nearest)
+
+
+def test_kmeans_of_unknown_points_moves_nothing(key):
+    points, junk = cosines(12, 20, 3), np.full((6, 3), 50.0, np.float32)
+    known = jnp.arange(26) < 20
+    ours, assignment = kmeans(key, jnp.asarray(np.concatenate([points, junk])), known, jnp.asarray(points[:4]), 3)
+    alone, expected = kmeans(key, jnp.asarray(points), known[:20], jnp.asarray(points[:4]), 3)
+    np.testing.assert_allclose(ours, alone, rtol=1e-5)
+    np.testing.assert_array_equal(assignment[:20], expected)
+
+
+def test_kmeans_splits_a_cluster_that_can_be_split_where_one_is_empty(key):
+    """A single point is no cluster to split; one step away lies the copy, two steps away its share of the points."""
+    points = jnp.concatenate([jnp.asarray(cosines(13, 30, 2)) + 3, jnp.full((1, 2), -40.0)])
+    first, known = jnp.asarray([[3.0, 3.0], [-40.0, -40.0], [900.0, 900.0]]), jnp.ones(31, bool)
+    centroids, _ = kmeans(key, points, known, first, 1)
+    np.testing.assert_allclose(centroids[1], [-40.0, -40.0])
+    np.testing.assert_allclose(centroids[0], points[:30].mean(0), rtol=1e-5)
+    moved = np.abs(centroids[2] / centroids[0] - 1)
+    np.testing.assert_allclose(moved, 1 / 1024, rtol=1e-2)
+    _, assignment = kmeans(key, points, known, first, 5)
+    sizes = np.bincount(assignment, minlength=3)
+    assert sizes[1] == 1 and min(sizes[0], sizes[2]) >= 5
+
+
+def test_random_rows_are_different_and_the_known_come_first(key):
+    known = jnp.arange(20) % 2 == 0
+    rows = np.asarray(random_rows(key, known, 15))
+    assert len(set(rows)) == 15 and set(rows[:10]) == set(range(0, 20, 2))
+    assert not np.array_equal(rows[:10], random_rows(jax.random.fold_in(key, 1), known, 10))
+
+
+def test_whiten_is_the_singular_value_decomposition():
+    rng = np.random.default_rng(14)
+    points = (rng.normal(size=(50, 6)) @ np.diag([5, 4, 3, 2, 1, 0.5]) @ rng.normal(size=(6, 6)) + 2).astype(np.float32)
+    known = np.arange(50) < 40
+    left, _, _ = np.linalg.svd(np.float64(points[known]) - points[known].mean(0), full_matrices=False)
+    expected = left[:, 2::-1] / np.linalg.norm(left[:, :3], axis=1, keepdims=True)
+    ours = np.asarray(whiten(jnp.asarray(points), jnp.asarray(known), 3))
+    sign = np.sign(np.sum(ours[known] * expected, axis=0, keepdims=True))
+    np.testing.assert_allclose(ours[known], sign * expected, rtol=1e-3, atol=1e-4)
+
+
+def test_whiten_forgets_any_linear_map():
+    """All directions kept, distances do not change when the points are turned, stretched and moved."""
+    points, rng = cosines(15, 40, 4), np.random.default_rng(16)
+    mapped = (points @ rng.normal(size=(4, 4)) + 5).astype(np.float32)
+    ours, theirs = (np.asarray(whiten(jnp.asarray(x), jnp.ones(40, bool), 4)) for x in (points, mapped))
+    np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=1e-3)
+
+
+def test_whiten_does_not_blow_up_directions_without_points():
+    points = np.pad(cosines(17, 30, 2), ((0, 0), (0, 3)))
+    whole, kept = (whiten(jnp.asarray(points), jnp.ones(30, bool), components) for components in (5, 2))
+    np.testing.assert_allclose(whole[:, 3:], kept, atol=1e-5)

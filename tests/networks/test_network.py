@@ -103,6 +103,28 @@ def test_encode_is_the_encoder_in_evaluation_mode():
     np.testing.assert_allclose(features, (images.mean((1, 2)) - 1) / 2, rtol=1e-3, atol=1e-5)
 
 
+def test_encode_goes_on_through_the_first_layers_of_the_projector():
+    network = Network(Mean("none"), MLP(4, 5, 3))
+    (images,) = views((6, 7, 7))
+    variables = initialize(network, (images[:, None],))
+    head = variables["params"]["projector"]
+    stats = {f"norm{i}": {"mean": jnp.full(5, 0.2), "var": jnp.full(5, 4.0)} for i in (1, 2)}
+    given = {"params": variables["params"], "batch_stats": {"projector": stats}}
+    x = images.mean((1, 2))
+    for layers in (0, 1, 2):
+        if layers:
+            x = np.maximum((x @ head[f"linear{layers}"]["kernel"] - 0.2) / np.sqrt(4 + 1e-5), 0)
+        np.testing.assert_allclose(network.apply(given, images, layers, method="encode"), x, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("head", "layers", "hidden"), [(MLP(4, 5, 3), 3, 2), (MLP(4, 5, 3), -1, 2), (None, 1, 0)])
+def test_encode_names_how_many_layers_there_are(head, layers, hidden):
+    network = Network(Mean("none"), head)
+    variables = initialize(network, views((2, 1, 4, 4)))
+    with pytest.raises(UserError, match=f"through {layers} layers of a projector with {hidden} hidden ones"):
+        network.apply(variables, *views((2, 4, 4)), layers, method="encode")
+
+
 def test_outputs_are_float32_whatever_it_computes_in():
     network = Network(
         ResNet((1,), widths=(8,), stem_width=8, dtype="bfloat16"),

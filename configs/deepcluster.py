@@ -1,0 +1,65 @@
+"""DeepCluster, Deep Clustering for Unsupervised Learning of Visual Features (Caron et al. 2018, arXiv:1807.05520).
+
+python -m ssl_jax.main --config=configs/deepcluster.py
+
+preset      what                                            expect, and its source
+(none)      small ResNet on the embedded images, minutes    not measured yet
+:cifar10    ResNet-18, batch 256, 200 epochs                no number published
+:imagenet   ResNet-50, batch 256, 200 epochs                the paper's AlexNet: 41.0 linear on its third convolution
+
+The paper trains AlexNet and VGG-16 and clusters the features of their last hidden layer but one before its ReLU; here
+they are the ResNet's. k-means of a million images into 10,000 clusters takes 50 GB, which the devices share.
+"""
+
+from configs import base
+
+
+def embedded() -> dict:
+    recipe = base.embedded_recipe()
+    return recipe | {
+        "augment": recipe["augment"] | {"recipe": "deepcluster"},
+        "method": method(prototypes=100, components=64),
+        "network": network(base.small_encoder()),
+        "optimizer": recipe["optimizer"] | {"rules": NEW_HEAD},
+    }
+
+
+def cifar10() -> dict:
+    """As for ImageNet, with ten clusters a class."""
+    return imagenet() | {
+        "method": method(prototypes=100, components=256),
+        "network": network({"name": "resnet18", "stem": "3x3"}),
+    }
+
+
+def imagenet() -> dict:
+    """The authors' main.sh."""
+    return {
+        "epochs": 200.0,
+        "batch_size": 256,
+        "augment": {"recipe": "deepcluster"},
+        "method": method(prototypes=10000, components=256),
+        "network": network({"name": "resnet50"}) | {"dtype": "bfloat16"},
+        "optimizer": {
+            "name": "sgd",
+            "scaling": "none",
+            "schedule": "constant",
+            "learning_rate": 0.05,
+            "weight_decay": 1e-5,
+            "rules": NEW_HEAD,
+        },
+    }
+
+
+NEW_HEAD = (("^head", {"momentum": 0.0}),)  # an optimiser rule: nothing of the last head is left in the new one
+
+
+def method(prototypes: int, components: int) -> dict:
+    return {"name": "deepcluster", "every": "1 epochs", "prototypes": prototypes, "components": components}
+
+
+def network(encoder: dict) -> dict:
+    return {"encoder": encoder, "passes": "resolution", "dtype": "float32"}
+
+
+get_config = base.presets(embedded, cifar10, imagenet)

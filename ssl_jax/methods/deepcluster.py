@@ -1,0 +1,85 @@
+"""DeepCluster: once an epoch features are clustered, and a new classifier learns to tell the clusters."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.augment import edges
+from ssl_jax.errors import UserError
+from ssl_jax.losses import kmeans, prototype_cross_entropy, random_rows, whiten
+from ssl_jax.method import Duration, Images, Method, PyTree, apply, check_clustering, encode, initialize, padded, shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepCluster(Method):
+    """Deep Clustering for Unsupervised Learning of Visual Features (Caron et al. 2018, arXiv:1807.05520), section 3.
+
+    The network sees edges, not colours. The authors cluster the features of centre crops, from a pass of their own
+    before each epoch, and draw clusters, then images of them. Here features are those that training has seen, as in
+    DeepCluster-v2, so nothing is learned until the first clustering; and since batches do not depend on the state,
+    images of large clusters weigh less instead.
+    """
+
+    images: Images
+    every: Duration  # between two clusterings, an epoch in the paper
+    prototypes: int = 10000  # clusters
+    components: int = 256  # of the features, that are clustered
+    iterations: int = 20  # of k-means
+    memories = ("memory", "assignment")
+
+    class State(NamedTuple):
+        stats: PyTree  # BatchNorm statistics
+        memory: jax.Array  # [N, D] features of the first view; 0: not seen yet
+        assignment: jax.Array  # int32 [N], cluster of each image, -1: unknown
+        sizes: jax.Array  # int32 [K], images of each cluster
+
+    def init(self, key, batch):
+        check_clustering(self.images, self.prototypes, self.every)
+        views = tuple(map(edges, batch["views"]))
+        params, stats = initialize(self.network, key, views)
+        dimension = shapes(self.network, params, stats, views).features.shape[-1]
+        if self.components > dimension:
+            raise UserError(
+                f"{dimension} features have no {self.components} components; lower method.components to {dimension}"
+            )
+        rows = padded(self.images)
+        assignment, sizes = jnp.full(rows, -1, jnp.int32), jnp.zeros(self.prototypes, jnp.int32)
+        head = self.new_head(jax.random.fold_in(key, 1), dimension)
+        return params | {"head": head}, self.State(stats, jnp.zeros((rows, dimension)), assignment, sizes)
+
+    def new_head(self, key, dimension):
+        kernel = 0.01 * jax.random.normal(key, (dimension, self.prototypes))
+        return {"kernel": kernel, "bias": jnp.zeros(self.prototypes)}
+
+    def loss(self, params, state, batch, key, step):
+        outputs, stats = apply(self.network, params, state.stats, tuple(map(edges, batch["views"])))
+        features, index = outputs.features, batch["index"]
+        logits = features @ params["head"]["kernel"] + params["head"]["bias"][None, None]
+        label = jnp.broadcast_to(state.assignment[index][:, None], logits.shape[:2])
+        loss = prototype_cross_entropy(logits, label, 1.0, 1 / jnp.maximum(state.sizes[label], 1))
+        memory = state.memory.at[index].set(jax.lax.stop_gradient(features[:, 0]))
+        return loss, (self.State(stats, memory, state.assignment, state.sizes), {"outputs": outputs})
+
+    def after_step(self, params, state, step):
+        key = jax.random.fold_in(jax.random.key(0), step)
+        due = (step + 1) % self.every == 0
+        head, state = jax.lax.cond(
+            due, lambda head, state: self.cluster(state, key), lambda *same: same, params["head"], state
+        )
+        return params | {"head": head}, state
+
+    def cluster(self, state: State, key: jax.Array) -> tuple[PyTree, State]:
+        """Returns a new head, and the state with the clusters it shall tell."""
+        first, draws, head = jax.random.split(key, 3)
+        known = jnp.any(state.memory != 0, axis=1)
+        points = whiten(state.memory, known, self.components)
+        centroids = points[random_rows(first, known, self.prototypes)]
+        _, nearest = kmeans(draws, points, known, centroids, self.iterations)
+        sizes = jax.ops.segment_sum(known.astype(jnp.int32), nearest, self.prototypes)
+        state = state._replace(assignment=jnp.where(known, nearest, -1), sizes=sizes)
+        return self.new_head(head, state.memory.shape[1]), state
+
+    def features(self, params, state, images):
+        return encode(self.network, params, state.stats, edges(images))
