@@ -5,9 +5,12 @@ from ssl_jax.losses.bank import (
     instance_softmax,
     nce,
     nce_normalizer,
+    nce_with_first_normalizer,
+    random_bank,
     remember,
     sampled_scores,
     spread_out,
+    with_negatives,
 )
 from ssl_jax.losses.clustering import (
     entropy,
@@ -48,6 +51,7 @@ __all__ = [
     "multi_similarity",
     "nce",
     "nce_normalizer",
+    "nce_with_first_normalizer",
     "nearest_position",
     "negative_cosine_similarity",
     "nt_xent",
@@ -55,6 +59,7 @@ __all__ = [
     "prototype_cross_entropy",
     "proxy_anchor",
     "proxy_nca",
+    "random_bank",
     "random_rows",
     "remember",
     "sampled_scores",
@@ -68,4 +73,5 @@ __all__ = [
     "triplet",
     "variance",
     "whiten",
+    "with_negatives",
 ]
