@@ -9,7 +9,7 @@ The operations take an image as three planes: `join(blur(split(image), sigma=1.0
 from ssl_jax.augment.color import SEMANTICS, grayscale, hsv_to_rgb, jitter, normalize, rgb_to_hsv, solarize
 from ssl_jax.augment.drawing import NUMBERS, Draw, crop_box, draw
 from ssl_jax.augment.filters import blur, edges, sobel
-from ssl_jax.augment.pipeline import center, center_box, denormalize, transform, views
+from ssl_jax.augment.pipeline import center, center_box, convert, denormalize, transform, views
 from ssl_jax.augment.planes import Planes, join, split
 from ssl_jax.augment.recipes import RECIPES, recipe
 from ssl_jax.augment.resampling import resample
@@ -30,6 +30,7 @@ __all__ = [
     "blur",
     "center",
     "center_box",
+    "convert",
     "crop_box",
     "denormalize",
     "describe",

@@ -12,6 +12,7 @@ from ssl_jax.augment.drawing import NUMBERS, Draw, draw
 from ssl_jax.augment.filters import blur
 from ssl_jax.augment.planes import Planes, each, join, split
 from ssl_jax.augment.resampling import resample
+from ssl_jax.augment.spaces import Space
 from ssl_jax.augment.view import Group, Recipe, View
 
 
@@ -54,7 +55,7 @@ def views_of(group: Group, recipe: Recipe, uniform: jax.Array, batch: Mapping[st
 
     def one(view, uniform, image, valid):
         image = transform(view, draw(view, uniform, valid), split(image), group.size)
-        return finish(recipe, image)
+        return finish(recipe.space, image)
 
     def run(view, uniform):
         of_each_view = jax.vmap(functools.partial(one, view), in_axes=(0, None, None))
@@ -101,7 +102,7 @@ def center(recipe: Recipe, batch: Mapping[str, jax.Array], size: int, fraction: 
 
     def one(image, valid):
         image = resample(split(image), center_box(valid, size, fraction), size, "bicubic", bounds=valid)
-        return finish(recipe, unit(image))
+        return finish(recipe.space, unit(image))
 
     return jax.vmap(one)(batch["image"], batch["box"])
 
@@ -120,14 +121,20 @@ def unit(image: Planes) -> Planes:
     return each(lambda x: jnp.clip(x / 255, 0.0, 1.0), image)
 
 
-def finish(recipe: Recipe, image: Planes) -> jax.Array:
-    """RGB planes in [0, 1] -> [H, W, 3] in the recipe's colour space, normalised."""
-    space = recipe.space
+def finish(space: Space, image: Planes) -> jax.Array:
+    """RGB planes in [0, 1] -> [..., H, W, 3] in a colour space, normalised."""
     return join(normalize(space.from_rgb(image), space.mean, space.std))
 
 
 def denormalize(recipe: Recipe, image: jax.Array) -> jax.Array:
     """Views [..., H, W, 3] back to RGB in [0, 1], to look at them."""
-    space = recipe.space
-    planes = each(lambda x, m, s: x * s + m, split(image), space.mean, space.std)
-    return jnp.clip(join(space.to_rgb(planes)), 0.0, 1.0)
+    return jnp.clip(join(to_rgb(recipe.space, image)), 0.0, 1.0)
+
+
+def convert(image: jax.Array, space: Space, other: Space) -> jax.Array:
+    """Images [..., H, W, 3] as views of one colour space, as those of another."""
+    return image if space == other else finish(other, to_rgb(space, image))
+
+
+def to_rgb(space: Space, image: jax.Array) -> Planes:
+    return space.to_rgb(each(lambda x, m, s: x * s + m, split(image), space.mean, space.std))

@@ -51,6 +51,7 @@ RECIPES = {
     "instdisc": Entry((INSTDISC,)),  # 1805.01978
     "deepcluster": Entry((PLAIN,)),  # 1807.05520
     "cmc": Entry((PLAIN,), space=SPACES["lab"]),  # 1906.05849, crops of its ResNet; those of its AlexNet are (0.2, 1.0)
+    "crd": Entry((PLAIN,)),  # 1910.10699, on ImageNet
     "moco_v1": Entry(twice(INSTDISC)),  # 1911.05722
     "moco_v2": Entry(twice(MOCO_V2)),  # 2003.04297
     "simsiam": Entry(twice(MOCO_V2)),  # 2011.10566

@@ -11,6 +11,7 @@ from ssl_jax.losses.bank import (
     sampled_scores,
     spread_out,
     with_negatives,
+    with_negatives_of_other_classes,
 )
 from ssl_jax.losses.clustering import (
     entropy,
@@ -74,4 +75,5 @@ __all__ = [
     "variance",
     "whiten",
     "with_negatives",
+    "with_negatives_of_other_classes",
 ]

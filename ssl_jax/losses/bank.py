@@ -42,6 +42,25 @@ def with_negatives(key: jax.Array, index: jax.Array, negatives: int, images: int
     return jnp.concatenate([index[:, None], drawn], axis=1)
 
 
+def with_negatives_of_other_classes(key: jax.Array, index: jax.Array, labels: jax.Array, negatives: int) -> jax.Array:
+    """Returns int [B, 1 + K]: each row's own image, then K drawn evenly from all of other classes.
+
+    Args:
+        key: of the draw.
+        index: int [B], the rows' own images.
+        labels: int [N], the class of every image, at least two classes.
+        negatives: K.
+
+    Source: CRD (Tian et al. 2019, arXiv:1910.10699), section 3.1.
+    """
+    order = jnp.argsort(labels)  # by class: the others lie in two runs, before and after the own
+    sorted_labels, own = labels[order], labels[index]
+    first, after = (jnp.searchsorted(sorted_labels, own, side)[:, None] for side in ("left", "right"))
+    place = jax.random.randint(key, (len(index), negatives), 0, len(labels) - (after - first))
+    place = jnp.where(place < first, place, place + after - first)
+    return jnp.concatenate([index[:, None], order[place]], axis=1)
+
+
 def nce_with_first_normalizer(scores: jax.Array, normalizer: jax.Array, images: int) -> tuple[jax.Array, jax.Array]:
     """As `nce`, with the Z that the first batch gave: where `normalizer` is 0, this is that batch.
 
