@@ -29,6 +29,7 @@ def embedded() -> dict:
 
 
 def cifar10() -> dict:
+    """At the temperature of the authors' STL-10, with the negatives of their README's examples."""
     return recipe(network({"name": "resnet18", "stem": "3x3"})) | {
         "method": method(negatives=4096, temperature=0.1),
         "evaluate": {"neighbours": 200, "temperature": 0.1},

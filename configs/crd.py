@@ -4,6 +4,8 @@ and from a larger one, the teacher, which a run of any other config has trained.
 python -m ssl_jax.main --config=configs/byol.py
 python -m ssl_jax.main --config=configs/crd.py --config.method.teacher=runs/byol
 
+The teacher's workdir has to stay: each start, also of a run that is resumed, looks at it.
+
 preset      what                                            expect, and its source
 (none)      half as wide a ResNet, embedded images          see docs/benchmarks.md
 :cifar10    ResNet-18, batch 64, 240 epochs                 no published number: the authors' recipe for CIFAR-100

@@ -4,13 +4,13 @@ import dataclasses
 import fnmatch
 import functools
 import json
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-from etils import epath
 from ml_collections import ConfigDict
 
 from ssl_jax import augment, checkpoint, data, networks, optimizer, schedule
@@ -163,7 +163,7 @@ def open_teacher(workdir: str, space: augment.Space) -> Teacher:
     advice = "set method.teacher to the workdir of a trained run, as in --config.method.teacher=runs/byol"
     if not workdir:
         raise UserError(f"this method learns from a teacher; {advice}")
-    folder = epath.Path(workdir)
+    folder = pathlib.Path(workdir).resolve()
     try:
         config = ConfigDict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError) as error:

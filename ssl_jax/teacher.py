@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable
 
 import jax
-from etils import epath
 from flax import traverse_util
 
 from ssl_jax import checkpoint
@@ -18,11 +18,12 @@ from ssl_jax.networks import Network
 class Teacher:
     """A frozen encoder; a config names it by the workdir of its run.
 
-    A method puts `variables` into its first state, so its own checkpoints hold them, whatever becomes of that run.
+    A method puts `variables` into its first state, so its own checkpoints hold them: a run that is resumed goes on with
+    the teacher it began with, even if that one has been trained further meanwhile.
     """
 
     network: Network
-    path: epath.Path  # of a checkpoint
+    path: pathlib.Path  # of a checkpoint
     convert: Callable[[jax.Array], jax.Array]  # from what the student sees to the teacher's colours and normalisation
 
     @functools.cached_property

@@ -22,9 +22,10 @@ def config():
     return load(str(ROOT / "configs" / "byol.py"), TINY)
 
 
-def test_it_sees_what_it_was_trained_on_whatever_the_student_s_colours(tmp_path, config):
+def test_it_sees_what_it_was_trained_on_whatever_the_student_s_colours(tmp_path, config, monkeypatch):
     variables = toy.write_run(tmp_path, config)
-    teacher = open_teacher(str(tmp_path), LAB)
+    monkeypatch.chdir(tmp_path.parent)
+    teacher = open_teacher(tmp_path.name, LAB)
     assert set(teacher.variables["params"]) == set(teacher.variables["batch_stats"]) == {"encoder"}
     jax.tree.map(np.testing.assert_array_equal, teacher.variables["params"]["encoder"], variables["params"]["encoder"])
     pixels = np.random.default_rng(0).uniform(size=(4, 16, 16, 3)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ def method():
     """Its teacher is another network of the toy kind, which sees the images as they are."""
     network = toy.network()
     variables = network.init(jax.random.key(5), toy.batch(views=1)["views"])
-    teacher = Teacher(network, None, lambda images: images)
+    teacher = Teacher(network, pathlib.Path(), lambda images: images)
     teacher.__dict__["variables"] = {"params": variables["params"], "batch_stats": {}}
     return METHODS["crd"](network, IMAGES, CLASSES, teacher, temperature=0.5, negatives=NEGATIVES)
 
