@@ -50,6 +50,7 @@ def augment() -> dict:
     numbers = ("flip", "jitter", "brightness", "contrast", "saturation", "hue", "gray", "blur", "solarize")
     return {
         "recipe": placeholder(str),
+        "space": placeholder(str),  # rgb, lab or ycbcr; mean and std are then that space's, if they are not set
         "small_size": placeholder(int),  # pixels, side of the small views of a multi-crop recipe
         "small_views": placeholder(int),
         **{name: placeholder(tuple) for name in ranges},

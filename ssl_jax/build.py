@@ -3,6 +3,8 @@
 import dataclasses
 import fnmatch
 import functools
+import json
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,11 +13,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, data, networks, optimizer, schedule
+from ssl_jax import augment, checkpoint, data, networks, optimizer, schedule
 from ssl_jax.config import flatten
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.method import Classes, Duration, Images, Method, Schedule
 from ssl_jax.methods import METHODS
+from ssl_jax.teacher import Teacher
 
 LABELS = ("auto", "required", "ignored")
 POSITIVE = (
@@ -114,7 +117,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     """
     check_numbers(config)
     batch_size = config.batch_size
-    recipe = augment.recipe(str(config.augment.recipe), config.data.size, **given(config.augment, without=("recipe",)))
+    recipe = build_recipe(config)
     network = networks.build(plain(config.network))
     check_sizes(recipe, networks.minimum_size(network.encoder))
     method_class(config)
@@ -139,10 +142,38 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
             "sort its images into train/CLASS/ folders, or choose another method"
         )
     facts = {Images: len(source), Classes: len(classes)}
-    method = build_method(config, network, steps, to_steps, facts)
+    makers = {
+        Schedule: functools.partial(schedule.build, steps=steps, to_steps=to_steps),
+        Duration: to_steps,
+        Teacher: functools.partial(open_teacher, space=recipe.space),
+    }
+    method = build_method(config, network, facts, makers)
     run = Run(config, source, test, recipe, method, steps, steps_per_epoch)
     check_shapes(run)
     return run
+
+
+def build_recipe(config: ConfigDict) -> augment.Recipe:
+    """Returns the augmentation that a config describes."""
+    return augment.recipe(str(config.augment.recipe), config.data.size, **given(config.augment, without=("recipe",)))
+
+
+def open_teacher(workdir: str, space: augment.Space) -> Teacher:
+    """Opens the encoder of the run in a workdir at its latest checkpoint, for images in the student's colour space."""
+    advice = "set method.teacher to the workdir of a trained run, as in --config.method.teacher=runs/byol"
+    if not workdir:
+        raise UserError(f"this method learns from a teacher; {advice}")
+    folder = pathlib.Path(workdir).resolve()
+    try:
+        config = ConfigDict(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"there is no run in {workdir!r}, whose config.json cannot be read; {advice}") from error
+    step = checkpoint.latest_good(folder / "checkpoints")
+    if step is None:
+        raise UserError(f"the run in {workdir!r} holds no checkpoint yet, or damaged ones alone; train it first")
+    network = networks.build(plain(config.network))
+    convert = functools.partial(augment.convert, space=space, other=build_recipe(config).space)
+    return Teacher(network, folder / "checkpoints" / str(step), convert)
 
 
 def open_sources(config: ConfigDict) -> tuple[data.Source, data.Source | None]:
@@ -201,15 +232,13 @@ def method_class(config: ConfigDict) -> type[Method]:
     return METHODS[name]
 
 
-def build_method(config: ConfigDict, network: networks.Network, steps: int, to_steps, facts: Mapping) -> Method:
-    """Makes the method, with its schedules, its durations in steps, and the `facts` by type that it wants to know."""
+def build_method(config: ConfigDict, network: networks.Network, facts: Mapping, makers: Mapping) -> Method:
+    """Makes the method, with the `facts` it wants to know and what `makers` make of the config's values, by type."""
     cls = method_class(config)
     values = {key: value for key, value in plain(config.method).items() if key != "name"}
     for field in dataclasses.fields(cls):
-        if field.name in values and field.type is Schedule:
-            values[field.name] = schedule.build(values[field.name], steps, to_steps)
-        elif field.name in values and field.type is Duration:
-            values[field.name] = to_steps(values[field.name])
+        if field.name in values and field.type in makers:
+            values[field.name] = makers[field.type](values[field.name])
         elif field.type in facts:
             values[field.name] = facts[field.type]
     return cls(network, **values)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
@@ -143,6 +144,23 @@ def read(directory, step: int, abstract: PyTree) -> PyTree:
     empty = {name_of(path): leaf for path, leaf in leaves if leaf.size == 0}
     table |= {name: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for name, leaf in empty.items()}
     return jax.tree.unflatten(tree, [table[name_of(path)] for path, _ in leaves])
+
+
+def read_part(directory, step: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Returns those arrays of a checkpoint whose path begins with one of `names`, by path, on the host."""
+    path = epath.Path(directory) / str(step) / ARRAYS
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        table = checkpointer.metadata(path).item_metadata.tree
+        found = {name: array for name, array in table.items() if name.startswith(names)}
+        kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in found}
+        wanted = ocp.args.PyTreeRestore(found, restore_args=kinds, partial_restore=True)
+        return checkpointer.restore(path, args=wanted) if found else {}
+
+
+def latest_good(directory) -> int | None:
+    """Returns the step of the latest checkpoint without a fault, None if there is none."""
+    directory = epath.Path(directory)
+    return next((step for step in reversed(steps(directory)) if not find_fault(directory / str(step))), None)
 
 
 def check_fits(step: int, expected: Mapping, found: Mapping) -> None:

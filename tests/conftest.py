@@ -29,6 +29,19 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line(coverage(config.getoption("--golden")))
 
 
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory):
+    """The workdir of a run, for the methods that learn from one."""
+    import toy
+
+    from ssl_jax.config import load
+
+    workdir = tmp_path_factory.mktemp("teacher")
+    config = str(HERE.parent / "configs" / "byol.py")
+    toy.write_run(workdir, load(config, [("network.encoder.width", "0.0625")]))
+    return workdir
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

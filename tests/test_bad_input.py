@@ -156,6 +156,11 @@ def test_multi_crop_and_optimizer_rules(complaint, change, sentence):
     assert sentence in complaint(change, config="swav.py")
 
 
+def test_a_teacher_is_asked_for(complaint):
+    assert "this method learns from a teacher; set method.teacher to the workdir" in complaint(config="crd.py")
+    assert "there is no run in 'runs/byoll'" in complaint("method.teacher=runs/byoll", config="crd.py")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,8 +1,13 @@
-"""A network small enough to reason about, for properties of methods."""
+"""A network small enough to reason about, for properties of methods, and a run for those that learn from one."""
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
+from ssl_jax import networks
+from ssl_jax.build import plain
+from ssl_jax.checkpoint import Checkpoints
+from ssl_jax.config import claim
 from ssl_jax.networks import MLP, Network, Prototypes
 
 BATCH, VIEWS, SIZE, DIMENSION, PROTOTYPES = 8, 2, 4, 6, 10
@@ -25,3 +30,14 @@ def network(predictor=None) -> Network:
 
 def batch(seed=0, views=VIEWS):
     return {"views": (jax.random.normal(jax.random.key(seed), (BATCH, views, SIZE, SIZE, 3)),)}
+
+
+def write_run(workdir, config, nest=lambda tree: tree):
+    """Makes a workdir as a run of this config leaves it, with random weights, `nest`ed in its state; returns them."""
+    claim(workdir, config)
+    variables = networks.build(plain(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
+    stats = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((8, 4))}
+    state = {"params": nest(variables["params"]), "state": stats}
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(3, state)
+    return variables

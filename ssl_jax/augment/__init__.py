@@ -6,27 +6,31 @@
 The operations take an image as three planes: `join(blur(split(image), sigma=1.0, radius=4))`.
 """
 
-from ssl_jax.augment.color import SEMANTICS, grayscale, hsv_to_rgb, jitter, normalize, rgb_to_hsv, rgb_to_lab, solarize
+from ssl_jax.augment.color import SEMANTICS, grayscale, hsv_to_rgb, jitter, normalize, rgb_to_hsv, solarize
 from ssl_jax.augment.drawing import NUMBERS, Draw, crop_box, draw
 from ssl_jax.augment.filters import blur, edges, sobel
-from ssl_jax.augment.pipeline import center, center_box, denormalize, transform, views
+from ssl_jax.augment.pipeline import center, center_box, convert, denormalize, transform, views
 from ssl_jax.augment.planes import Planes, join, split
 from ssl_jax.augment.recipes import RECIPES, recipe
 from ssl_jax.augment.resampling import resample
+from ssl_jax.augment.spaces import SPACES, Space, lab_to_rgb, rgb_to_lab, rgb_to_ycbcr, ycbcr_to_rgb
 from ssl_jax.augment.view import Group, Recipe, View, describe
 
 __all__ = [
     "NUMBERS",
     "RECIPES",
     "SEMANTICS",
+    "SPACES",
     "Draw",
     "Group",
     "Planes",
     "Recipe",
+    "Space",
     "View",
     "blur",
     "center",
     "center_box",
+    "convert",
     "crop_box",
     "denormalize",
     "describe",
@@ -36,14 +40,17 @@ __all__ = [
     "hsv_to_rgb",
     "jitter",
     "join",
+    "lab_to_rgb",
     "normalize",
     "recipe",
     "resample",
     "rgb_to_hsv",
     "rgb_to_lab",
+    "rgb_to_ycbcr",
     "sobel",
     "solarize",
     "split",
     "transform",
     "views",
+    "ycbcr_to_rgb",
 ]

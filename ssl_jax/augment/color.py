@@ -134,13 +134,3 @@ def hsv_to_rgb(image: Planes) -> Planes:
     """The inverse of `rgb_to_hsv`; takes any real hue."""
     h, s, v = image
     return hexcone_to_rgb((6.0 * h, s * v, v))
-
-
-def rgb_to_lab(image: Planes) -> Planes:
-    """sRGB in [0, 1] -> CIE Lab under D65: L in [0, 100], a and b about +-100 (the views of CMC, arXiv:1906.05849)."""
-    r, g, b = each(lambda c: jnp.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92), image)
-    x = (0.412453 * r + 0.357580 * g + 0.180423 * b) / 0.95047
-    y = 0.212671 * r + 0.715160 * g + 0.072169 * b
-    z = (0.019334 * r + 0.119193 * g + 0.950227 * b) / 1.08883
-    x, y, z = each(lambda t: jnp.where(t > 0.008856, jnp.cbrt(t), 7.787 * t + 16.0 / 116.0), (x, y, z))
-    return 116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)

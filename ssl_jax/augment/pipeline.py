@@ -12,6 +12,7 @@ from ssl_jax.augment.drawing import NUMBERS, Draw, draw
 from ssl_jax.augment.filters import blur
 from ssl_jax.augment.planes import Planes, each, join, split
 from ssl_jax.augment.resampling import resample
+from ssl_jax.augment.spaces import Space
 from ssl_jax.augment.view import Group, Recipe, View
 
 
@@ -29,7 +30,7 @@ def views(recipe: Recipe, key: jax.Array, batch: Mapping[str, jax.Array], epoch)
       epoch: how often the source has been seen; int scalar or [B].
 
     Returns:
-      One array per group of the recipe, [B, V, size, size, 3], normalised.
+      One array per group of the recipe, [B, V, size, size, 3], in its colour space, normalised.
     """
     index = batch["index"]
 
@@ -54,7 +55,7 @@ def views_of(group: Group, recipe: Recipe, uniform: jax.Array, batch: Mapping[st
 
     def one(view, uniform, image, valid):
         image = transform(view, draw(view, uniform, valid), split(image), group.size)
-        return join(normalize(image, recipe.mean, recipe.std))
+        return finish(recipe.space, image)
 
     def run(view, uniform):
         of_each_view = jax.vmap(functools.partial(one, view), in_axes=(0, None, None))
@@ -90,7 +91,7 @@ def center(recipe: Recipe, batch: Mapping[str, jax.Array], size: int, fraction: 
     """The view for evaluation: shorter side resized to size / fraction pixels, then the centre (as torchvision does).
 
     Args:
-      recipe: its normalisation is used.
+      recipe: its colour space and normalisation are used.
       batch: `image` uint8 [B, H, W, 3] and `box` int32 [B, 4].
       size: side of the result, in pixels; pixels are copied where that needs no resizing.
       fraction: of the shorter side that is seen, in (0, 1]; 0.875 is the usual 224 of 256 pixels.
@@ -101,7 +102,7 @@ def center(recipe: Recipe, batch: Mapping[str, jax.Array], size: int, fraction: 
 
     def one(image, valid):
         image = resample(split(image), center_box(valid, size, fraction), size, "bicubic", bounds=valid)
-        return join(normalize(unit(image), recipe.mean, recipe.std))
+        return finish(recipe.space, unit(image))
 
     return jax.vmap(one)(batch["image"], batch["box"])
 
@@ -120,7 +121,20 @@ def unit(image: Planes) -> Planes:
     return each(lambda x: jnp.clip(x / 255, 0.0, 1.0), image)
 
 
+def finish(space: Space, image: Planes) -> jax.Array:
+    """RGB planes in [0, 1] -> [..., H, W, 3] in a colour space, normalised."""
+    return join(normalize(space.from_rgb(image), space.mean, space.std))
+
+
 def denormalize(recipe: Recipe, image: jax.Array) -> jax.Array:
-    """Views [..., H, W, 3] back to [0, 1], to look at them."""
-    mean, std = (jnp.asarray(x, image.dtype).reshape((1,) * (image.ndim - 1) + (3,)) for x in (recipe.mean, recipe.std))
-    return jnp.clip(image * std + mean, 0.0, 1.0)
+    """Views [..., H, W, 3] back to RGB in [0, 1], to look at them."""
+    return jnp.clip(join(to_rgb(recipe.space, image)), 0.0, 1.0)
+
+
+def convert(image: jax.Array, space: Space, other: Space) -> jax.Array:
+    """Images [..., H, W, 3] as views of one colour space, as those of another."""
+    return image if space == other else finish(other, to_rgb(space, image))
+
+
+def to_rgb(space: Space, image: jax.Array) -> Planes:
+    return space.to_rgb(each(lambda x, m, s: x * s + m, split(image), space.mean, space.std))

@@ -4,21 +4,19 @@ import dataclasses
 from dataclasses import replace
 from typing import Any
 
+from ssl_jax.augment.spaces import SPACES, Space
 from ssl_jax.augment.view import Group, Recipe, View
 from ssl_jax.errors import UserError, nearest
-
-Channels = tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One paper: its large views, its small ones (side as a share of the large side), its normalisation."""
+    """One paper: its large views, its small ones (side as a share of the large side), its colour space."""
 
     large: tuple[View, ...]
     small: tuple[View, ...] = ()
     scale: float = 96 / 224
-    mean: Channels = (0.485, 0.456, 0.406)  # of ImageNet
-    std: Channels = (0.229, 0.224, 0.225)
+    space: Space = SPACES["rgb"]
 
 
 def twice(view: View) -> tuple[View, ...]:
@@ -35,6 +33,7 @@ TENSORFLOW: dict[str, Any] = {"resample": "bicubic", "antialias": False, "border
 
 INSTDISC = View(crop=(0.2, 1.0), jitter=1.0, hue=0.4, order=("gray", "jitter", "blur", "solarize"))
 SUPCON = View(crop=(0.2, 1.0))
+PLAIN = View(jitter=0.0, gray=0.0)
 MOCO_V2 = replace(SUPCON, blur=0.5)
 MOCO_V3 = View(saturation=0.2)
 SIMCLR = View(**STRONG, **TENSORFLOW, semantics="simclr", blur=0.5)
@@ -42,23 +41,28 @@ BYOL = View(**TENSORFLOW, semantics="byol", saturation=0.2)
 BARLOW = View(resample="bicubic", saturation=0.2)
 SWAV = View(**STRONG, crop=(0.14, 1.0), blur=0.5)
 CIFAR_STRONG = View(**STRONG, resample="bicubic", blur=0.5)
-CIFAR: dict[str, Any] = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+
+RGB = SPACES["rgb"]
+BARE = RGB._replace(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+CIFAR = RGB._replace(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 
 # The number behind a row is its paper's on arXiv.
 RECIPES = {
     "instdisc": Entry((INSTDISC,)),  # 1805.01978
-    "deepcluster": Entry((View(jitter=0.0, gray=0.0),)),  # 1807.05520
+    "deepcluster": Entry((PLAIN,)),  # 1807.05520
+    "cmc": Entry((PLAIN,), space=SPACES["lab"]),  # 1906.05849, crops of its ResNet; those of its AlexNet are (0.2, 1.0)
+    "crd": Entry((PLAIN,)),  # 1910.10699, on ImageNet
     "moco_v1": Entry(twice(INSTDISC)),  # 1911.05722
     "moco_v2": Entry(twice(MOCO_V2)),  # 2003.04297
     "simsiam": Entry(twice(MOCO_V2)),  # 2011.10566
     "densecl": Entry(twice(MOCO_V2)),  # 2011.09157
-    "simclr": Entry(twice(SIMCLR), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),  # 2002.05709, does not normalise
+    "simclr": Entry(twice(SIMCLR), space=BARE),  # 2002.05709, does not normalise
     "byol": Entry(pair(BYOL)),  # 2006.07733
     "barlow_twins": Entry(pair(BARLOW)),  # 2103.03230
     "vicreg": Entry(pair(BARLOW)),  # 2105.04906
     "moco_v3": Entry(pair(MOCO_V3)),  # 2104.02057, crops of its ViT; those of its ResNet are (0.2, 1.0)
     "swav": Entry(  # 2006.09882; 0.228 is a typo of its code, kept because its numbers come from it
-        twice(SWAV), 6 * (replace(SWAV, crop=(0.05, 0.14)),), std=(0.228, 0.224, 0.225)
+        twice(SWAV), 6 * (replace(SWAV, crop=(0.05, 0.14)),), space=RGB._replace(std=(0.228, 0.224, 0.225))
     ),
     "dino": Entry(  # 2104.14294
         pair(replace(BARLOW, crop=(0.4, 1.0))), 8 * (replace(BARLOW, crop=(0.05, 0.4), blur=0.5),)
@@ -67,10 +71,10 @@ RECIPES = {
         pair(replace(BARLOW, crop=(0.25, 1.0))), 10 * (replace(BARLOW, crop=(0.05, 0.25), blur=0.5),)
     ),
     "supcon": Entry(twice(SUPCON)),  # 2004.11362
-    "mae": Entry((View(crop=(0.2, 1.0), resample="bicubic", jitter=0.0, gray=0.0),)),  # 2111.06377
+    "mae": Entry((replace(PLAIN, crop=(0.2, 1.0), resample="bicubic"),)),  # 2111.06377
     "slip": Entry(twice(View(blur=0.5))),  # 2112.12750, the views of its SimCLR half
-    "cifar_symmetric": Entry(twice(CIFAR_STRONG), **CIFAR),  # solo-learn, 2108.01775
-    "cifar_asymmetric": Entry((BARLOW, replace(BARLOW, solarize=0.2)), **CIFAR),  # solo-learn
+    "cifar_symmetric": Entry(twice(CIFAR_STRONG), space=CIFAR),  # solo-learn, 2108.01775
+    "cifar_asymmetric": Entry((BARLOW, replace(BARLOW, solarize=0.2)), space=CIFAR),  # solo-learn
 }
 
 
@@ -90,7 +94,8 @@ def recipe(
       small_size: side of the small views of a multi-crop recipe; None: in the paper's proportion to the large ones.
       small_views: how many small views; None: as the paper.
       small_crop: area range of the small views; None: as the paper.
-      **changes: fields of `View` that replace those of every view (`crop`: of the large ones), or `mean` and `std`.
+      **changes: fields of `View` that replace those of every view (`crop`: of the large ones), or `mean` and
+        `std`, or `space`, a row of `SPACES`, which comes with a mean and a deviation of its own.
 
     Raises:
       UserError: an unknown name or field, a value out of range, or small views asked of a recipe that has none.
@@ -98,7 +103,7 @@ def recipe(
     if name not in RECIPES:
         raise UserError(f"unknown augmentation recipe {name!r}; {nearest(name, RECIPES)}")
     entry = RECIPES[name]
-    fields = [field.name for field in dataclasses.fields(View)] + ["mean", "std"]
+    fields = [field.name for field in dataclasses.fields(View)] + ["space", "mean", "std"]
     for field in changes:
         if field not in fields:
             raise UserError(f"augmentation has no field {field!r}; {nearest(field, fields)}")
@@ -106,11 +111,14 @@ def recipe(
         raise UserError(f"the recipe {name!r} has no small views: leave small_size, small_views and small_crop out")
 
     changes = {field: tuple(value) if isinstance(value, list) else value for field, value in changes.items()}
-    normalization = {field: changes.pop(field, getattr(entry, field)) for field in ("mean", "std")}
+    if changes.get("space", "rgb") not in SPACES:
+        raise UserError(f"there is no colour space {changes['space']!r}; {nearest(changes['space'], SPACES)}")
+    space = SPACES[changes.pop("space")] if "space" in changes else entry.space
+    space = space._replace(**{field: changes.pop(field) for field in ("mean", "std") if field in changes})
     large = tuple(replace(view, **changes) for view in entry.large)
     groups = [Group(large, size)]
     if entry.small and small_views != 0:
         first = entry.small[0]
         small = replace(first, **changes | {"crop": tuple(small_crop or first.crop)})
         groups.append(Group((small,) * (small_views or len(entry.small)), small_size or round(size * entry.scale)))
-    return Recipe(tuple(groups), **normalization)
+    return Recipe(tuple(groups), space)

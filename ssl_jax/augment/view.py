@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ssl_jax.augment.color import SEMANTICS
 from ssl_jax.augment.filters import BORDERS
 from ssl_jax.augment.resampling import KERNELS
+from ssl_jax.augment.spaces import Space
 from ssl_jax.errors import UserError, nearest
 
 Range = tuple[float, float]
@@ -76,15 +77,15 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All views of an example, and the normalisation at the end."""
+    """All views of an example, and the colour space they end in, normalised."""
 
     groups: tuple[Group, ...]
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    space: Space
 
     def __post_init__(self):
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UserError(f"mean and std are three numbers each, std above 0, not {self.mean} and {self.std}")
+        _, _, mean, std = self.space
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise UserError(f"mean and std are three numbers each, std above 0, not {mean} and {std}")
 
 
 def describe(recipe: Recipe) -> tuple[str, ...]:

@@ -5,9 +5,13 @@ from ssl_jax.losses.bank import (
     instance_softmax,
     nce,
     nce_normalizer,
+    nce_with_first_normalizer,
+    random_bank,
     remember,
     sampled_scores,
     spread_out,
+    with_negatives,
+    with_negatives_of_other_classes,
 )
 from ssl_jax.losses.clustering import (
     entropy,
@@ -48,6 +52,7 @@ __all__ = [
     "multi_similarity",
     "nce",
     "nce_normalizer",
+    "nce_with_first_normalizer",
     "nearest_position",
     "negative_cosine_similarity",
     "nt_xent",
@@ -55,6 +60,7 @@ __all__ = [
     "prototype_cross_entropy",
     "proxy_anchor",
     "proxy_nca",
+    "random_bank",
     "random_rows",
     "remember",
     "sampled_scores",
@@ -68,4 +74,6 @@ __all__ = [
     "triplet",
     "variance",
     "whiten",
+    "with_negatives",
+    "with_negatives_of_other_classes",
 ]

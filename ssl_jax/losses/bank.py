@@ -36,6 +36,42 @@ def nce_normalizer(scores: jax.Array, images: int) -> jax.Array:
     return jnp.mean(jnp.exp(widen(scores))) * images
 
 
+def with_negatives(key: jax.Array, index: jax.Array, negatives: int, images: int) -> jax.Array:
+    """Returns int [B, 1 + K]: each row's own image `index` [B], then K drawn evenly from all, it included."""
+    drawn = jax.random.randint(key, (len(index), negatives), 0, images)
+    return jnp.concatenate([index[:, None], drawn], axis=1)
+
+
+def with_negatives_of_other_classes(key: jax.Array, index: jax.Array, labels: jax.Array, negatives: int) -> jax.Array:
+    """Returns int [B, 1 + K]: each row's own image, then K drawn evenly from all of other classes.
+
+    Args:
+        key: of the draw.
+        index: int [B], the rows' own images.
+        labels: int [N], the class of every image, at least two classes.
+        negatives: K.
+
+    Source: CRD (Tian et al. 2019, arXiv:1910.10699), section 3.1.
+    """
+    order = jnp.argsort(labels)  # by class: the others lie in two runs, before and after the own
+    sorted_labels, own = labels[order], labels[index]
+    first, after = (jnp.searchsorted(sorted_labels, own, side)[:, None] for side in ("left", "right"))
+    place = jax.random.randint(key, (len(index), negatives), 0, len(labels) - (after - first))
+    place = jnp.where(place < first, place, place + after - first)
+    return jnp.concatenate([index[:, None], order[place]], axis=1)
+
+
+def nce_with_first_normalizer(scores: jax.Array, normalizer: jax.Array, images: int) -> tuple[jax.Array, jax.Array]:
+    """As `nce`, with the Z that the first batch gave: where `normalizer` is 0, this is that batch.
+
+    Returns:
+      The loss and Z, to be handed in with the next batch.
+    """
+    first = nce_normalizer(jax.lax.stop_gradient(scores), images)
+    normalizer = jnp.where(normalizer > 0, normalizer, first)
+    return nce(scores, normalizer, images), normalizer
+
+
 def first_of(scores: jax.Array) -> jax.Array:
     """Softmax cross-entropy of finding column 0 of scores [B, 1 + K], a mean over the batch."""
     scores = widen(scores)
@@ -64,6 +100,12 @@ def instance_softmax(
     used = jnp.arange(len(bank))[None, :] < images
     own = jnp.sum(embedding * bank[index], axis=1) / temperature
     return jnp.mean(logsumexp(scores, axis=1, where=used) - own)
+
+
+def random_bank(key: jax.Array, rows: int, dimension: int) -> jax.Array:
+    """Returns a memory [N, D] of images not seen yet: random rows, of length 1 on average, as InstDisc's authors."""
+    side = (3 / dimension) ** 0.5
+    return jax.random.uniform(key, (rows, dimension), float, -side, side)
 
 
 def sampled_scores(embedding: jax.Array, bank: jax.Array, index: jax.Array, temperature: float) -> jax.Array:

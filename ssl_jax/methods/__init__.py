@@ -3,6 +3,8 @@
 from ssl_jax.methods.barlow_twins import BarlowTwins
 from ssl_jax.methods.byol import BYOL
 from ssl_jax.methods.circle import Circle
+from ssl_jax.methods.cmc import CMC
+from ssl_jax.methods.crd import CRD
 from ssl_jax.methods.deepcluster import DeepCluster
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
@@ -25,6 +27,8 @@ METHODS = {
     "barlow_twins": BarlowTwins,
     "byol": BYOL,
     "circle": Circle,
+    "cmc": CMC,
+    "crd": CRD,
     "deepcluster": DeepCluster,
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,

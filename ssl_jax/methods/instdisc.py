@@ -6,7 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.losses import instance_softmax, nce, nce_normalizer, remember, sampled_scores
+from ssl_jax.losses import (
+    instance_softmax,
+    nce_with_first_normalizer,
+    random_bank,
+    remember,
+    sampled_scores,
+    with_negatives,
+)
 from ssl_jax.method import Images, Method, PyTree, apply, initialize, padded, shapes
 from ssl_jax.numeric import normalize
 
@@ -30,8 +37,7 @@ class InstDisc(Method):
     def init(self, key, batch):
         params, stats = initialize(self.network, key, batch["views"])
         dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
-        side = (3 / dimension) ** 0.5  # rows of length 1 on average
-        bank = jax.random.uniform(jax.random.fold_in(key, 1), (padded(self.images), dimension), float, -side, side)
+        bank = random_bank(jax.random.fold_in(key, 1), padded(self.images), dimension)
         return params, self.State(stats, bank, jnp.zeros(()))
 
     def loss(self, params, state, batch, key, step):
@@ -39,12 +45,9 @@ class InstDisc(Method):
         embedding, index = normalize(outputs.projection[:, 0]), batch["index"]
         normalizer = state.normalizer
         if self.negatives:
-            drawn = jax.random.randint(key, (len(index), self.negatives), 0, self.images)
-            candidates = jnp.concatenate([index[:, None], drawn], axis=1)
+            candidates = with_negatives(key, index, self.negatives, self.images)
             scores = sampled_scores(embedding, state.bank, candidates, self.temperature)
-            first = nce_normalizer(jax.lax.stop_gradient(scores), self.images)
-            normalizer = jnp.where(normalizer > 0, normalizer, first)
-            loss = nce(scores, normalizer, self.images)
+            loss, normalizer = nce_with_first_normalizer(scores, normalizer, self.images)
         else:
             loss = instance_softmax(embedding, state.bank, index, self.temperature, self.images)
         if self.proximal:

@@ -127,8 +127,8 @@ def tv_resized_crop(args, arrays):
         "pil_flip_bicubic": levels(augment.resample(image, box, size, "bicubic", flip=True)),
         "eval_resize36_centercrop32": levels(evaluated[0]),
         "eval_resize36_bilinear_centercrop32": levels(evaluated[1]),
-        "normalized_imagenet": augment.join(augment.normalize(clipped, byol.mean, byol.std)),
-        "normalized_swav": augment.join(augment.normalize(clipped, swav.mean, swav.std)),
+        "normalized_imagenet": augment.join(augment.normalize(clipped, byol.space.mean, byol.space.std)),
+        "normalized_swav": augment.join(augment.normalize(clipped, swav.space.mean, swav.space.std)),
     }
 
 

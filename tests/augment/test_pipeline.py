@@ -45,9 +45,21 @@ def test_shapes_and_ranges():
     large, small = views(SWAV, BATCH)
     assert large.shape == (16, 2, 16, 16, 3) and small.shape == (16, 6, 8, 8, 3)
     assert large.dtype == small.dtype == np.float32
-    back = large * np.float32(SWAV.std) + np.float32(SWAV.mean)
+    back = large * np.float32(SWAV.space.std) + np.float32(SWAV.space.mean)
     assert back.min() > -1e-6 and back.max() < 1 + 1e-6
     np.testing.assert_allclose(augment.denormalize(SWAV, large), back, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lab", "ycbcr"])
+def test_a_colour_space_changes_the_last_step_alone_and_can_be_undone(name):
+    rgb, space = (augment.recipe("instdisc", 20, space=space) for space in ("rgb", name))
+    planes = augment.split(augment.denormalize(rgb, views(rgb, BATCH)[0]))
+    expected = augment.normalize(augment.SPACES[name].from_rgb(planes), space.space.mean, space.space.std)
+    ours = views(space, BATCH)[0]
+    np.testing.assert_allclose(ours, augment.join(expected), atol=SAME)
+    np.testing.assert_allclose(augment.denormalize(space, ours), augment.join(planes), atol=SAME)
+    pixels = augment.denormalize(rgb, center(rgb, BATCH, 12))
+    np.testing.assert_allclose(augment.denormalize(space, center(space, BATCH, 12)), pixels, atol=SAME)
 
 
 @pytest.mark.parametrize("recipe", [BYOL, SWAV], ids=["byol", "swav"])
@@ -109,7 +121,7 @@ def test_what_lies_beside_the_image_on_its_canvas_is_never_seen():
 
 def test_with_everything_off_the_image_comes_back():
     batch = BATCH | {"box": np.tile(np.int32([[2, 3, 20, 20]]), (16, 1))}
-    expected = (batch["image"][:, 2:22, 3:23] / 255 - np.float32(BYOL.mean)) / np.float32(BYOL.std)
+    expected = (batch["image"][:, 2:22, 3:23] / 255 - np.float32(BYOL.space.mean)) / np.float32(BYOL.space.std)
     off = views(augment.recipe("byol", 20, **OFF), batch)[0]
     neutral = {"brightness": 1e-9, "contrast": 1e-9, "saturation": 1e-9, "hue": 1e-9}
     on = {"jitter": 1.0, "blur": 1.0, "sigma": (1e-3, 1e-3)}
@@ -138,9 +150,9 @@ def test_gray_may_come_before_or_after_the_jitter():
     settings = OFF | {"gray": 1.0, "jitter": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.8, "hue": 0.0}
     before = views(augment.recipe("instdisc", 20, **settings), BATCH)[0]
     after = views(augment.recipe("instdisc", 20, **settings, order=("jitter", "gray", "blur", "solarize")), BATCH)[0]
-    std, mean = np.float32(augment.recipe("instdisc", 20).std), np.float32(augment.recipe("instdisc", 20).mean)
+    space = augment.recipe("instdisc", 20).space
     for view in (before, after):
-        pixels = view * std + mean
+        pixels = view * np.float32(space.std) + np.float32(space.mean)
         np.testing.assert_allclose(pixels, pixels[..., :1].repeat(3, axis=-1), atol=1e-3)
     assert np.abs(before - after).max() > 1e-3  # clipping a saturated colour changes its luma
 

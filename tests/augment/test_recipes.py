@@ -40,8 +40,15 @@ def test_changes_reach_every_view_but_crop_only_the_large_ones():
     assert (large.size, small.size, len(small.views)) == (28, 16, 3)
     assert {view.crop for view in large.views} == {(0.3, 1.0)} and {view.crop for view in small.views} == {(0.1, 0.3)}
     assert {view.hue for view in large.views + small.views} == {0.0}
-    assert recipe.std == (1, 1, 1)
+    assert recipe.space.std == (1, 1, 1)
     assert len(augment.recipe("swav", 28, small_views=0).groups) == 1
+
+
+def test_another_colour_space_brings_its_own_normalisation_unless_that_is_given():
+    lab = augment.SPACES["lab"]
+    assert augment.recipe("cmc", 32).space == augment.recipe("swav", 32, space="lab").space == lab
+    assert augment.recipe("cmc", 32, space="rgb").space == augment.SPACES["rgb"]
+    assert augment.recipe("simclr", 32, space="lab", std=[1, 2, 3]).space == lab._replace(std=(1, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,7 @@ def test_changes_reach_every_view_but_crop_only_the_large_ones():
         ("byol", {"crop": (0.5, 1.5)}, "0 < low <= high <= 1"),
         ("byol", {"sigma": (0.1,)}, "sigma is a range"),
         ("byol", {"std": (1.0, 1.0)}, "three numbers"),
+        ("byol", {"space": "lap"}, "there is no colour space 'lap'; did you mean 'lab'"),
         ("byol", {"hue": 0.7}, "hue is a strength"),
         ("byol", {"resample": "bicubc"}, "did you mean 'bicubic'"),
         ("byol", {"order": ("gray", "jitter")}, "order must name"),

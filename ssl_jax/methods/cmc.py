@@ -1,0 +1,94 @@
+"""CMC: what one network makes of some channels of an image must tell what another makes of the others."""
+
+import dataclasses
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssl_jax.errors import UserError
+from ssl_jax.losses import (
+    instance_softmax,
+    nce_with_first_normalizer,
+    random_bank,
+    remember,
+    sampled_scores,
+    with_negatives,
+)
+from ssl_jax.method import Images, Method, PyTree, apply, encode, initialize, padded, shapes
+from ssl_jax.networks import Outputs
+from ssl_jax.numeric import normalize
+
+
+@dataclasses.dataclass(frozen=True)
+class CMC(Method):
+    """Contrastive Multiview Coding (Tian et al. 2019, arXiv:1906.05849), with all pairs of views (section 3.3).
+
+    The views of an image are groups of its channels, each with a network of its own. An embedding of one view finds its
+    image in the memory of another.
+    """
+
+    images: Images
+    channels: tuple[tuple[int, ...], ...] = ((0,), (1, 2))  # of each view: lightness and colour of Lab
+    temperature: float = 0.07  # tau
+    negatives: int = 16384  # drawn for noise-contrastive estimation, 0: the softmax over all images
+    momentum: float = 0.5  # share of its old row that an image keeps
+    memories = ("banks",)
+
+    class State(NamedTuple):
+        stats: tuple[PyTree, ...]  # BatchNorm statistics of each network
+        banks: tuple[jax.Array, ...]  # [N, D] of each view, a row an image
+        normalizers: jax.Array  # [M, M], Z of view i in the bank of view j, of the first batch; 0 before
+
+    def init(self, key, batch):
+        self.check(batch["views"][0].shape[-1])
+
+        def start(number, view):
+            own = jax.random.fold_in(key, number)
+            params, stats = initialize(self.network, own, (view,))
+            dimension = shapes(self.network, params, stats, (view,)).projection.shape[-1]
+            return params, stats, random_bank(jax.random.fold_in(own, 1), padded(self.images), dimension)
+
+        views = self.split(batch["views"][0])
+        params, stats, banks = zip(*itertools.starmap(start, enumerate(views)), strict=True)
+        return params, self.State(stats, banks, jnp.zeros((len(views), len(views))))
+
+    def loss(self, params, state, batch, key, step):
+        views, index = self.split(batch["views"][0][:, :1]), batch["index"]
+        of_each = zip(params, state.stats, views, strict=True)
+        outputs, stats = zip(*(apply(self.network, one, before, (view,)) for one, before, view in of_each), strict=True)
+        embeddings = [normalize(one.projection[:, 0]) for one in outputs]
+        candidates = with_negatives(key, index, self.negatives, self.images)
+        loss, normalizers = jnp.zeros(()), state.normalizers
+        for i, j in itertools.permutations(range(len(views)), 2):
+            if self.negatives:
+                scores = sampled_scores(embeddings[i], state.banks[j], candidates, self.temperature)
+                found, normalizer = nce_with_first_normalizer(scores, normalizers[i, j], self.images)
+                normalizers = normalizers.at[i, j].set(normalizer)
+            else:
+                found = instance_softmax(embeddings[i], state.banks[j], index, self.temperature, self.images)
+            loss += found
+        memories = zip(state.banks, embeddings, strict=True)
+        banks = tuple(remember(bank, index, rows, self.momentum) for bank, rows in memories)
+        features = jnp.concatenate([one.features for one in outputs], axis=-1)
+        projections = jnp.stack(embeddings, axis=1)
+        return loss, (self.State(stats, banks, normalizers), {"outputs": Outputs(features, projections)})
+
+    def features(self, params, state, images):
+        of_each = zip(params, state.stats, self.split(images), strict=True)
+        return jnp.concatenate([encode(self.network, one, stats, view) for one, stats, view in of_each], axis=-1)
+
+    def split(self, images: jax.Array) -> list[jax.Array]:
+        """Returns the channels of images [..., C] that each network sees."""
+        return [images[..., np.array(group)] for group in self.channels]
+
+    def check(self, available: int) -> None:
+        """Complains about views without channels, or with some that images do not have."""
+        valid = [isinstance(group, tuple) and group and set(group) <= set(range(available)) for group in self.channels]
+        if len(valid) < 2 or not all(valid):
+            raise UserError(
+                f"method.channels takes two groups or more of the channels 0 to {available - 1}, such as ((0,),(1,2)), "
+                f"not {self.channels}"
+            )

@@ -1,0 +1,105 @@
+"""CRD: a student's embedding of an image must be told by the teacher's, among those of images of other classes."""
+
+import dataclasses
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from ssl_jax.errors import UserError
+from ssl_jax.losses import (
+    nce_with_first_normalizer,
+    random_bank,
+    remember,
+    sampled_scores,
+    with_negatives_of_other_classes,
+)
+from ssl_jax.method import Classes, Images, Method, PyTree, apply, initialize, padded, shapes
+from ssl_jax.numeric import normalize
+from ssl_jax.teacher import Teacher
+
+
+@dataclasses.dataclass(frozen=True)
+class CRD(Method):
+    """Contrastive Representation Distillation (Tian et al. 2019, arXiv:1910.10699), section 3.1.
+
+    The student's embedding is its projection, the teacher's a linear map of its features, trained with the student.
+    Until an image has been seen its class is unknown, and it counts as one of another; its rows are random then. The
+    authors' term alpha, distillation of the teacher's classifier, is 0 in their default and left out: a teacher here is
+    an encoder without one.
+    """
+
+    images: Images
+    classes: Classes
+    teacher: Teacher
+    temperature: float = 0.07  # tau
+    negatives: int = 16384  # of other classes
+    momentum: float = 0.5  # share of its old row that an image keeps
+    supervised: float = 1.0  # gamma, of the cross-entropy of a linear classifier on the student's features
+    weight: float = 0.8  # beta, of the contrast with the teacher
+    needs_labels = True
+    memories = ("student_bank", "teacher_bank", "labels")
+
+    class State(NamedTuple):
+        stats: PyTree  # BatchNorm statistics of the student
+        teacher: dict[str, PyTree]  # the teacher's variables
+        student_bank: jax.Array  # [N, D], a row an image
+        teacher_bank: jax.Array  # [N, D]
+        normalizers: jax.Array  # [2], Z of student and teacher, of the first batch; 0 before
+        labels: jax.Array  # int32 [N], the class of each image, -1: not seen yet
+
+    def init(self, key, batch):
+        if self.classes < 2:
+            raise UserError("CRD tells classes apart, and the images are of one; give data.source two classes or more")
+        keys = jax.random.split(key, 5)
+        views = (batch["views"][0][:, :1],)
+        params, stats = initialize(self.network, keys[0], views)
+        outputs = shapes(self.network, params, stats, views)
+        dimension, rows = outputs.projection.shape[-1], padded(self.images)
+        teacher = jax.tree.map(jnp.asarray, self.teacher.variables)
+        features = jax.eval_shape(self.teacher.features, teacher, views[0][:, 0])
+        params |= {
+            "teacher_embedding": linear(keys[1], features.shape[-1], dimension),
+            "classifier": linear(keys[2], outputs.features.shape[-1], self.classes),
+        }
+        banks = [random_bank(own, rows, dimension) for own in keys[3:]]
+        return params, self.State(stats, teacher, banks[0], banks[1], jnp.zeros(2), jnp.full(rows, -1, jnp.int32))
+
+    def loss(self, params, state, batch, key, step):
+        view, index, label = batch["views"][0][:, :1], batch["index"], batch["label"]
+        outputs, stats = apply(self.network, params, state.stats, (view,))
+        student = normalize(outputs.projection[:, 0])
+        teacher = normalize(through(params["teacher_embedding"], self.teacher.features(state.teacher, view[:, 0])))
+        labels = state.labels.at[index].set(label)
+        candidates = with_negatives_of_other_classes(key, index, labels[: self.images], self.negatives)
+
+        def contrast(embedding, bank, normalizer):
+            scores = sampled_scores(embedding, bank, candidates, self.temperature)
+            return nce_with_first_normalizer(scores, normalizer, self.images)
+
+        of_student, student_z = contrast(student, state.teacher_bank, state.normalizers[0])
+        of_teacher, teacher_z = contrast(teacher, state.student_bank, state.normalizers[1])
+        logits = through(params["classifier"], outputs.features[:, 0])
+        cross_entropy = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
+        loss = self.supervised * cross_entropy + self.weight * (of_student + of_teacher)
+        state = self.State(
+            stats,
+            state.teacher,
+            remember(state.student_bank, index, student, self.momentum),
+            remember(state.teacher_bank, index, teacher, self.momentum),
+            jnp.stack([student_z, teacher_z]),
+            labels,
+        )
+        return loss, (state, {"outputs": outputs, "cross_entropy": cross_entropy})
+
+
+def linear(key: jax.Array, size: int, output: int) -> PyTree:
+    """Returns the parameters of a linear map from features [B, size] to [B, output]."""
+    return nn.Dense(output).init(key, jnp.zeros((1, size)))["params"]
+
+
+def through(params: PyTree, features: jax.Array) -> jax.Array:
+    """Applies a linear map to features [B, D]."""
+    return features @ params["kernel"] + params["bias"][None, :]
