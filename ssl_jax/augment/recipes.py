@@ -4,10 +4,30 @@ import dataclasses
 from dataclasses import replace
 from typing import Any
 
+from ssl_jax.augment.patches import Grid
 from ssl_jax.augment.view import Group, Recipe, View
 from ssl_jax.errors import UserError, nearest
 
 Channels = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches:
+    """Small views that are patches of one crop: their grid, in proportion to their side."""
+
+    cell: float = 1.0  # side of a cell as a share of a patch's
+    stride: float = 1.0  # from a cell to the next as a share of a cell's side
+    side: int | None = None  # rows and columns; None: as many as fill an image
+
+    def grid(self, patch: int, size: int) -> Grid:
+        """The grid for patches and images of so many pixels."""
+        cell = round(self.cell * patch)
+        stride = round(self.stride * cell)
+        steps, rest = divmod(size - cell, stride)
+        if self.side is None and rest:
+            fit = " or ".join(str(cell + n * stride) for n in (steps, steps + 1) if n >= 0)
+            raise UserError(f"patches of {cell} pixels, {stride} apart, do not fill {size}; set data.size to {fit}")
+        return Grid(self.side or steps + 1, cell, stride)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +37,7 @@ class Entry:
     large: tuple[View, ...]
     small: tuple[View, ...] = ()
     scale: float = 96 / 224
+    patches: Patches | None = None  # what the small views are, if not crops: one View then stands for all
     mean: Channels = (0.485, 0.456, 0.406)  # of ImageNet
     std: Channels = (0.229, 0.224, 0.225)
 
@@ -41,12 +62,22 @@ SIMCLR = View(**STRONG, **TENSORFLOW, semantics="simclr", blur=0.5)
 BYOL = View(**TENSORFLOW, semantics="byol", saturation=0.2)
 BARLOW = View(resample="bicubic", saturation=0.2)
 SWAV = View(**STRONG, crop=(0.14, 1.0), blur=0.5)
+# Distortions of Inception (arXiv:1512.00567); flips and crops, of the whole grid, are ours.
+CPC = View(
+    crop=(0.5, 1.0), jitter=0.8, semantics="byol", brightness=32 / 255, contrast=0.5, saturation=0.5, gray=0.25, hue=0.2
+)
+CPC_CIFAR = View(crop=(0.77, 1.0), ratio=(1.0, 1.0), hue=0.2, gray=0.25)  # the crop: for shifts by 4 of 32 pixels
 CIFAR_STRONG = View(**STRONG, resample="bicubic", blur=0.5)
 CIFAR: dict[str, Any] = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
 
 # The number behind a row is its paper's on arXiv.
 RECIPES = {
     "instdisc": Entry((INSTDISC,)),  # 1805.01978
+    "cpc_v1": Entry(  # 1807.03748
+        (), (View(crop=(0.73, 0.73), ratio=(1.0, 1.0), jitter=0.0, gray=0.5),), 64 / 256, Patches(stride=0.5)
+    ),
+    "cpc": Entry((), (CPC,), 80 / 260, Patches(stride=36 / 80)),  # 1905.09272
+    "cpc_cifar": Entry((), (CPC_CIFAR,), 8 / 32, Patches(stride=0.5), **CIFAR),  # lightning-bolts
     "moco_v1": Entry(twice(INSTDISC)),  # 1911.05722
     "moco_v2": Entry(twice(MOCO_V2)),  # 2003.04297
     "simsiam": Entry(twice(MOCO_V2)),  # 2011.10566
@@ -85,10 +116,10 @@ def recipe(
 
     Args:
       name: of the paper, a row of `RECIPES`.
-      size: side of the (large) views, in pixels.
-      small_size: side of the small views of a multi-crop recipe; None: in the paper's proportion to the large ones.
-      small_views: how many small views; None: as the paper.
-      small_crop: area range of the small views; None: as the paper.
+      size: side of the (large) views, or of the images that are cut into patches; in pixels.
+      small_size: side of the small views or patches; None: in the paper's proportion to `size`.
+      small_views: how many small views; None: as the paper. Of patches only 0 can be chosen: none.
+      small_crop: area range of the small views, or of the crop that is cut into patches; None: as the paper.
       **changes: fields of `View` that replace those of every view (`crop`: of the large ones), or `mean` and `std`.
 
     Raises:
@@ -103,13 +134,22 @@ def recipe(
             raise UserError(f"augmentation has no field {field!r}; {nearest(field, fields)}")
     if not entry.small and (small_size, small_views, small_crop) != (None, None, None):
         raise UserError(f"the recipe {name!r} has no small views: leave small_size, small_views and small_crop out")
+    if not entry.large and "crop" in changes:
+        raise UserError(f"the recipe {name!r} has no large views: in place of crop, set small_crop")
+    if entry.patches and small_views:
+        raise UserError(f"the patches of the recipe {name!r} are as many as its grid has: leave small_views out")
 
     changes = {field: tuple(value) if isinstance(value, list) else value for field, value in changes.items()}
     normalization = {field: changes.pop(field, getattr(entry, field)) for field in ("mean", "std")}
     large = tuple(replace(view, **changes) for view in entry.large)
-    groups = [Group(large, size)]
+    groups = [Group(large, size)] if large else []
     if entry.small and small_views != 0:
         first = entry.small[0]
         small = replace(first, **changes | {"crop": tuple(small_crop or first.crop)})
-        groups.append(Group((small,) * (small_views or len(entry.small)), small_size or round(size * entry.scale)))
+        small_size = small_size or round(size * entry.scale)
+        grid = entry.patches.grid(small_size, size) if entry.patches else None
+        count = grid.side**2 if grid else small_views or len(entry.small)
+        groups.append(Group((small,) * count, small_size, grid))
+    if not groups:
+        raise UserError(f"the recipe {name!r} without its patches has no views: leave small_views out")
     return Recipe(tuple(groups), **normalization)

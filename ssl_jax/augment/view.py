@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ssl_jax.augment.color import SEMANTICS
 from ssl_jax.augment.filters import BORDERS
+from ssl_jax.augment.patches import Grid
 from ssl_jax.augment.resampling import KERNELS
 from ssl_jax.errors import UserError, nearest
 
@@ -72,6 +73,11 @@ class Group:
 
     views: tuple[View, ...]
     size: int  # side in pixels
+    grid: Grid | None = None  # the views, all alike, are patches of one crop; None: each has a crop of its own
+
+    def __post_init__(self):
+        if self.grid and (self.views != self.views[:1] * self.grid.side**2 or self.size > self.grid.cell):
+            raise UserError(f"{self.grid} takes as many equal views of at most {self.grid.cell} pixels as it has cells")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +94,13 @@ class Recipe:
 
 
 def describe(recipe: Recipe) -> tuple[str, ...]:
-    """A short caption of each view, in their order: `large view 1, 224 px`."""
-    others = len(recipe.groups) - 1
-    kinds = ("large view", *["small view"] * others) if others else ("view",)
-    return tuple(
-        f"{kind} {number}, {group.size} px"
-        for kind, group in zip(kinds, recipe.groups, strict=True)
-        for number in range(1, len(group.views) + 1)
-    )
+    """A short caption of each view, in their order, `large view 1, 224 px`; the patches of a grid share one."""
+    crops = [group for group in recipe.groups if group.grid is None]
+    captions: list[str] = []
+    for group in recipe.groups:
+        if group.grid:
+            captions.append(f"{group.grid.side} x {group.grid.side} patches, {group.size} px")
+            continue
+        kind = "view" if len(crops) == 1 else "large view" if group is crops[0] else "small view"
+        captions += [f"{kind} {number}, {group.size} px" for number in range(1, len(group.views) + 1)]
+    return tuple(captions)
