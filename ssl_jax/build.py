@@ -17,6 +17,7 @@ from ssl_jax.errors import UserError, nearest
 from ssl_jax.method import Classes, Duration, Images, Method, Schedule
 from ssl_jax.methods import METHODS
 
+FACTS = (Images, Classes, augment.Grid)  # types of fields that are filled in, which no config sets
 LABELS = ("auto", "required", "ignored")
 POSITIVE = (
     "data.canvas",
@@ -135,7 +136,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     classes = source.classes or ()
     if method_class(config).needs_labels and not classes:
         raise UserError(f"the method {config.method.name} learns from labels, but {config.data.source} has none")
-    facts = {Images: len(source), Classes: len(classes)}
+    facts = {Images: len(source), Classes: len(classes), augment.Grid: recipe.groups[0].grid}
     method = build_method(config, network, steps, to_steps, facts)
     run = Run(config, source, test, recipe, method, steps, steps_per_epoch)
     check_shapes(run)
@@ -191,7 +192,7 @@ def method_class(config: ConfigDict) -> type[Method]:
     name = config.method.name
     if name not in METHODS:
         raise UserError(f"unknown method {name!r}; {nearest(name, METHODS)}")
-    fields = {field.name for field in dataclasses.fields(METHODS[name]) if field.type not in (Images, Classes)}
+    fields = {field.name for field in dataclasses.fields(METHODS[name]) if field.type not in FACTS}
     fields -= {"network"}
     for key in set(config.method) - fields - {"name"}:
         raise UserError(f"the method {name} has no hyper-parameter {key!r}; {nearest(key, fields)}")

@@ -3,6 +3,7 @@
 from ssl_jax.methods.barlow_twins import BarlowTwins
 from ssl_jax.methods.byol import BYOL
 from ssl_jax.methods.circle import Circle
+from ssl_jax.methods.cpc import CPC
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
 from ssl_jax.methods.instdisc import InstDisc
@@ -24,6 +25,7 @@ METHODS = {
     "barlow_twins": BarlowTwins,
     "byol": BYOL,
     "circle": Circle,
+    "cpc": CPC,
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,
     "instdisc": InstDisc,
