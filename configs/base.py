@@ -52,6 +52,7 @@ def augment() -> dict:
     """A recipe's name, and what may be changed in it; none: as its paper has it."""
     ranges = ("crop", "small_crop", "ratio", "sigma", "mean", "std")
     numbers = ("flip", "jitter", "brightness", "contrast", "saturation", "hue", "gray", "blur", "solarize")
+    numbers += ("randaugment", "magnitude")
     return {
         "recipe": placeholder(str),
         "small_size": placeholder(int),  # pixels, side of the small views of a multi-crop recipe

@@ -46,6 +46,7 @@ EXTRA = {
     "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall
     "cpc": {"data.size": "28"},
     "cpc_v1": {"data.size": "28"},
+    "infomin": {"method.queue_size": "32"},
     "byol_group_norm": {"network.encoder.groups": "2"},
 }
 # Parameters that get no gradient, with the reason.

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 from ssl_jax.augment.color import add_brightness, hue
 from ssl_jax.augment.patches import Grid, patch_box
+from ssl_jax.augment.randaugment import OPERATIONS, Chosen
 from ssl_jax.augment.view import Range, View
 
-NUMBERS = 20  # uniform numbers that a view consumes
+NUMBERS = 28  # uniform numbers that a view consumes
+MAGNITUDE_STD = 0.5  # of RandAugment, as in PyContrast
 SHARED = 5  # the first of them, crop and flip, which patches of one grid share
 
 
@@ -24,6 +26,7 @@ class Draw(NamedTuple):
     gray: jax.Array  # bool []
     sigma: jax.Array  # [] of the blur in pixels; 0 where there is none
     solarize: jax.Array  # bool []
+    chosen: Chosen  # of RandAugment
 
 
 def draw(view: View, uniform: jax.Array, valid: jax.Array) -> Draw:
@@ -51,7 +54,16 @@ def draw(view: View, uniform: jax.Array, valid: jax.Array) -> Draw:
         gray=gray < view.gray,
         sigma=jnp.where(blur < view.blur, between(sigma, *view.sigma), 0.0),
         solarize=solarize < view.solarize,
+        chosen=choose(view, uniform[20:28].reshape(4, 2)),
     )
+
+
+def choose(view: View, uniform: jax.Array) -> Chosen:
+    """Draws the operations of RandAugment from uniform numbers [4, n]."""
+    happens, which, noise, sign = uniform
+    index = jnp.floor(which * OPERATIONS).astype(jnp.int32)
+    level = jnp.clip(view.magnitude + MAGNITUDE_STD * jax.scipy.special.ndtri(noise), 0.0, 10.0) / 10
+    return Chosen(jnp.where(happens < view.randaugment, index, OPERATIONS), level, jnp.where(sign < 0.5, -1.0, 1.0))
 
 
 def draw_patch(drawn: Draw, grid: Grid, size: int, cell: jax.Array, uniform: jax.Array) -> Draw:

@@ -11,6 +11,7 @@ from ssl_jax.augment.color import grayscale, jitter, normalize, solarize
 from ssl_jax.augment.drawing import NUMBERS, SHARED, Draw, draw, draw_patch
 from ssl_jax.augment.filters import blur
 from ssl_jax.augment.planes import Planes, each, join, split
+from ssl_jax.augment.randaugment import randaugment
 from ssl_jax.augment.resampling import resample
 from ssl_jax.augment.view import Group, Recipe, View
 
@@ -58,7 +59,7 @@ def views_of(group: Group, recipe: Recipe, uniform: jax.Array, batch: Mapping[st
         drawn = draw(view, uniform, valid)
         if group.grid:
             drawn = draw_patch(drawn, group.grid, group.size, cell, uniform)
-        image = transform(view, drawn, split(image), group.size)
+        image = transform(view, drawn, split(image), group.size, recipe.mean)
         return join(normalize(image, recipe.mean, recipe.std))
 
     def run(view, uniform):
@@ -72,8 +73,11 @@ def views_of(group: Group, recipe: Recipe, uniform: jax.Array, batch: Mapping[st
     return jnp.concatenate([run(view, share) for (view, _), share in zip(runs, shares, strict=True)], axis=1)
 
 
-def transform(view: View, drawn: Draw, image: Planes, size: int) -> Planes:
-    """Does to an image (uint8 planes [H, W]) what was drawn: planes [size, size] in [0, 1]."""
+def transform(view: View, drawn: Draw, image: Planes, size: int, fill: Sequence[float] = (0.5, 0.5, 0.5)) -> Planes:
+    """Does to an image (uint8 planes [H, W]) what was drawn: planes [size, size] in [0, 1].
+
+    `fill` is the colour of what a move of RandAugment leaves behind.
+    """
     image = unit(resample(image, drawn.box, size, view.resample, view.antialias, drawn.flip, drawn.crop))
     # SimCLR and BYOL, which pad with zeros, have kernels of a tenth of the side; PIL's reach as far as they need.
     radius = size // 20 if view.border == "zero" else min(round(4 * view.sigma[1]), size - 1)
@@ -82,6 +86,7 @@ def transform(view: View, drawn: Draw, image: Planes, size: int) -> Planes:
         "gray": lambda x: where(drawn.gray, grayscale(x), x),
         "blur": lambda x: blur(x, drawn.sigma, radius, view.border),
         "solarize": lambda x: where(drawn.solarize, solarize(x), x),
+        "randaugment": lambda x: randaugment(x, drawn.chosen, fill),
     }
     for name in view.steps:
         image = steps[name](image)

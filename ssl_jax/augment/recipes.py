@@ -67,6 +67,16 @@ CPC = View(
     crop=(0.5, 1.0), jitter=0.8, semantics="byol", brightness=32 / 255, contrast=0.5, saturation=0.5, gray=0.25, hue=0.2
 )
 CPC_CIFAR = View(crop=(0.77, 1.0), ratio=(1.0, 1.0), hue=0.2, gray=0.25)  # the crop: for shifts by 4 of 32 pixels
+INFOMIN = View(
+    **STRONG,
+    crop=(0.2, 1.0),
+    blur=0.5,
+    sigma=(1.0, 2.0),
+    border="reflect",
+    randaugment=0.5,
+    order=("jitter", "blur", "randaugment", "gray", "solarize"),
+)
+JIGSAW = View(crop=(0.6, 1.0), jitter=0.0, gray=0.0)
 CIFAR_STRONG = View(**STRONG, resample="bicubic", blur=0.5)
 CIFAR: dict[str, Any] = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
 
@@ -97,6 +107,9 @@ RECIPES = {
         pair(replace(BARLOW, crop=(0.25, 1.0))), 10 * (replace(BARLOW, crop=(0.05, 0.25), blur=0.5),)
     ),
     "supcon": Entry(twice(SUPCON)),  # 2004.11362
+    "infomin": Entry(  # 2005.10243; its small views are 64 of the 85 pixels of each of 3 x 3 cells
+        twice(INFOMIN), (JIGSAW,), 64 / 224, Patches(cell=85 / 64, side=3)
+    ),
     "mae": Entry((View(crop=(0.2, 1.0), resample="bicubic", jitter=0.0, gray=0.0),)),  # 2111.06377
     "slip": Entry(twice(View(blur=0.5))),  # 2112.12750, the views of its SimCLR half
     "cifar_symmetric": Entry(twice(CIFAR_STRONG), **CIFAR),  # solo-learn, 2108.01775

@@ -11,6 +11,7 @@ from ssl_jax.augment.resampling import KERNELS
 from ssl_jax.errors import UserError, nearest
 
 Range = tuple[float, float]
+STEPS = ("jitter", "gray", "blur", "solarize", "randaugment")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,9 @@ class View:
     sigma: Range = (0.1, 2.0)  # standard deviation of the blur in pixels, uniform
     border: str = "edge"  # of the blur; "zero" also cuts the kernel to a tenth of the side (SimCLR, BYOL)
     solarize: float = 0.0  # probability
-    order: tuple[str, ...] = ("jitter", "gray", "blur", "solarize")
+    randaugment: float = 0.0  # probability of each of two operations of RandAugment
+    magnitude: float = 10.0  # of them, 0 to 10: the mean of a normal distribution, which is clipped to that range
+    order: tuple[str, ...] = STEPS
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -50,7 +53,7 @@ class View:
         return tuple(pair for pair in zip(SEMANTICS[self.semantics], self.strengths, strict=True) if pair[1])
 
     def __post_init__(self):
-        for name in ("flip", "jitter", "gray", "blur", "solarize"):
+        for name in ("flip", *STEPS):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability: give a number from 0 to 1, not {getattr(self, name)}")
         for name, most in (("crop", 1), ("ratio", math.inf), ("sigma", math.inf)):
@@ -63,8 +66,11 @@ class View:
         for name, choices in (("resample", KERNELS), ("border", BORDERS), ("semantics", SEMANTICS)):
             if (value := getattr(self, name)) not in choices:
                 raise UserError(f"{name} {value!r} is unknown; {nearest(value, choices)}")
-        if sorted(self.order) != ["blur", "gray", "jitter", "solarize"]:
-            raise UserError(f"order must name jitter, gray, blur and solarize once each, not {self.order}")
+        if not 0 <= self.magnitude <= 10:
+            raise UserError(f"magnitude is a number from 0 to 10, not {self.magnitude}")
+        on = {name for name in STEPS if getattr(self, name)}
+        if len(set(self.order)) < len(self.order) or not on <= set(self.order) <= set(STEPS):
+            raise UserError(f"order must name each step that is on once, of {', '.join(STEPS)}, not {self.order}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from ssl_jax.methods.circle import Circle
 from ssl_jax.methods.cpc import CPC
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
+from ssl_jax.methods.infomin import InfoMin
 from ssl_jax.methods.instdisc import InstDisc
 from ssl_jax.methods.invaspread import InvaSpread
 from ssl_jax.methods.moco import MoCo
@@ -28,6 +29,7 @@ METHODS = {
     "cpc": CPC,
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,
+    "infomin": InfoMin,
     "instdisc": InstDisc,
     "invaspread": InvaSpread,
     "moco": MoCo,

@@ -10,6 +10,7 @@ import flax.linen as nn
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.networks.context import Context, PatchPrediction
 from ssl_jax.networks.heads import MLP, Prototypes
+from ssl_jax.networks.jigsaw import Jigsaw
 from ssl_jax.networks.network import Network, Outputs
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.resnet import ResNet
@@ -19,6 +20,7 @@ __all__ = [
     "ENCODERS",
     "MLP",
     "Context",
+    "Jigsaw",
     "Network",
     "Norm",
     "Outputs",
