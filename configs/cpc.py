@@ -15,11 +15,12 @@ from configs import base
 
 
 def embedded() -> dict:
-    """Patches of 8 of 28 pixels, 4 apart: 6 x 6."""
+    """Patches of 8 of 28 pixels, 4 apart: 6 x 6; a narrow context network, which would take most of the time."""
     shared = base.embedded_recipe()
     return shared | {
+        "epochs": 4.0,
         "augment": {"recipe": "cpc", "small_size": 8, "mean": (0.286,) * 3, "std": (0.353,) * 3},
-        "method": method(),
+        "method": method(hidden=64),
         "network": network(base.small_encoder() | {"stem": "3x3"}),
         "optimizer": adam(1e-3) | {"warmup": "1 epochs"},
     }
@@ -50,8 +51,9 @@ def imagenet() -> dict:
     }
 
 
-def method() -> dict:
-    return {"name": "cpc", "ignore": 2, "steps": 3, "directions": 4, "dimension": 64, "scale": 0.1}
+def method(hidden: int = 256) -> dict:
+    task = {"ignore": 2, "steps": 3, "directions": 4}
+    return {"name": "cpc"} | task | {"dimension": 64, "hidden": hidden, "scale": 0.1}
 
 
 def network(encoder: dict) -> dict:

@@ -26,6 +26,7 @@ class CPC(Method):
     steps: int = 3  # rows below up to which is predicted
     directions: int = 4  # 1: from the top down (v1)
     dimension: int = 64  # of targets and predictions
+    hidden: int = 256  # channels inside the blocks of the context network
     scale: float = 0.1  # of the predictions
 
     def init(self, key, batch):
@@ -70,7 +71,7 @@ class CPC(Method):
 
     @property
     def prediction(self) -> PatchPrediction:
-        return PatchPrediction(self.directions, len(self.offsets), self.dimension, Context())
+        return PatchPrediction(self.directions, len(self.offsets), self.dimension, Context(hidden=self.hidden))
 
     def latents(self, outputs):
         """The features of the patches in their places, [B, S, S, D]."""
