@@ -48,6 +48,7 @@ def augment() -> dict:
     """A recipe's name, and what may be changed in it; none: as its paper has it."""
     ranges = ("crop", "small_crop", "ratio", "sigma", "mean", "std")
     numbers = ("flip", "jitter", "brightness", "contrast", "saturation", "hue", "gray", "blur", "solarize")
+    numbers += ("randaugment", "magnitude")
     return {
         "recipe": placeholder(str),
         "space": placeholder(str),  # rgb, lab or ycbcr; mean and std are then that space's, if they are not set

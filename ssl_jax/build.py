@@ -20,6 +20,7 @@ from ssl_jax.method import Classes, Duration, Images, Method, Schedule
 from ssl_jax.methods import METHODS
 from ssl_jax.teacher import Teacher
 
+FACTS = (Images, Classes, augment.Grid)  # types of fields that are filled in, which no config sets
 LABELS = ("auto", "required", "ignored")
 POSITIVE = (
     "data.canvas",
@@ -141,7 +142,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
             f"the method {config.method.name} learns from labels, but {config.data.source} has none; "
             "sort its images into train/CLASS/ folders, or choose another method"
         )
-    facts = {Images: len(source), Classes: len(classes)}
+    facts = {Images: len(source), Classes: len(classes), augment.Grid: recipe.groups[0].grid}
     makers = {
         Schedule: functools.partial(schedule.build, steps=steps, to_steps=to_steps),
         Duration: to_steps,
@@ -225,7 +226,7 @@ def method_class(config: ConfigDict) -> type[Method]:
     name = config.method.name
     if name not in METHODS:
         raise UserError(f"unknown method {name!r}; {nearest(name, METHODS)}")
-    fields = {field.name for field in dataclasses.fields(METHODS[name]) if field.type not in (Images, Classes)}
+    fields = {field.name for field in dataclasses.fields(METHODS[name]) if field.type not in FACTS}
     fields -= {"network"}
     for key in set(config.method) - fields - {"name"}:
         raise UserError(f"the method {name} has no hyper-parameter {key!r}; {nearest(key, fields)}")

@@ -23,9 +23,10 @@ def write(run: Run, path: pathlib.Path) -> None:
     index = run.order(0)[:ROWS]
     batch = data.read(run.source, index, run.canvas)
     views = augment.views(run.recipe, jax.random.key(run.config.seed), jax.device_put(batch), 0)
-    columns = [
-        np.asarray(augment.denormalize(run.recipe, group[:, v])) for group in views for v in range(group.shape[1])
-    ]
+    columns = []
+    for group, pixels in zip(run.recipe.groups, views, strict=True):
+        shown = np.asarray(augment.denormalize(run.recipe, pixels))
+        columns += [pictures.mosaic(shown, group.grid.side)] if group.grid else list(np.moveaxis(shown, 1, 0))
     rows = [
         [image[:height, :width], *(np.round(255 * column[i]).astype(np.uint8) for column in columns)]
         for i, (image, (_, _, height, width)) in enumerate(zip(batch["image"], batch["box"], strict=True))

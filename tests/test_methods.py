@@ -50,7 +50,10 @@ EXTRA = {
     "densecl": {"method.queue_size": "32", "method.dense_from": "0"},
     "nnclr": {"method.queue_size": "32"},
     "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall
+    "cpc": {"data.size": "28"},
+    "cpc_v1": {"data.size": "28"},
     "crd": {"method.negatives": "64"},
+    "infomin": {"method.queue_size": "32"},
     "byol_group_norm": {"network.encoder.groups": "2"},
 }
 # Parameters that get no gradient, with the reason.

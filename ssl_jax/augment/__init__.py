@@ -9,6 +9,7 @@ The operations take an image as three planes: `join(blur(split(image), sigma=1.0
 from ssl_jax.augment.color import SEMANTICS, grayscale, hsv_to_rgb, jitter, normalize, rgb_to_hsv, solarize
 from ssl_jax.augment.drawing import NUMBERS, Draw, crop_box, draw
 from ssl_jax.augment.filters import blur, edges, sobel
+from ssl_jax.augment.patches import Grid, cut
 from ssl_jax.augment.pipeline import center, center_box, convert, denormalize, transform, views
 from ssl_jax.augment.planes import Planes, join, split
 from ssl_jax.augment.recipes import RECIPES, recipe
@@ -22,6 +23,7 @@ __all__ = [
     "SEMANTICS",
     "SPACES",
     "Draw",
+    "Grid",
     "Group",
     "Planes",
     "Recipe",
@@ -32,6 +34,7 @@ __all__ = [
     "center_box",
     "convert",
     "crop_box",
+    "cut",
     "denormalize",
     "describe",
     "draw",

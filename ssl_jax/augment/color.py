@@ -92,7 +92,7 @@ def jitter(image: Planes, order: jax.Array, factors: jax.Array, operations: Sequ
     return jax.lax.scan(step, image, (order, factors[order]))[0]
 
 
-def solarize(image: Planes, threshold: float = 0.5) -> Planes:
+def solarize(image: Planes, threshold: float | jax.Array = 0.5) -> Planes:
     """Inverts the values from the threshold on."""
     return each(lambda x: jnp.where(x < threshold, x, 1.0 - x), image)
 

@@ -6,21 +6,27 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.augment.color import add_brightness, hue
+from ssl_jax.augment.patches import Grid, patch_box
+from ssl_jax.augment.randaugment import OPERATIONS, Chosen
 from ssl_jax.augment.view import Range, View
 
-NUMBERS = 18  # uniform numbers that a view consumes
+NUMBERS = 28  # uniform numbers that a view consumes
+MAGNITUDE_STD = 0.5  # of RandAugment, as in PyContrast
+SHARED = 5  # the first of them, crop and flip, which patches of one grid share
 
 
 class Draw(NamedTuple):
     """What is done to one image; the values are drawn, the rest is fixed by the view."""
 
-    box: jax.Array  # int32 [4], (top, left, height, width) of the crop on the canvas
+    crop: jax.Array  # int32 [4], (top, left, height, width) of the crop on the canvas
+    box: jax.Array  # [4], what is seen of the crop: all of it, or a patch in fractions of pixels
     flip: jax.Array  # bool []
     order: jax.Array  # int32 [n], the order of the n colour operations
     factors: jax.Array  # [n], their factors; neutral ones where there is no jitter
     gray: jax.Array  # bool []
     sigma: jax.Array  # [] of the blur in pixels; 0 where there is none
     solarize: jax.Array  # bool []
+    chosen: Chosen  # of RandAugment
 
 
 def draw(view: View, uniform: jax.Array, valid: jax.Array) -> Draw:
@@ -33,20 +39,36 @@ def draw(view: View, uniform: jax.Array, valid: jax.Array) -> Draw:
       valid: int [4], (top, left, height, width) of the image on its canvas.
     """
     flip, jitter, gray, blur, sigma, solarize = uniform[4:10]
-    factors, order = jnp.split(uniform[10:], 2)
+    factors, order = jnp.split(uniform[10:18], 2)
+    crop = crop_box(uniform[:4], valid, view.crop, view.ratio)
     n = len(view.operations)
     neutral = jnp.array([0.0 if operation in (add_brightness, hue) else 1.0 for operation, _ in view.operations])
     spread = jnp.array([strength for _, strength in view.operations])
     lowest = jnp.where(neutral > 0, jnp.maximum(neutral - spread, 0.0), -spread)
     return Draw(
-        box=crop_box(uniform[:4], valid, view.crop, view.ratio),
+        crop=crop,
+        box=crop,
         flip=flip < view.flip,
         order=jnp.argsort(order[:n]),
         factors=jnp.where(jitter < view.jitter, between(factors[:n], lowest, neutral + spread), neutral),
         gray=gray < view.gray,
         sigma=jnp.where(blur < view.blur, between(sigma, *view.sigma), 0.0),
         solarize=solarize < view.solarize,
+        chosen=choose(view, uniform[20:28].reshape(4, 2)),
     )
+
+
+def choose(view: View, uniform: jax.Array) -> Chosen:
+    """Draws the operations of RandAugment from uniform numbers [4, n]."""
+    happens, which, noise, sign = uniform
+    index = jnp.floor(which * OPERATIONS).astype(jnp.int32)
+    level = jnp.clip(view.magnitude + MAGNITUDE_STD * jax.scipy.special.ndtri(noise), 0.0, 10.0) / 10
+    return Chosen(jnp.where(happens < view.randaugment, index, OPERATIONS), level, jnp.where(sign < 0.5, -1.0, 1.0))
+
+
+def draw_patch(drawn: Draw, grid: Grid, size: int, cell: jax.Array, uniform: jax.Array) -> Draw:
+    """Narrows what is seen to a patch of `size` pixels in a cell of a grid; `uniform` [NUMBERS] as for `draw`."""
+    return drawn._replace(box=patch_box(grid, size, cell, uniform[18:20], drawn.crop, drawn.flip))
 
 
 def between(uniform: jax.Array, low, high) -> jax.Array:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.augment.color import grayscale, jitter, normalize, solarize
-from ssl_jax.augment.drawing import NUMBERS, Draw, draw
+from ssl_jax.augment.drawing import NUMBERS, SHARED, Draw, draw, draw_patch
 from ssl_jax.augment.filters import blur
 from ssl_jax.augment.planes import Planes, each, join, split
+from ssl_jax.augment.randaugment import randaugment
 from ssl_jax.augment.resampling import resample
 from ssl_jax.augment.spaces import Space
 from ssl_jax.augment.view import Group, Recipe, View
@@ -52,14 +53,21 @@ def parts(array: jax.Array, lengths: Sequence[int]) -> list[jax.Array]:
 
 def views_of(group: Group, recipe: Recipe, uniform: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
     """The views of one group from uniform numbers [B, V, NUMBERS]: [B, V, size, size, 3]."""
+    fill = recipe.space.to_rgb(each(jnp.asarray, recipe.space.mean))
+    if group.grid:
+        uniform = uniform.at[:, :, :SHARED].set(uniform[:, :1, :SHARED])
 
-    def one(view, uniform, image, valid):
-        image = transform(view, draw(view, uniform, valid), split(image), group.size)
+    def one(view, cell, uniform, image, valid):
+        drawn = draw(view, uniform, valid)
+        if group.grid:
+            drawn = draw_patch(drawn, group.grid, group.size, cell, uniform)
+        image = transform(view, drawn, split(image), group.size, fill)
         return finish(recipe.space, image)
 
     def run(view, uniform):
-        of_each_view = jax.vmap(functools.partial(one, view), in_axes=(0, None, None))
-        return jax.vmap(of_each_view)(uniform, batch["image"], batch["box"])
+        cells = jnp.arange(uniform.shape[1])
+        of_each_view = jax.vmap(functools.partial(one, view), in_axes=(0, 0, None, None))
+        return jax.vmap(of_each_view, in_axes=(None, 0, 0, 0))(cells, uniform, batch["image"], batch["box"])
 
     # Equal views that follow each other are compiled once.
     runs = [(view, len(list(same))) for view, same in itertools.groupby(group.views)]
@@ -67,9 +75,12 @@ def views_of(group: Group, recipe: Recipe, uniform: jax.Array, batch: Mapping[st
     return jnp.concatenate([run(view, share) for (view, _), share in zip(runs, shares, strict=True)], axis=1)
 
 
-def transform(view: View, drawn: Draw, image: Planes, size: int) -> Planes:
-    """Does to an image (uint8 planes [H, W]) what was drawn: planes [size, size] in [0, 1]."""
-    image = unit(resample(image, drawn.box, size, view.resample, view.antialias, drawn.flip))
+def transform(view: View, drawn: Draw, image: Planes, size: int, fill: Sequence = (0.5, 0.5, 0.5)) -> Planes:
+    """Does to an image (uint8 planes [H, W]) what was drawn: planes [size, size] in [0, 1].
+
+    `fill` is the colour of what a move of RandAugment leaves behind.
+    """
+    image = unit(resample(image, drawn.box, size, view.resample, view.antialias, drawn.flip, drawn.crop))
     # SimCLR and BYOL, which pad with zeros, have kernels of a tenth of the side; PIL's reach as far as they need.
     radius = size // 20 if view.border == "zero" else min(round(4 * view.sigma[1]), size - 1)
     steps = {
@@ -77,6 +88,7 @@ def transform(view: View, drawn: Draw, image: Planes, size: int) -> Planes:
         "gray": lambda x: where(drawn.gray, grayscale(x), x),
         "blur": lambda x: blur(x, drawn.sigma, radius, view.border),
         "solarize": lambda x: where(drawn.solarize, solarize(x), x),
+        "randaugment": lambda x: randaugment(x, drawn.chosen, fill),
     }
     for name in view.steps:
         image = steps[name](image)

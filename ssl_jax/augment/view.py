@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from ssl_jax.augment.color import SEMANTICS
 from ssl_jax.augment.filters import BORDERS
+from ssl_jax.augment.patches import Grid
 from ssl_jax.augment.resampling import KERNELS
 from ssl_jax.augment.spaces import Space
 from ssl_jax.errors import UserError, nearest
 
 Range = tuple[float, float]
+STEPS = ("jitter", "gray", "blur", "solarize", "randaugment")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,9 @@ class View:
     sigma: Range = (0.1, 2.0)  # standard deviation of the blur in pixels, uniform
     border: str = "edge"  # of the blur; "zero" also cuts the kernel to a tenth of the side (SimCLR, BYOL)
     solarize: float = 0.0  # probability
-    order: tuple[str, ...] = ("jitter", "gray", "blur", "solarize")
+    randaugment: float = 0.0  # probability of each of two operations of RandAugment
+    magnitude: float = 10.0  # of them, 0 to 10: the mean of a normal distribution, which is clipped to that range
+    order: tuple[str, ...] = STEPS
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -50,7 +54,7 @@ class View:
         return tuple(pair for pair in zip(SEMANTICS[self.semantics], self.strengths, strict=True) if pair[1])
 
     def __post_init__(self):
-        for name in ("flip", "jitter", "gray", "blur", "solarize"):
+        for name in ("flip", *STEPS):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability: give a number from 0 to 1, not {getattr(self, name)}")
         for name, most in (("crop", 1), ("ratio", math.inf), ("sigma", math.inf)):
@@ -63,8 +67,11 @@ class View:
         for name, choices in (("resample", KERNELS), ("border", BORDERS), ("semantics", SEMANTICS)):
             if (value := getattr(self, name)) not in choices:
                 raise UserError(f"{name} {value!r} is unknown; {nearest(value, choices)}")
-        if sorted(self.order) != ["blur", "gray", "jitter", "solarize"]:
-            raise UserError(f"order must name jitter, gray, blur and solarize once each, not {self.order}")
+        if not 0 <= self.magnitude <= 10:
+            raise UserError(f"magnitude is a number from 0 to 10, not {self.magnitude}")
+        on = {name for name in STEPS if getattr(self, name)}
+        if len(set(self.order)) < len(self.order) or not on <= set(self.order) <= set(STEPS):
+            raise UserError(f"order must name each step that is on once, of {', '.join(STEPS)}, not {self.order}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +80,11 @@ class Group:
 
     views: tuple[View, ...]
     size: int  # side in pixels
+    grid: Grid | None = None  # the views, all alike, are patches of one crop; None: each has a crop of its own
+
+    def __post_init__(self):
+        if self.grid and (self.views != self.views[:1] * self.grid.side**2 or self.size > self.grid.cell):
+            raise UserError(f"{self.grid} takes as many equal views of at most {self.grid.cell} pixels as it has cells")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +101,13 @@ class Recipe:
 
 
 def describe(recipe: Recipe) -> tuple[str, ...]:
-    """A short caption of each view, in their order: `large view 1, 224 px`."""
-    others = len(recipe.groups) - 1
-    kinds = ("large view", *["small view"] * others) if others else ("view",)
-    return tuple(
-        f"{kind} {number}, {group.size} px"
-        for kind, group in zip(kinds, recipe.groups, strict=True)
-        for number in range(1, len(group.views) + 1)
-    )
+    """A short caption of each view, in their order, `large view 1, 224 px`; the patches of a grid share one."""
+    crops = [group for group in recipe.groups if group.grid is None]
+    captions: list[str] = []
+    for group in recipe.groups:
+        if group.grid:
+            captions.append(f"{group.grid.side} x {group.grid.side} patches, {group.size} px")
+            continue
+        kind = "view" if len(crops) == 1 else "large view" if group is crops[0] else "small view"
+        captions += [f"{kind} {number}, {group.size} px" for number in range(1, len(group.views) + 1)]
+    return tuple(captions)

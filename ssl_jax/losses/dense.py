@@ -21,20 +21,22 @@ def nearest_position(query: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.argmax(jnp.einsum("bsc,btc->bst", normalize(query), normalize(key)), axis=-1)
 
 
-def patch_info_nce(prediction: jax.Array, target: jax.Array, negatives: jax.Array) -> jax.Array:
+def patch_info_nce(prediction: jax.Array, target: jax.Array, negatives: jax.Array, included: bool = False) -> jax.Array:
     """InfoNCE of predicting one patch among others by dot product.
 
     Args:
       prediction: [M, D].
       target: [M, D], the patch that each prediction is of.
-      negatives: [M, K, D] of its own each, or [K, D] shared by all; the target may be among them.
+      negatives: [M, K, D] of its own each, or [K, D] shared by all.
+      included: whether each target is among the negatives; it is then not counted a second time.
 
     Returns:
-      A scalar, the mean over predictions; log(K + 1) where nothing is told apart.
+      A scalar, the mean over predictions; log(K + 1), or log(K) if included, where nothing is told apart.
 
     Source: CPC (van den Oord et al. 2018, arXiv:1807.03748), equation 4.
     """
     prediction, target, negatives = map(widen, (prediction, target, negatives))
     own = jnp.sum(prediction * target, axis=-1)
     others = jnp.einsum("md,mkd->mk" if negatives.ndim == 3 else "md,kd->mk", prediction, negatives)
-    return jnp.mean(jax.nn.logsumexp(jnp.concatenate([own[:, None], others], 1), axis=1) - own)
+    candidates = others if included else jnp.concatenate([own[:, None], others], axis=1)
+    return jnp.mean(jax.nn.logsumexp(candidates, axis=1) - own)

@@ -4,10 +4,12 @@ from ssl_jax.methods.barlow_twins import BarlowTwins
 from ssl_jax.methods.byol import BYOL
 from ssl_jax.methods.circle import Circle
 from ssl_jax.methods.cmc import CMC
+from ssl_jax.methods.cpc import CPC
 from ssl_jax.methods.crd import CRD
 from ssl_jax.methods.deepcluster import DeepCluster
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
+from ssl_jax.methods.infomin import InfoMin
 from ssl_jax.methods.instdisc import InstDisc
 from ssl_jax.methods.invaspread import InvaSpread
 from ssl_jax.methods.moco import MoCo
@@ -28,10 +30,12 @@ METHODS = {
     "byol": BYOL,
     "circle": Circle,
     "cmc": CMC,
+    "cpc": CPC,
     "crd": CRD,
     "deepcluster": DeepCluster,
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,
+    "infomin": InfoMin,
     "instdisc": InstDisc,
     "invaspread": InvaSpread,
     "moco": MoCo,

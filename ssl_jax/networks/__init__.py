@@ -8,13 +8,29 @@ from typing import Any
 import flax.linen as nn
 
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.networks.context import Context, PatchPrediction
 from ssl_jax.networks.heads import MLP, Prototypes
+from ssl_jax.networks.jigsaw import Jigsaw
 from ssl_jax.networks.network import Network, Outputs
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.resnet import ResNet
 from ssl_jax.networks.vit import ViT
 
-__all__ = ["ENCODERS", "MLP", "Network", "Norm", "Outputs", "Prototypes", "ResNet", "ViT", "build", "minimum_size"]
+__all__ = [
+    "ENCODERS",
+    "MLP",
+    "Context",
+    "Jigsaw",
+    "Network",
+    "Norm",
+    "Outputs",
+    "PatchPrediction",
+    "Prototypes",
+    "ResNet",
+    "ViT",
+    "build",
+    "minimum_size",
+]
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet10": functools.partial(ResNet, layers=(1, 1, 1, 1)),

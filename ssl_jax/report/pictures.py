@@ -34,6 +34,15 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] = (), sc
     return layout([[Cell(image) for image in row] for row in rows], captions, scale)
 
 
+def mosaic(patches: np.ndarray, columns: int) -> np.ndarray:
+    """Puts patches [B, V, H, W, 3] in [0, 1] beside and below each other, a white line between: [B, H', W', 3]."""
+    lines = [(0, 0), (0, 0), (0, 1), (0, 1), (0, 0)]
+    patches = np.pad(patches, lines, constant_values=1.0)
+    batch, count, height, width, channels = patches.shape
+    grid = patches.reshape(batch, count // columns, columns, height, width, channels).swapaxes(2, 3)
+    return grid.reshape(batch, count // columns * height, columns * width, channels)[:, :-1, :-1]
+
+
 def neighbours(
     queries: np.ndarray,
     found: np.ndarray,

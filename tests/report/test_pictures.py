@@ -30,6 +30,14 @@ def test_a_sheet_holds_every_image_at_its_scale():
     assert box(picture, a)[2] < box(picture, c)[0]
 
 
+def test_a_mosaic_puts_patches_in_rows_with_lines_between():
+    patches = np.arange(6.0).reshape(1, 6, 1, 1, 1) / 10 * np.ones((1, 6, 2, 2, 3))
+    (picture,) = pictures.mosaic(patches, columns=3)
+    assert picture.shape == (5, 8, 3)
+    expected = [[0, 0, 10, 1, 1, 10, 2, 2], [10] * 8, [3, 3, 10, 4, 4, 10, 5, 5]]
+    np.testing.assert_allclose(10 * picture[1:4, :, 0], expected)
+
+
 def test_pixels_are_repeated_not_blended():
     image = np.random.default_rng(0).integers(0, 200, (4, 5, 3), np.uint8)
     picture = np.asarray(pictures.sheet([[image]], scale=3))

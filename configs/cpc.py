@@ -1,0 +1,75 @@
+"""CPC v2, Data-Efficient Image Recognition with Contrastive Predictive Coding (Hénaff et al. 2019, arXiv:1905.09272).
+
+python -m ssl_jax.main --config=configs/cpc.py
+
+preset      what                                            expect, and its source
+(none)      small ResNet on the embedded images, minutes    see docs/benchmarks.md
+:cifar10    ResNet-101, batch 64, 1000 epochs               84.5 linear (lightning-bolts, its own encoder and crops)
+:imagenet   ResNet-50, batch 512, 200 epochs                63.8 linear (paperswithcode)
+
+--config.method.directions=1 predicts from the top down only. Of the paper's changes to a patch, those of colour are
+here; elastic deformation, shear, and the dropping of colour channels are not.
+"""
+
+from configs import base
+
+
+def embedded() -> dict:
+    """Patches of 8 of 28 pixels, 4 apart: 6 x 6; a narrow context network, which would take most of the time."""
+    shared = base.embedded_recipe()
+    return shared | {
+        "epochs": 4.0,
+        "augment": {"recipe": "cpc", "small_size": 8, "mean": (0.286,) * 3, "std": (0.353,) * 3},
+        "method": method(hidden=64),
+        "network": network(base.small_encoder() | {"stem": "3x3"}),
+        "optimizer": adam(1e-3) | {"warmup": "1 epochs"},
+    }
+
+
+def cifar10() -> dict:
+    """The numbers of lightning-bolts: patches of 8 pixels, 4 apart, 7 x 7. It changes an image's colours as a whole."""
+    return {
+        "epochs": 1000.0,
+        "batch_size": 64,
+        "augment": {"recipe": "cpc_cifar"},
+        "method": method(),
+        "network": network({"name": "resnet101", "stem": "3x3"}),
+        "optimizer": adam(4e-5) | {"weight_decay": 1e-5, "eps": 1e-7},
+    }
+
+
+def imagenet() -> dict:
+    """Patches of 80 of 260 pixels, 36 apart, 6 x 6; the paper also averages its parameters over the run."""
+    return {
+        "epochs": 200.0,
+        "batch_size": 512,
+        "data": {"size": 260},
+        "augment": {"recipe": "cpc"},
+        "method": method(),
+        "network": network({"name": "resnet50"}) | {"dtype": "bfloat16"},
+        "optimizer": adam(4e-4),
+    }
+
+
+def method(hidden: int = 256) -> dict:
+    task = {"ignore": 2, "steps": 3, "directions": 4}
+    return {"name": "cpc"} | task | {"dimension": 64, "hidden": hidden, "scale": 0.1}
+
+
+def network(encoder: dict) -> dict:
+    """A norm within each patch: batch statistics would tell a patch of the others of its image."""
+    return {"encoder": encoder | {"norm": "layer"}, "passes": "resolution", "dtype": "float32"}
+
+
+def adam(learning_rate: float) -> dict:
+    return {
+        "name": "adamw",
+        "learning_rate": learning_rate,
+        "scaling": "none",
+        "schedule": "constant",
+        "betas": (0.8, 0.999),
+        "weight_decay": 0.0,
+    }
+
+
+get_config = base.presets(embedded, cifar10, imagenet)

@@ -1,0 +1,37 @@
+"""CPC, Representation Learning with Contrastive Predictive Coding (van den Oord et al. 2018, arXiv:1807.03748).
+
+python -m ssl_jax.main --config=configs/cpc_v1.py
+
+preset      what                                            expect, and its source
+(none)      small ResNet on the embedded images, minutes    see docs/benchmarks.md
+:cifar10    as v2, from the top down up to five rows        no published number
+:imagenet   ResNet-101, batch 512, 200 epochs               48.7 linear (the paper)
+
+The paper takes a random 60 of the 64 pixels of a patch; here patches are whole. Its encoder is the third stage of a
+ResNet without norms, ours is a whole ResNet with layer norms.
+"""
+
+from configs import base, cpc
+
+
+def v1(recipe: dict) -> dict:
+    """From the top down, up to five rows ahead; the next row, which overlaps, is left out."""
+    return recipe | {"method": recipe["method"] | {"ignore": 1, "steps": 5, "directions": 1}}
+
+
+def embedded() -> dict:
+    return v1(cpc.embedded())
+
+
+def cifar10() -> dict:
+    return v1(cpc.cifar10())
+
+
+def imagenet() -> dict:
+    """Patches of 64 of 256 pixels, 32 apart: 7 x 7 (section 3.2)."""
+    recipe = cpc.imagenet() | {"data": {"size": 256}, "augment": {"recipe": "cpc_v1"}}
+    network = cpc.network({"name": "resnet101"}) | {"dtype": "bfloat16"}
+    return v1(recipe) | {"network": network, "optimizer": cpc.adam(2e-4) | {"betas": (0.9, 0.999)}}
+
+
+get_config = base.presets(embedded, cifar10, imagenet)

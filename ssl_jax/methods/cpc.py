@@ -1,0 +1,84 @@
+"""CPC: an image's patches predict those some rows away, which are found among all patches of the batch."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.augment import Grid, cut
+from ssl_jax.errors import UserError
+from ssl_jax.losses import patch_info_nce
+from ssl_jax.method import Method, apply, encode, initialize
+from ssl_jax.networks import Context, PatchPrediction
+
+
+@dataclasses.dataclass(frozen=True)
+class CPC(Method):
+    """Contrastive Predictive Coding (van den Oord et al. 2018, arXiv:1807.03748, equation 4; v2: Hénaff et al.
+    2019, arXiv:1905.09272, its pseudo-code).
+
+    The views are the patches of a grid. The encoder sees each on its own, so its norms must not look across a batch.
+    """
+
+    grid: Grid
+    ignore: int = 2  # rows below that are not predicted, being too near
+    steps: int = 3  # rows below up to which is predicted
+    directions: int = 4  # 1: from the top down (v1)
+    dimension: int = 64  # of targets and predictions
+    hidden: int = 256  # channels inside the blocks of the context network
+    scale: float = 0.1  # of the predictions
+
+    def init(self, key, batch):
+        if self.grid is None:
+            raise UserError("CPC predicts patches from patches; choose augment.recipe=cpc")
+        if not 0 <= self.ignore < self.steps < self.grid.side:
+            raise UserError(
+                f"a grid of {self.grid.side} rows cannot predict {self.ignore + 1} to {self.steps} rows ahead; "
+                f"set 0 <= method.ignore < method.steps < {self.grid.side}"
+            )
+        if self.directions not in (1, 2, 3, 4):
+            raise UserError(f"a grid can be read in 1 to 4 directions, not {self.directions}; set method.directions")
+        params, stats = initialize(self.network, key, batch["views"])
+        outputs, _ = apply(self.network, params, stats, batch["views"])
+        prediction = self.prediction.init(jax.random.fold_in(key, 1), self.latents(outputs))["params"]
+        return params | {"prediction": prediction}, self.State(stats)
+
+    def loss(self, params, state, batch, key, step):
+        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        grids: Any = self.prediction.apply({"params": params["prediction"]}, self.latents(outputs))
+        targets, predictions = grids
+        losses = []
+        for turn in range(self.directions):
+            target = jnp.rot90(targets, turn, (1, 2))
+            for k, below in enumerate(self.offsets):
+                guess = self.scale * predictions[turn, :, :-below, :, k]
+                losses.append(patch_info_nce(rows(guess), rows(target[:, below:]), rows(target), included=True))
+        average = outputs._replace(features=jnp.mean(outputs.features, axis=1, keepdims=True))
+        uniform = jnp.log(targets[..., 0].size * 1.0)
+        return sum(losses) / len(losses), (self.State(stats), {"outputs": average, "uniform_loss": uniform})
+
+    def features(self, params, state, images):
+        """Returns the mean [B, D] over the encoded patches of images [B, H, W, C] of any size from a patch up."""
+        patches = cut(images, self.grid)
+        latents = encode(self.network, params, state.stats, patches.reshape(-1, *patches.shape[2:]))
+        return jnp.mean(latents.reshape(*patches.shape[:2], -1), axis=1)
+
+    @property
+    def offsets(self) -> range:
+        """How many rows below are predicted."""
+        return range(self.ignore + 1, self.steps + 1)
+
+    @property
+    def prediction(self) -> PatchPrediction:
+        return PatchPrediction(self.directions, len(self.offsets), self.dimension, Context(hidden=self.hidden))
+
+    def latents(self, outputs):
+        """The features of the patches in their places, [B, S, S, D]."""
+        batch, _, size = outputs.features.shape
+        return outputs.features.reshape(batch, self.grid.side, self.grid.side, size)
+
+
+def rows(x: jax.Array) -> jax.Array:
+    """Returns the positions of [B, R, C, E] as rows [B R C, E]."""
+    return x.reshape(-1, x.shape[-1])
