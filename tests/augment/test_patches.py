@@ -28,6 +28,9 @@ def views(recipe, batch):
     return np.asarray(patches)
 
 
+BARE = augment.SPACES["rgb"]._replace(mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_patches_of_a_whole_crop_are_the_cells_of_the_image(flip):
     batch = batch_of(4)
@@ -44,7 +47,7 @@ def test_patches_of_a_whole_crop_are_the_cells_of_the_image(flip):
 def test_a_patch_lies_anywhere_in_its_cell_of_the_crop_that_all_share():
     """Each patch is found in the resized and mirrored crop of the first view, in its own cell."""
     batch = batch_of(64)
-    recipe = augment.Recipe((augment.Group((STILL,) * 9, 8, JIGSAW),))
+    recipe = augment.Recipe((augment.Group((STILL,) * 9, 8, JIGSAW),), BARE)
     key = functools.partial(jax.random.fold_in, jax.random.key(0))
 
     @jax.jit
@@ -70,7 +73,7 @@ def test_a_patch_lies_anywhere_in_its_cell_of_the_crop_that_all_share():
 def test_colours_change_patch_by_patch():
     batch = batch_of(8)
     batch["image"] = np.full_like(batch["image"], 100)
-    recipe = augment.Recipe((augment.Group((augment.View(jitter=1.0, gray=0.0),) * 9, 8, JIGSAW),))
+    recipe = augment.Recipe((augment.Group((augment.View(jitter=1.0, gray=0.0),) * 9, 8, JIGSAW),), BARE)
     means = views(recipe, batch).mean((2, 3, 4)).round(4)
     assert all(len(set(row)) == 9 for row in means.tolist())
 
