@@ -29,6 +29,7 @@ __all__ = [
     "labelled_rows",
     "padded",
     "push",
+    "random_queue",
     "shapes",
     "two_views",
 ]
@@ -172,6 +173,17 @@ def check_clustering(images: int, clusters: int, every: int) -> None:
 def padded(images: int) -> int:
     """Returns the rows of a memory of so many images: rounded up, so that up to 1024 devices can share them evenly."""
     return -(-images // 1024) * 1024
+
+
+def random_queue(key: jax.Array, size: int, dimension: int, pushed: int) -> jax.Array:
+    """Returns a queue [size, dimension] of random rows of unit length.
+
+    Raises:
+        UserError: it does not hold the rows that a step pushes.
+    """
+    if size < pushed:
+        raise UserError(f"a queue of {size} keys holds no step's {pushed}; raise method.queue_size")
+    return normalize(jax.random.normal(key, (size, dimension)))
 
 
 def push(queue: jax.Array, rows: jax.Array) -> jax.Array:

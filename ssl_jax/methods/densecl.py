@@ -18,6 +18,7 @@ from ssl_jax.method import (
     ema,
     initialize,
     push,
+    random_queue,
     shapes,
     two_views,
 )
@@ -44,11 +45,11 @@ class DenseCL(Method):
         dense_queue: jax.Array  # [K, D] unit-norm means over positions of dense keys, newest first
 
     def init(self, key, batch):
-        two_views(batch["views"])
+        size = len(two_views(batch["views"]))
         params, stats = initialize(self.network, key, batch["views"])
         outputs = shapes(self.network, params, stats, batch["views"])
         queues = [
-            normalize(jax.random.normal(jax.random.fold_in(key, i), (self.queue_size, x.shape[-1])))
+            random_queue(jax.random.fold_in(key, i), self.queue_size, x.shape[-1], size)
             for i, x in enumerate((outputs.projection, outputs.dense), start=1)
         ]
         return params, self.State(stats, params, stats, *queues)

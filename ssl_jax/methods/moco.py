@@ -7,9 +7,20 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.errors import UserError
 from ssl_jax.losses import info_nce
-from ssl_jax.method import Method, PyTree, Schedule, apply, apply_shuffled, ema, initialize, push, shapes, two_views
+from ssl_jax.method import (
+    Method,
+    PyTree,
+    Schedule,
+    apply,
+    apply_shuffled,
+    ema,
+    initialize,
+    push,
+    random_queue,
+    shapes,
+    two_views,
+)
 from ssl_jax.numeric import normalize
 
 
@@ -36,12 +47,10 @@ class MoCo(Method):
 
     def init(self, key, batch):
         size = len(two_views(batch["views"])) * len(self.directions)
-        if self.queue_size < size:
-            raise UserError(f"a queue of {self.queue_size} keys holds no step's {size}; raise method.queue_size")
         params, stats = initialize(self.network, key, batch["views"])
         dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
-        queue = jax.random.normal(jax.random.fold_in(key, 1), (self.queue_size, dimension))
-        return params, self.State(stats, params, stats, normalize(queue))
+        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, size)
+        return params, self.State(stats, params, stats, queue)
 
     def loss(self, params, state, batch, key, step):
         views = two_views(batch["views"])

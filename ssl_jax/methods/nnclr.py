@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses import info_nce_pairs
-from ssl_jax.method import Method, PyTree, apply, initialize, push, shapes, two_views
+from ssl_jax.method import Method, PyTree, apply, initialize, push, random_queue, shapes, two_views
 from ssl_jax.numeric import normalize
 
 
@@ -27,8 +27,8 @@ class NNCLR(Method):
         two_views(batch["views"])
         params, stats = initialize(self.network, key, batch["views"])
         dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
-        queue = jax.random.normal(jax.random.fold_in(key, 1), (self.queue_size, dimension))
-        return params, self.State(stats, normalize(queue))
+        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, len(batch["views"][0]))
+        return params, self.State(stats, queue)
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, params, state.stats, batch["views"])
