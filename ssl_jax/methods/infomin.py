@@ -1,57 +1,84 @@
 """InfoMin: MoCo with views that share little, and with patches in random order as a second query."""
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
 from ssl_jax.losses import info_nce
-from ssl_jax.method import apply, shapes
-from ssl_jax.methods.moco import MoCo
+from ssl_jax.method import (
+    Method,
+    PyTree,
+    Schedule,
+    apply,
+    apply_shuffled,
+    ema,
+    initialize,
+    push,
+    random_queue,
+    shapes,
+    two_views,
+)
 from ssl_jax.networks import Jigsaw
 from ssl_jax.numeric import normalize
 
 
 @dataclasses.dataclass(frozen=True)
-class InfoMin(MoCo):
+class InfoMin(Method):
     """What Makes for Good Views (Tian et al. 2020, arXiv:2005.10243), section 4.3, with the authors' PyContrast.
 
-    The first resolution holds MoCo's two views, the second the patches. They look for MoCo's keys, among its queue.
+    The first resolution holds MoCo's query and key, the second the patches of a grid. These are a second query.
     """
 
-    weight: float = 0.5  # beta of the patches
+    decay: Schedule  # m of the key encoder
+    queue_size: int = 65536  # keys, at least those of one step
+    temperature: float = 0.15  # tau
+    weight: float = 0.5  # beta, of the patches
+    shuffle: bool = False  # as in MoCo
+    memories = ("queue",)
+
+    class State(NamedTuple):
+        stats: PyTree  # BatchNorm statistics of the query encoder
+        target: PyTree  # the key encoder: moving average of the query encoder's parameters
+        target_stats: PyTree
+        queue: jax.Array  # [K, D] unit-norm keys, newest first
 
     def init(self, key, batch):
         if len(batch["views"]) != 2:
             raise UserError("InfoMin takes two views and a grid of patches; choose augment.recipe=infomin")
-        params, state = super().init(key, whole(batch))
-        features = shapes(self.network, params, state.stats, batch["views"][1:]).features
-        order = jnp.zeros(features.shape[:2], int)
-        variables = self.jigsaw(state).init(jax.random.fold_in(key, 2), jnp.zeros(features.shape), order)
-        return params | {"jigsaw": variables["params"]}, state
+        size = len(two_views(batch["views"][:1]))
+        params, stats = initialize(self.network, key, batch["views"][:1])
+        patches = shapes(self.network, params, stats, batch["views"][1:])
+        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, patches.projection.shape[-1], size)
+        features = jnp.zeros(patches.features.shape)
+        jigsaw = self.jigsaw(queue).init(jax.random.fold_in(key, 2), features, jnp.zeros(features.shape[:2], int))
+        return params | {"jigsaw": jigsaw["params"]}, self.State(stats, params, stats, queue)
 
     def loss(self, params, state, batch, key, step):
-        whole_loss, (after, metrics) = super().loss(params, state, whole(batch), key, step)
-        patches, stats = apply(self.network, params, after.stats, batch["views"][1:])
-        size, count = patches.features.shape[:2]
-        places = jnp.broadcast_to(jnp.arange(count), (size, count))
-        order = jax.random.permutation(jax.random.fold_in(key, 2), places, axis=1, independent=True)
-        query: Any = self.jigsaw(state).apply({"params": params["jigsaw"]}, patches.features, order)
-        keys = after.queue[:size]  # MoCo has just pushed them
+        views, patches = batch["views"]
+        online, stats = apply(self.network, params, state.stats, (views[:, :1],))
+        run = functools.partial(apply_shuffled, key=key) if self.shuffle else apply
+        target, target_stats = run(self.network, state.target, state.target_stats, (views[:, 1:],))
+        keys = normalize(target.projection[:, 0])
+        whole_loss = info_nce(normalize(online.projection[:, 0]), keys, state.queue, self.temperature)
+
+        parts, stats = apply(self.network, params, stats, (patches,))
+        places = jnp.broadcast_to(jnp.arange(patches.shape[1]), patches.shape[:2])
+        order = jax.random.permutation(jax.random.fold_in(key, 1), places, axis=1, independent=True)
+        query: Any = self.jigsaw(state.queue).apply({"params": params["jigsaw"]}, parts.features, order)
         jigsaw_loss = info_nce(normalize(query), keys, state.queue, self.temperature)
+
         loss = (1 - self.weight) * whole_loss + self.weight * jigsaw_loss
-        return loss, (after._replace(stats=stats), metrics | {"jigsaw_loss": jigsaw_loss})
+        uniform = jnp.log(self.queue_size + 1.0)
+        metrics = {"outputs": online, "jigsaw_loss": jigsaw_loss, "uniform_loss": uniform}
+        return loss, (self.State(stats, state.target, target_stats, push(state.queue, keys)), metrics)
 
     def after_step(self, params, state, step):
-        _, state = super().after_step({name: params[name] for name in state.target}, state, step)
-        return params, state
+        network = {name: params[name] for name in state.target}
+        return params, state._replace(target=ema(state.target, network, self.decay(step)))
 
-    def jigsaw(self, state) -> Jigsaw:
-        return Jigsaw(state.queue.shape[-1])
-
-
-def whole(batch):
-    """Returns the batch without patches."""
-    return batch | {"views": batch["views"][:1]}
+    def jigsaw(self, queue) -> Jigsaw:
+        return Jigsaw(queue.shape[-1])
