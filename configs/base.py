@@ -69,6 +69,16 @@ def encoder() -> dict:
     }
 
 
+def head() -> dict:
+    """What may be set of an MLP head; none: the default of `ssl_jax.networks.MLP`, which says what each means."""
+    return {
+        **{name: placeholder(str) for name in ("norm", "last_norm")},
+        **{name: placeholder(int) for name in ("layers", "hidden", "groups", "splits")},
+        **{name: placeholder(bool) for name in ("hidden_bias", "output_bias", "last_scale", "normalize")},
+        "standardize": placeholder(float),
+    }
+
+
 def optimizer() -> dict:
     """What may be set; none: the default of `ssl_jax.optimizer.Settings`, which says what each means."""
     names = ("name", "variant", "scaling", "schedule", "warmup")
@@ -98,6 +108,9 @@ def evaluate(preset: str) -> dict:
 WEIGHTS_ONLY = (
     ("bias|scale", {"weight_decay": 0.0, "adaptation": False}),
 )  # an optimiser rule: spares biases and BatchNorm
+
+
+HEADS = {"projector", "predictor", "dense"}
 
 
 def small_encoder() -> dict:
@@ -215,6 +228,10 @@ def presets(embedded, cifar10, imagenet, **more):
             raise UserError(f"there is no preset {preset!r}; {nearest(preset, filter(None, changes))}")
         config = get_config(preset.partition("_")[0])
         config.update(changes[preset]())
+        for name in HEADS & set(config.network):
+            given = config.network[name]
+            if given and "prototypes" not in given:
+                config.network[name] = head() | given.to_dict()
         return config
 
     recipe.presets = tuple(changes)

@@ -55,7 +55,13 @@ NEW_HEAD = (("^head", {"momentum": 0.0}),)  # an optimiser rule: nothing of the 
 
 
 def method(prototypes: int, components: int) -> dict:
-    return {"name": "deepcluster", "every": "1 epochs", "prototypes": prototypes, "components": components}
+    return {
+        "name": "deepcluster",
+        "every": "1 epochs",
+        "prototypes": prototypes,
+        "components": components,
+        "iterations": 20,
+    }
 
 
 def network(encoder: dict) -> dict:

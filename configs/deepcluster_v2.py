@@ -57,7 +57,8 @@ def imagenet_2x224() -> dict:
 
 
 def method(every: str, prototypes: int) -> dict:
-    return {"name": "deepcluster_v2", "every": every, "prototypes": prototypes, "heads": 3, "temperature": 0.1}
+    own = {"every": every, "prototypes": prototypes, "heads": 3, "temperature": 0.1, "iterations": 10}
+    return {"name": "deepcluster_v2"} | own
 
 
 def network(encoder: dict, hidden: int) -> dict:

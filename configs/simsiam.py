@@ -16,7 +16,7 @@ from configs import base
 def embedded() -> dict:
     recipe = base.embedded_recipe()
     return recipe | {
-        "method": {"name": "simsiam"},
+        "method": {"name": "simsiam", "stop_gradient": True},
         "network": network(base.small_encoder(), layers=2, width=512, hidden=128),
         "optimizer": recipe["optimizer"] | {"rules": (("predictor", {"constant": True}),)},
     }
@@ -28,7 +28,7 @@ def cifar10() -> dict:
         "epochs": 800.0,
         "batch_size": 512,
         "augment": {"recipe": "simsiam", "blur": 0.0},
-        "method": {"name": "simsiam"},
+        "method": {"name": "simsiam", "stop_gradient": True},
         "network": network({"name": "resnet18", "stem": "3x3"}, layers=2, width=2048, hidden=512),
         "optimizer": sgd(learning_rate=0.03, weight_decay=5e-4),
     }
@@ -41,7 +41,7 @@ def imagenet() -> dict:
         "epochs": 100.0,
         "batch_size": 512,
         "augment": {"recipe": "simsiam"},
-        "method": {"name": "simsiam"},
+        "method": {"name": "simsiam", "stop_gradient": True},
         "network": network(encoder, layers=3, width=2048, hidden=512) | {"dtype": "bfloat16"},
         "optimizer": sgd(learning_rate=0.05, weight_decay=1e-4),
     }

@@ -13,6 +13,6 @@ It learns from labels; `data.images_per_class` balances batches (P classes of K 
 from configs import base
 
 get_config = base.metric_learning(
-    {"name": "supcon", "temperature": 0.1},
+    {"name": "supcon", "temperature": 0.1, "base_temperature": 0.07},
     {"norm": "none", "hidden": 512, "output": 128, "hidden_bias": True, "output_bias": True},
 )

@@ -20,12 +20,13 @@ from configs import base
 
 
 def embedded() -> dict:
+    """In a short run embeddings are centred, and prototypes stand still for long: else all codes stay alike."""
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": recipe["augment"] | {"recipe": "swav", "small_views": 2, "small_size": 16, "small_crop": (0.1, 0.4)},
         "method": method(queue_size=1024, queue_from="5 epochs"),
-        "network": network(base.small_encoder(), hidden=512, prototypes=300),
-        "optimizer": recipe["optimizer"] | {"rules": frozen("1 epochs")},
+        "network": network(base.small_encoder(), hidden=512, prototypes=300, last_norm="batch"),
+        "optimizer": recipe["optimizer"] | {"rules": frozen("8 epochs")},
     }
 
 
@@ -135,9 +136,10 @@ def frozen(duration: str) -> tuple:
     return (("predictor", {"freeze": duration}),)
 
 
-def network(encoder: dict, hidden: int, prototypes: int) -> dict:
+def network(encoder: dict, hidden: int, prototypes: int, last_norm: str = "none") -> dict:
     """Crops of one resolution share a pass through the encoder, all crops one through the heads."""
-    projector = {"hidden": hidden, "output": 128, "hidden_bias": True, "output_bias": True, "normalize": True}
+    biases = {"hidden_bias": True, "output_bias": True}
+    projector = {"hidden": hidden, "output": 128, "last_norm": last_norm, "normalize": True} | biases
     head = {"prototypes": prototypes}
     return {"encoder": encoder, "projector": projector, "predictor": head, "passes": "resolution", "dtype": "float32"}
 

@@ -12,4 +12,6 @@ It learns from labels; `data.images_per_class` balances batches (P classes of K 
 
 from configs import base
 
-get_config = base.metric_learning({"name": "triplet", "margin": 0.2, "mining": "semihard"}, base.linear_head())
+get_config = base.metric_learning(
+    {"name": "triplet", "margin": 0.2, "mining": "semihard", "squared": False}, base.linear_head()
+)

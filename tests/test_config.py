@@ -1,5 +1,6 @@
 """Configs: what the command line sets in them, and whose workdir is whose."""
 
+import dataclasses
 import json
 import re
 
@@ -7,9 +8,10 @@ import pytest
 from test_methods import CONFIGS, PRESETS, ROOT, Counted
 
 from ssl_jax import networks
-from ssl_jax.build import build
+from ssl_jax.build import FACTS, build
 from ssl_jax.config import FREE, claim, flatten, load
 from ssl_jax.errors import UserError
+from ssl_jax.methods import METHODS
 
 
 def read(name="byol", preset="", **changes):
@@ -94,6 +96,17 @@ def test_the_table_of_a_config_lists_its_presets(name):
     table = (ROOT / "configs" / f"{name}.py").read_text().split('"""')[1]
     listed = re.findall(r"^:(\w+)", table, re.MULTILINE)
     assert listed == [preset for other, preset in PRESETS if other == name and preset]
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_every_field_of_method_and_heads_can_be_overridden(name, preset):
+    config = read(name, preset)
+    cls = METHODS[config.method.name]
+    fields = {field.name for field in dataclasses.fields(cls) if field.type not in FACTS} - {"network"}
+    assert fields == set(config.method) - {"name"}
+    for head in {"projector", "predictor", "dense"} & set(config.network):
+        if "prototypes" not in config.network[head]:
+            assert set(networks.fields(networks.MLP)) == set(config.network[head])
 
 
 def test_a_further_preset_shares_what_its_set_s_shares():

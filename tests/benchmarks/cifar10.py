@@ -49,7 +49,13 @@ OWN: dict[str, dict] = {
     "simsiam": {"epochs": 4},
     "supcon": {"epochs": 3},
     "supervised_info_nce": {"epochs": 3},
-    "swav": {"epochs": 3, "optimizer.rules": (("predictor", {"freeze": "0.25 epochs"}),)},
+    "swav": {
+        "epochs": 5,
+        "augment.small_views": 0,
+        "method.queue_from": "0.1 epochs",
+        "optimizer.learning_rate": 1.0,
+        "optimizer.rules": (("predictor", {"freeze": "3 epochs"}),),
+    },
     "triplet": {"epochs": 3},
     "vicreg": {"epochs": 4},
 }
