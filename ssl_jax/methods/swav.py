@@ -47,6 +47,7 @@ class SwAV(Method):
         metrics = {
             "outputs": outputs,
             "code_entropy": jnp.mean(entropy(codes)) / jnp.log(codes.shape[-1]),
+            "cluster_entropy": entropy(jnp.mean(codes, axis=(0, 1))) / jnp.log(codes.shape[-1]),
             "uniform_loss": jnp.log(outputs.prediction.shape[-1] * 1.0),
         }
         return loss, (self.State(stats, queue), metrics)

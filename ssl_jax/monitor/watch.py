@@ -50,6 +50,12 @@ SIGNS = {
         "code_entropy is {0:.3f} of its maximum: every image belongs to all prototypes alike; freeze the prototypes "
         "for longer, lower the temperature of the codes, or lower the learning rate",
     ),
+    "clusters": Sign(
+        ("cluster_entropy",),
+        lambda entropy: entropy < 0.1,
+        "cluster_entropy is {0:.3f} of its maximum: all images fall into the same few prototypes; balance the codes "
+        "(Sinkhorn iterations, centring), or raise their temperature",
+    ),
     "uniform": Sign(
         ("loss", "uniform_loss"),
         lambda loss, uniform: abs(loss - uniform) < 0.005 * abs(uniform),

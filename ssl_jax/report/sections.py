@@ -18,6 +18,7 @@ TITLES = {  # of the known metrics, in the order of the page
     "projection_std": "Spread of the projections (1: full, 0: collapsed)",
     "rank": "Effective rank of the features",
     "code_entropy": "Entropy of the codes, as a share of log K",
+    "cluster_entropy": "Entropy of the mean code, as a share of log K",
     "images_per_second": "Images per second",
 }
 LEVELS = {  # what a metric is compared with

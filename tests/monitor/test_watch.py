@@ -8,10 +8,12 @@ from ssl_jax.errors import UserError
 from ssl_jax.monitor.watch import LOOKS, Watch, check_finite
 
 HEALTHY = {"loss": 5.0, "uniform_loss": math.log(512), "projection_std": 0.9, "rank": 40.0, "code_entropy": 0.6}
+HEALTHY |= {"cluster_entropy": 0.97}
 SICK = [
     ({"projection_std": 0.01}, "projection_std is 0.010"),
     ({"rank": 1.1}, "effective rank of 1.1"),
     ({"code_entropy": 0.9999}, "code_entropy is 1.000"),
+    ({"cluster_entropy": 0.02}, "cluster_entropy is 0.020"),
     ({"loss": 6.2383}, "stuck at 6.238"),
 ]
 
