@@ -37,6 +37,7 @@ def data(preset: str) -> dict:
         "canvas": {"": placeholder(int), "cifar10": 32, "imagenet": 320}[
             preset
         ],  # pixels the host fits images into; none: size
+        "masks": False,  # whether images come with a mask of what matters in them: a folder's, in alpha channels
         "images_per_class": placeholder(int),  # in a batch, for losses over pairs of a class; none: any images
         "workers": {"": 0, "cifar10": 0, "imagenet": 16}[preset],  # processes that read; 0: threads
         "device_bytes": 2**30,  # a set that takes less lives on the device whole
@@ -48,7 +49,7 @@ def augment() -> dict:
     """A recipe's name, and what may be changed in it; none: as its paper has it."""
     ranges = ("crop", "small_crop", "ratio", "sigma", "mean", "std")
     numbers = ("flip", "jitter", "brightness", "contrast", "saturation", "hue", "gray", "blur", "solarize")
-    numbers += ("randaugment", "magnitude")
+    numbers += ("randaugment", "magnitude", "cover")
     return {
         "recipe": placeholder(str),
         "space": placeholder(str),  # rgb, lab or ycbcr; mean and std are then that space's, if they are not set
@@ -82,7 +83,7 @@ def head() -> dict:
 def optimizer() -> dict:
     """What may be set; none: the default of `ssl_jax.optimizer.Settings`, which says what each means."""
     names = ("name", "variant", "scaling", "schedule", "warmup")
-    numbers = ("learning_rate", "warmup_start", "end", "factor", "momentum", "weight_decay", "eps", "eta")
+    numbers = ("learning_rate", "warmup_start", "end", "factor", "momentum", "weight_decay", "eps", "eta", "clip")
     return {
         **{name: placeholder(str) for name in names},
         **{name: placeholder(float) for name in numbers},

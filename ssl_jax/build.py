@@ -35,6 +35,7 @@ POSITIVE = (
     "evaluate.crop",
     "evaluate.neighbours",
     "evaluate.temperature",
+    "optimizer.clip",
     "checkpoint.keep",
     "log.every",
 )
@@ -88,8 +89,10 @@ class Run:
     def example_batch(self, make=jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Returns a batch of the run's shapes, made by `make(shape, dtype)`."""
         shapes = ((self.batch_size, len(g.views), g.size, g.size, 3) for g in self.recipe.groups)
+        views = tuple(make(shape, np.float32) for shape in shapes)
         index = make((self.batch_size,), np.int32)
-        return {"views": tuple(make(shape, np.float32) for shape in shapes), "label": index, "index": index}
+        masks = {"masks": tuple(make(view.shape[:-1], np.float32) for view in views)} if self.config.data.masks else {}
+        return {"views": views, "label": index, "index": index} | masks
 
     def evaluate_at(self, step: int) -> bool:
         """Whether the features are evaluated after this many steps."""
@@ -151,6 +154,8 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     method = build_method(config, network, facts, makers)
     run = Run(config, source, test, recipe, method, steps, steps_per_epoch)
     check_shapes(run)
+    if recipe.covers and not config.data.masks:
+        raise UserError("crops cannot hold a share of masks that are not read; set data.masks=true or augment.cover=0")
     return run
 
 
@@ -179,13 +184,13 @@ def open_teacher(workdir: str, space: augment.Space) -> Teacher:
 
 def open_sources(config: ConfigDict) -> tuple[data.Source, data.Source | None]:
     """Opens the images to train on and, where labels are there and wanted, those to evaluate on."""
-    name, labels = config.data.source, config.evaluate.labels
+    name, labels, masks = config.data.source, config.evaluate.labels, config.data.masks
     if labels not in LABELS:
         raise UserError(f"evaluate.labels cannot be {labels!r}; {nearest(labels, LABELS)}")
-    source = data.open_source(name, "train", config.data.dir)
+    source = data.open_source(name, "train", config.data.dir, masks)
     if labels == "ignored" or (source.classes is None and labels == "auto"):
         return source, None
-    test = data.open_source(name, "test", config.data.dir)
+    test = data.open_source(name, "test", config.data.dir, masks)  # colours beneath transparency, as in training
     usable = source.classes is not None and test is not None and test.classes is not None
     if labels == "required" and not usable:
         lack = "has no labels" if source.classes is None else "has no labelled test split"

@@ -50,6 +50,7 @@ class Settings:
     eps: float = 1e-8
     variant: str = "byol"  # of LARS: simclr, byol, larc or solo
     eta: float = 1e-3  # trust coefficient of LARS
+    clip: float | None = None  # the norm that the gradient of all parameters together is shortened to
     rules: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
@@ -185,7 +186,7 @@ def transformation(
         updates = {name: update(rule) for name, rule in groups.items()}
         return optax.partition(updates, lambda tree: labels(group, tree, rules))
 
-    return scheduled(at)
+    return optax.chain(optax.clip_by_global_norm(settings.clip), scheduled(at)) if settings.clip else scheduled(at)
 
 
 class ScheduledState(NamedTuple):

@@ -39,7 +39,8 @@ def train_step(
         method: what to minimise.
         optimizer: how.
         train: the state before.
-        batch: `views`, a tuple of [B, V, H, W, C]; `label` and `index`, int32 [B].
+        batch: `views`, a tuple of [B, V, H, W, C]; `label` and `index`, int32 [B]; where images have masks, `masks`, a
+            tuple of [B, V, H, W].
         key: of the run; each step folds its number in.
 
     Returns:
@@ -85,7 +86,10 @@ def make_program(run: Run, resident: bool):
         if resident:
             batch = {name: array[batch["index"]] for name, array in dataset.items()} | batch
         epoch = train.step // run.steps_per_epoch
-        batch = batch | {"views": augment.views(run.recipe, key, batch, epoch)}
+        seen = {"views": augment.views(run.recipe, key, batch, epoch)}
+        if "mask" in batch:
+            seen["masks"] = augment.masks(run.recipe, key, batch, epoch)
+        batch = batch | seen
         optimizer, schedule = run.optimizer(train.params)
         rate = schedule(train.step)
         train, metrics = train_step(run.method, optimizer, train, batch, key)

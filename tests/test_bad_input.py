@@ -92,6 +92,10 @@ VALUES = [
     ("augment.crop=(0.3,", "'augment.crop' takes a tuple such as (0.3,1.0), not '(0.3,'"),
     ("augment.crop=0.3", "crop is a range: give (low, high)"),
     ("augment.flip=2", "flip is a probability: give a number from 0 to 1, not 2.0"),
+    (
+        "augment.cover=0.2",
+        "crops cannot hold a share of masks that are not read; set data.masks=true or augment.cover=0",
+    ),
     ("augment.recipe=byoll", "unknown augmentation recipe 'byoll'; did you mean 'byol'?"),
     ("augment.recipe=none", "unknown augmentation recipe 'none'; "),
     ("method.name=byoll", "unknown method 'byoll'; did you mean 'byol'?"),
@@ -105,6 +109,7 @@ VALUES = [
     ("network.passes=views", "passes cannot be 'views'; did you mean 'view'?"),
     ("network.dtype=float16", "did you mean 'bfloat16'?"),
     ("optimizer.name=adam", "unknown optimizer.name 'adam': did you mean 'adamw'?"),
+    ("optimizer.clip=0", "optimizer.clip is 0.0; set it to more than 0"),
     ("optimizer.momentum=high", "'optimizer.momentum' takes a number, not 'high'"),
     ("optimizer.warmup=long", "'long' is no duration: write '10 epochs'"),
     ("evaluate.every=-1", "'-1' is no duration: write '10 epochs'"),
@@ -165,6 +170,12 @@ def test_multi_crop_and_optimizer_rules(complaint, change, sentence):
 def test_a_teacher_is_asked_for(complaint):
     assert "this method learns from a teacher; set method.teacher to the workdir" in complaint(config="crd.py")
     assert "there is no run in 'runs/byoll'" in complaint("method.teacher=runs/byoll", config="crd.py")
+
+
+def test_masks_are_asked_for(complaint):
+    assert "CAST learns to look where masks say; set data.masks=true" in complaint("data.masks=false", config="cast.py")
+    assert "tfds:cifar10 has no masks; take a folder" in complaint("data.source=tfds:cifar10", config="cast.py")
+    assert "There is no folder 'coco'; give folder:/path" in complaint(config="cast.py:imagenet")
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_workdir_is_named_after_the_config():
     assert name(f"{file}:cifar10", "--config.seed=1").startswith("runs/byol-cifar10-")
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, "cast"])
 def test_preview_draws_a_row_an_image_and_a_column_a_view(name, tmp_path, capsys):
     out = tmp_path / "views"  # a PNG whatever its name
     plain = [(f"augment.{key}", "0") for key in ("jitter", "gray", "blur")]  # quick to compile

@@ -54,6 +54,7 @@ EXTRA = {
     "cpc_v1": {"data.size": "28"},
     "crd": {"method.negatives": "64"},
     "infomin": {"method.queue_size": "32"},
+    "cast": {"method.queue_size": "32"},
     "byol_group_norm": {"network.encoder.groups": "2"},
 }
 # Parameters that get no gradient, with the reason.
@@ -106,7 +107,9 @@ def random_batch(run, seed=0):
     random = np.random.default_rng(seed)
     views = tuple(random.normal(size=view.shape).astype(np.float32) for view in batch["views"])
     label = random.integers(10, size=BATCH).astype(np.int32)
-    return {"views": views, "label": label, "index": np.arange(BATCH, dtype=np.int32)}
+    masks = tuple(random.random(mask.shape, np.float32) for mask in batch.get("masks", ()))
+    index = np.arange(BATCH, dtype=np.int32)
+    return {"views": views, "label": label, "index": index} | ({"masks": masks} if masks else {})
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +203,9 @@ def test_hyper_parameters_are_printed_with_the_method(run):
 def test_published_presets_trace(name, preset, teacher):
     """The paper's own sizes: built, initialised and one step traced, without computing anything."""
     config = read(f"{name}.py:{preset}", (), teacher)
-    source = {"tfds:cifar10": (50_000, 10), "tfds:imagenet2012": (1_281_167, 1000)}[config.data.source]
+    sources = {"tfds:cifar10": (50_000, 10), "tfds:imagenet2012": (1_281_167, 1000)}
+    sources |= {"folder:cifar10": (50_000, 10), "folder:coco": (118_287, 0)}
+    source = sources[config.data.source]
     run = build(config, source=Counted(*source), test=Counted(100, source[1]))
     batch = run.example_batch()
     shapes = jax.eval_shape(lambda key: initial_state(run, key, run.example_batch(jnp.zeros)), jax.random.key(0))
@@ -221,7 +226,7 @@ class Counted:
 
     def __init__(self, size, classes):
         self.size, self.classes = size, tuple(map(str, range(classes)))
-        self.labels = np.arange(size) % classes
+        self.labels = np.arange(size) % max(classes, 1)
 
     def __len__(self):
         return self.size

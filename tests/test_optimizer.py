@@ -77,6 +77,18 @@ def test_lars_under_a_changing_learning_rate(variant):
             np.testing.assert_allclose(history[step][module][name], param, rtol=1e-4, atol=1e-6)
 
 
+def test_a_long_gradient_is_shortened_and_a_short_one_is_not():
+    norm = float(optax.tree.norm(tree(1)))
+    moves = {}
+    for clip in (None, 2 * norm, norm / 4):
+        transformation, _ = build(momentum=0.0, schedule="constant", clip=clip)
+        after = train(transformation, 1)[0][0]
+        moves[clip] = jax.tree.map(lambda new, old: new - old, after, tree(0))
+    for leaf, same, shorter in zip(*map(jax.tree.leaves, moves.values()), strict=True):
+        np.testing.assert_array_equal(same, leaf)
+        np.testing.assert_allclose(shorter, leaf / 4, rtol=1e-4, atol=1e-7)
+
+
 def test_lars_variants_differ():
     """So that the test above cannot pass with one for another."""
     ends = []

@@ -202,7 +202,8 @@ def test_images_without_labels_train_without_evaluation(tmp_path):
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_reading_from_the_host_gives_the_numbers_of_a_set_on_the_device(tmp_path):
-    train("simclr", tmp_path / "device", steps=3)
-    train("simclr", tmp_path / "host", steps=3, data__device_bytes=0)
+@pytest.mark.parametrize("name", ["simclr", "cast"])  # without and with masks
+def test_reading_from_the_host_gives_the_numbers_of_a_set_on_the_device(name, tmp_path):
+    train(name, tmp_path / "device", steps=3)
+    train(name, tmp_path / "host", steps=3, data__device_bytes=0)
     assert measured(tmp_path / "device") == measured(tmp_path / "host")

@@ -11,6 +11,7 @@ from ssl_jax.augment.randaugment import OPERATIONS, Chosen
 from ssl_jax.augment.view import Range, View
 
 NUMBERS = 28  # uniform numbers that a view consumes
+TRIES = 10  # crops to choose from, where one should hold some of a mask
 MAGNITUDE_STD = 0.5  # of RandAugment, as in PyContrast
 SHARED = 5  # the first of them, crop and flip, which patches of one grid share
 
@@ -29,18 +30,22 @@ class Draw(NamedTuple):
     chosen: Chosen  # of RandAugment
 
 
-def draw(view: View, uniform: jax.Array, valid: jax.Array) -> Draw:
+def draw(view: View, uniform: jax.Array, valid: jax.Array, mask: jax.Array | None = None) -> Draw:
     """Draws a transformation from a view's distribution.
 
     Args:
       view: the distribution.
       uniform: [NUMBERS], independent and uniform on [0, 1): all the randomness there is. One array of them is much
-        cheaper to compile and to make than a key for each decision.
+        cheaper to compile and to make than a key for each decision. More than NUMBERS are for further crops, see
+        `covering_box`.
       valid: int [4], (top, left, height, width) of the image on its canvas.
+      mask: of the image, [H, W] on the canvas, or None.
     """
     flip, jitter, gray, blur, sigma, solarize = uniform[4:10]
     factors, order = jnp.split(uniform[10:18], 2)
     crop = crop_box(uniform[:4], valid, view.crop, view.ratio)
+    if view.cover and mask is not None:
+        crop = covering_box(jnp.concatenate([uniform[:4], uniform[NUMBERS:]]).reshape(-1, 4), valid, view, mask)
     n = len(view.operations)
     neutral = jnp.array([0.0 if operation in (add_brightness, hue) else 1.0 for operation, _ in view.operations])
     spread = jnp.array([strength for _, strength in view.operations])
@@ -93,3 +98,29 @@ def crop_box(uniform: jax.Array, valid: jax.Array, area: Range, ratio: Range) ->
     sides = jnp.clip(sides, 1, extent)
     room = (extent - sides + 1).astype(float)
     return jnp.concatenate([valid[:2] + jnp.floor(uniform[2:] * room).astype(extent.dtype), sides])
+
+
+def covering_box(uniform: jax.Array, valid: jax.Array, view: View, mask: jax.Array) -> jax.Array:
+    """The first of some random boxes that holds `view.cover` of a mask; where none does, the one that holds most of it.
+
+    Args:
+      uniform: [N, 4], uniform numbers for N boxes, see `crop_box`.
+      valid: int [4], (top, left, height, width) of the image.
+      view: how crops are drawn.
+      mask: [H, W].
+
+    Source: CAST (Selvaraju et al. 2020, arXiv:2012.04630); its code draws places around the centre of the mask, very
+    widely, and falls back on a box around it.
+    """
+    boxes = jax.vmap(lambda one: crop_box(one, valid, view.crop, view.ratio))(uniform)
+    mask = mask.astype(float)
+    rows, columns = (inside(boxes[:, axis::2], mask.shape[axis]) for axis in (0, 1))
+    held = jnp.sum(rows @ mask * columns, axis=1)
+    return boxes[jnp.argmax(jnp.minimum(held, view.cover * mask.sum()))]
+
+
+def inside(intervals: jax.Array, length: int) -> jax.Array:
+    """Which pixels of a line [length] lie in each of the intervals [N, 2], (start, length): 1 or 0, [N, length]."""
+    start, count = intervals[:, :1], intervals[:, 1:]
+    pixel = jnp.arange(length)[None, :]
+    return ((pixel >= start) & (pixel < start + count)).astype(float)

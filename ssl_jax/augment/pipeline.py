@@ -2,13 +2,14 @@
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssl_jax.augment.color import grayscale, jitter, normalize, solarize
-from ssl_jax.augment.drawing import NUMBERS, SHARED, Draw, draw, draw_patch
+from ssl_jax.augment.drawing import NUMBERS, SHARED, TRIES, Draw, draw, draw_patch
 from ssl_jax.augment.filters import blur
 from ssl_jax.augment.planes import Planes, each, join, split
 from ssl_jax.augment.randaugment import randaugment
@@ -27,23 +28,46 @@ def views(recipe: Recipe, key: jax.Array, batch: Mapping[str, jax.Array], epoch)
       recipe: what to do, see `recipe`.
       key: a PRNG key, the run's seed.
       batch: `image` uint8 [B, H, W, 3]; `box` int32 [B, 4], (top, left, height, width) of the image on its canvas;
-        `index` int32 [B], the example's position in the source.
+        `index` int32 [B], the example's position in the source; and for crops that cover some of it `mask` uint8
+        [B, H, W].
       epoch: how often the source has been seen; int scalar or [B].
 
     Returns:
       One array per group of the recipe, [B, V, size, size, 3], in its colour space, normalised.
     """
+    fill = recipe.space.to_rgb(each(jnp.asarray, recipe.space.mean))
+
+    def picture(view, drawn, image, size):
+        return finish(recipe.space, transform(view, drawn, split(image), size, fill))
+
+    return every_view(recipe, key, batch, epoch, picture, batch["image"])
+
+
+def masks(recipe: Recipe, key: jax.Array, batch: Mapping[str, jax.Array], epoch) -> tuple[jax.Array, ...]:
+    """The mask of each of the `views` that the same arguments make: arrays [B, V, size, size] in [0, 1]."""
+
+    def shown(view, drawn, mask, size):
+        return crop(view, drawn, (mask, mask, mask), size)[0]  # as a grey picture; the compiler drops what is not used
+
+    return every_view(recipe, key, batch, epoch, shown, batch["mask"])
+
+
+def every_view(
+    recipe: Recipe, key: jax.Array, batch: Mapping[str, jax.Array], epoch, make: Callable, array: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Returns what `make(view, drawn, row of the array, size)` makes for all views, an array [B, V, ...] a group."""
     index = batch["index"]
+    count = NUMBERS + 4 * (TRIES - 1) * recipe.covers
 
     def numbers(epoch, index, view):
-        return jax.random.uniform(functools.reduce(jax.random.fold_in, (epoch, index, view), key), (NUMBERS,))
+        return jax.random.uniform(functools.reduce(jax.random.fold_in, (epoch, index, view), key), (count,))
 
     lengths = [len(group.views) for group in recipe.groups]
     of_each_view = jax.vmap(numbers, in_axes=(None, None, 0))
     of_each_example = jax.vmap(of_each_view, in_axes=(0, 0, None))
     uniform = of_each_example(jnp.broadcast_to(epoch, index.shape), index, jnp.arange(sum(lengths)))
     groups = zip(recipe.groups, parts(uniform, lengths), strict=True)
-    return tuple(views_of(group, recipe, uniform, batch) for group, uniform in groups)
+    return tuple(views_of(group, uniform, batch, make, array) for group, uniform in groups)
 
 
 def parts(array: jax.Array, lengths: Sequence[int]) -> list[jax.Array]:
@@ -51,23 +75,25 @@ def parts(array: jax.Array, lengths: Sequence[int]) -> list[jax.Array]:
     return jnp.split(array, list(itertools.accumulate(lengths))[:-1], axis=1)
 
 
-def views_of(group: Group, recipe: Recipe, uniform: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """The views of one group from uniform numbers [B, V, NUMBERS]: [B, V, size, size, 3]."""
-    fill = recipe.space.to_rgb(each(jnp.asarray, recipe.space.mean))
+def views_of(
+    group: Group, uniform: jax.Array, batch: Mapping[str, jax.Array], make: Callable, array: jax.Array
+) -> jax.Array:
+    """What is made for the views of one group from uniform numbers [B, V, N]: [B, V, ...]."""
     if group.grid:
-        uniform = uniform.at[:, :, :SHARED].set(uniform[:, :1, :SHARED])
+        shared = np.r_[:SHARED, NUMBERS : uniform.shape[2]]
+        uniform = uniform.at[:, :, shared].set(uniform[:, :1, shared])
 
-    def one(view, cell, uniform, image, valid):
-        drawn = draw(view, uniform, valid)
+    def one(view, cell, uniform, row, valid, mask):
+        drawn = draw(view, uniform, valid, mask)
         if group.grid:
             drawn = draw_patch(drawn, group.grid, group.size, cell, uniform)
-        image = transform(view, drawn, split(image), group.size, fill)
-        return finish(recipe.space, image)
+        return make(view, drawn, row, group.size)
 
     def run(view, uniform):
         cells = jnp.arange(uniform.shape[1])
-        of_each_view = jax.vmap(functools.partial(one, view), in_axes=(0, 0, None, None))
-        return jax.vmap(of_each_view, in_axes=(None, 0, 0, 0))(cells, uniform, batch["image"], batch["box"])
+        of_each_view = jax.vmap(functools.partial(one, view), in_axes=(0, 0, None, None, None))
+        of_each_example = jax.vmap(of_each_view, in_axes=(None, 0, 0, 0, 0))
+        return of_each_example(cells, uniform, array, batch["box"], batch.get("mask"))
 
     # Equal views that follow each other are compiled once.
     runs = [(view, len(list(same))) for view, same in itertools.groupby(group.views)]
@@ -80,7 +106,7 @@ def transform(view: View, drawn: Draw, image: Planes, size: int, fill: Sequence 
 
     `fill` is the colour of what a move of RandAugment leaves behind.
     """
-    image = unit(resample(image, drawn.box, size, view.resample, view.antialias, drawn.flip, drawn.crop))
+    image = crop(view, drawn, image, size)
     # SimCLR and BYOL, which pad with zeros, have kernels of a tenth of the side; PIL's reach as far as they need.
     radius = size // 20 if view.border == "zero" else min(round(4 * view.sigma[1]), size - 1)
     steps = {
@@ -93,6 +119,11 @@ def transform(view: View, drawn: Draw, image: Planes, size: int, fill: Sequence 
     for name in view.steps:
         image = steps[name](image)
     return image
+
+
+def crop(view: View, drawn: Draw, image: Planes, size: int) -> Planes:
+    """Cuts out, resizes and mirrors what was drawn: planes [size, size] in [0, 1]."""
+    return unit(resample(image, drawn.box, size, view.resample, view.antialias, drawn.flip, drawn.crop))
 
 
 def where(condition: jax.Array, image: Planes, other: Planes) -> Planes:

@@ -76,6 +76,7 @@ INFOMIN = View(
     order=("jitter", "blur", "randaugment", "gray", "solarize"),
 )
 JIGSAW = View(crop=(0.6, 1.0), jitter=0.0, gray=0.0)
+CAST = replace(INSTDISC, jitter=0.5, cover=0.2)
 CIFAR_STRONG = View(**STRONG, resample="bicubic", blur=0.5)
 
 RGB = SPACES["rgb"]
@@ -115,6 +116,7 @@ RECIPES = {
     "infomin": Entry(  # 2005.10243; its small views are 64 of the 85 pixels of each of 3 x 3 cells
         twice(INFOMIN), (JIGSAW,), 64 / 224, Patches(cell=85 / 64, side=3)
     ),
+    "cast": Entry(twice(CAST)),  # 2012.04630
     "mae": Entry((replace(PLAIN, crop=(0.2, 1.0), resample="bicubic"),)),  # 2111.06377
     "slip": Entry(twice(View(blur=0.5))),  # 2112.12750, the views of its SimCLR half
     "cifar_symmetric": Entry(twice(CIFAR_STRONG), space=CIFAR),  # solo-learn, 2108.01775

@@ -21,6 +21,7 @@ class View:
 
     crop: Range = (0.08, 1.0)  # area of the crop as a share of the image, uniform
     ratio: Range = (3 / 4, 4 / 3)  # width / height of the crop, log-uniform
+    cover: float = 0.0  # share of the image's mask, where it has one, that the crop should hold
     resample: str = "bilinear"  # or "bicubic"
     antialias: bool = True
     flip: float = 0.5  # probability; a flip commutes with all the rest, so it has no place in `order`
@@ -57,6 +58,8 @@ class View:
         for name in ("flip", *STEPS):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability: give a number from 0 to 1, not {getattr(self, name)}")
+        if not 0 <= self.cover <= 1:
+            raise UserError(f"cover is a share: give a number from 0 to 1, not {self.cover}")
         for name, most in (("crop", 1), ("ratio", math.inf), ("sigma", math.inf)):
             if len(value := getattr(self, name)) != 2 or not 0 < value[0] <= value[1] <= most:
                 limit = " <= 1" if most == 1 else ""
@@ -93,6 +96,11 @@ class Recipe:
 
     groups: tuple[Group, ...]
     space: Space
+
+    @property
+    def covers(self) -> bool:
+        """Whether crops should hold a share of a mask."""
+        return any(view.cover for group in self.groups for view in group.views)
 
     def __post_init__(self):
         _, _, mean, std = self.space

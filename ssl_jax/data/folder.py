@@ -28,13 +28,17 @@ class FolderSource:
         files: the image files.
         labels: one for each file; -1 where unknown.
         classes: their names; None without labels.
+        masks: whether to read masks, see `image.decode`.
 
     Raises:
         UserError: no file can be read.
     """
 
-    def __init__(self, name: str, files: list[str], labels: list[int], classes: tuple[str, ...] | None):
+    def __init__(
+        self, name: str, files: list[str], labels: list[int], classes: tuple[str, ...] | None, masks: bool = False
+    ):
         self.name, self.files, self.labels, self.classes = name, files, labels, classes
+        self.planes = 4 if masks else 3
         self.warned = False
         if len(files) <= CHECKED:
             self._leave_out_unreadable()
@@ -42,7 +46,7 @@ class FolderSource:
 
     def _leave_out_unreadable(self) -> None:
         with ThreadPoolExecutor() as pool:
-            readable = list(pool.map(lambda file: _read(file) is not None, self.files))
+            readable = list(pool.map(lambda file: self._read(file) is not None, self.files))
         bad = [file for file, good in zip(self.files, readable, strict=True) if not good]
         if 0 < len(bad) < len(self.files):
             names = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
@@ -62,7 +66,7 @@ class FolderSource:
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         for j in itertools.chain(range(i, len(self)), range(i)):
-            image = _read(self.files[j])
+            image = self._read(self.files[j])
             if image is not None:
                 if j != i:
                     self._warn(
@@ -71,15 +75,14 @@ class FolderSource:
                 return image, self.labels[j]
         raise UserError(f"None of the {len(self)} images of {self.name} can be read; the first is {self.files[0]}.")
 
+    def _read(self, file: str) -> np.ndarray | None:
+        try:
+            return decode(pathlib.Path(file).read_bytes(), masks=self.planes == 4)
+        except Exception:  # damaged files make Pillow raise almost anything
+            return None
 
-def _read(file: str) -> np.ndarray | None:
-    try:
-        return decode(pathlib.Path(file).read_bytes())
-    except Exception:  # damaged files make Pillow raise almost anything
-        return None
 
-
-def open_folder(path: str, split: str) -> FolderSource | None:
+def open_folder(path: str, split: str, masks: bool = False) -> FolderSource | None:
     """Opens a folder of jpg, png and webp images.
 
     With a sub-folder `train`, that is the training split and `test` or `val`, where there is one, the test split. Their
@@ -89,12 +92,14 @@ def open_folder(path: str, split: str) -> FolderSource | None:
     Args:
         path: of the folder.
         split: "train" or "test".
+        masks: whether their alpha channels are masks; an image without one is all that matters.
 
     Returns:
         The source; None where there is no test split.
 
     Raises:
-        UserError: no such folder, no images, none readable, or a class in the test split that is not in `train`.
+        UserError: no such folder, no images, none readable or able to hold a mask that is asked for, or a class in the
+            test split that is not in `train`.
     """
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
@@ -110,8 +115,12 @@ def open_folder(path: str, split: str) -> FolderSource | None:
     files = _images(folder)
     if not files:
         raise UserError(f"There are no images ({', '.join(SUFFIXES)}) below the folder {str(folder)!r}.")
+    if masks and split == "train" and all(file.lower().endswith((".jpg", ".jpeg")) for file in files):
+        raise UserError(
+            f"A jpg holds no mask, and {str(folder)!r} no other images; save them as png with an alpha channel."
+        )
     classes = _classes(train) if train.is_dir() and _classes(folder) else None
-    return FolderSource(f"folder:{root}", files, _labels(files, folder, classes), classes)
+    return FolderSource(f"folder:{root}", files, _labels(files, folder, classes), classes, masks)
 
 
 def _images(folder: pathlib.Path) -> list[str]:

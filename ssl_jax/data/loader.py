@@ -18,18 +18,23 @@ def fit(image: np.ndarray, canvas: int) -> tuple[np.ndarray, np.ndarray]:
     """Puts an image at the top left of a square canvas; one that is too large is first shrunk, its aspect kept.
 
     Args:
-        image: uint8 [height, width, 3].
+        image: uint8 [height, width, planes]: three colours and, if there is a fourth, a mask.
         canvas: side of the canvas in pixels.
 
     Returns:
-        uint8 [canvas, canvas, 3], black outside the image, and the image's box, int32 [4]: top, left, height, width.
+        uint8 [canvas, canvas, planes], 0 outside the image, and the image's box, int32 [4]: top, left, height, width.
     """
     longer = max(image.shape[:2])
     if longer > canvas:
         height, width = (max(1, round(side * canvas / longer)) for side in image.shape[:2])
-        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+        def shrink(part):
+            return np.asarray(Image.fromarray(part).resize((width, height), Image.Resampling.BICUBIC))
+
+        # Each on its own: in an RGBA image Pillow lets no colour from outside the mask count.
+        image = np.dstack([shrink(image[:, :, :3]), *map(shrink, np.moveaxis(image[:, :, 3:], 2, 0))])
     height, width = image.shape[:2]
-    result = np.zeros((canvas, canvas, 3), np.uint8)
+    result = np.zeros((canvas, canvas, image.shape[2]), np.uint8)
     result[:height, :width] = image
     return result, np.array([0, 0, height, width], np.int32)
 
@@ -44,16 +49,19 @@ def read(source: Source, index: np.ndarray, canvas: int) -> Batch:
 
     Returns:
         image uint8 [B, canvas, canvas, 3], box int32 [B, 4] (top, left, height, width), label int32 [B] (-1 where
-        unknown), index int32 [B].
+        unknown), index int32 [B]; of a source with masks also mask uint8 [B, canvas, canvas], from 0 to 255.
     """
-    image = np.zeros((len(index), canvas, canvas, 3), np.uint8)
+    image = np.zeros((len(index), canvas, canvas, source.planes), np.uint8)
     box = np.tile(np.array([0, 0, canvas, canvas], np.int32), (len(index), 1))
     label = np.full(len(index), -1, np.int32)
     for row, i in enumerate(index.tolist()):
         if i >= 0:
             pixels, label[row] = source[i]
             image[row], box[row] = fit(pixels, canvas)
-    return {"image": image, "box": box, "label": label, "index": index}
+    batch: Batch = {"image": image[..., :3], "box": box, "label": label, "index": index}
+    if source.planes == 4:
+        batch["mask"] = image[..., 3]
+    return batch
 
 
 def _stream(read_step: Callable[[int], Batch], start: int, stop: int, workers: int) -> Iterator[Batch]:

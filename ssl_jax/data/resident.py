@@ -12,7 +12,7 @@ CHUNK = 256  # images one thread reads at a time
 
 def fits(source: Source, canvas: int, budget_bytes: int) -> bool:
     """Whether all images on canvases of this side (pixels) take at most `budget_bytes`."""
-    return len(source) * canvas * canvas * 3 <= budget_bytes
+    return len(source) * canvas * canvas * source.planes <= budget_bytes
 
 
 def load_all(source: Source, canvas: int) -> Batch:

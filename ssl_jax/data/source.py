@@ -18,6 +18,7 @@ class Source(Protocol):
 
     name: str
     classes: tuple[str, ...] | None  # None: no labels
+    planes: int  # of an image: 3 colours, or 4 with a mask
 
     @property
     def labels(self) -> Sequence[int] | np.ndarray:
@@ -26,10 +27,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """Returns the image, uint8 [height, width, 3], and its label, -1 where unknown."""
+        """Returns the image, uint8 [height, width, planes], and its label, -1 where unknown."""
 
 
-def open_source(text: str, split: str = "train", data_dir: str | None = None) -> Source | None:
+def open_source(text: str, split: str = "train", data_dir: str | None = None, masks: bool = False) -> Source | None:
     """Opens one split of an image source.
 
     Args:
@@ -37,12 +38,14 @@ def open_source(text: str, split: str = "train", data_dir: str | None = None) ->
             (`cifar10`, `cifar10:3.0.2`, `imagenet_resized/32x32`).
         split: "train" or "test".
         data_dir: where TFDS keeps its prepared sets, a local or `gs://` path; None: its own default.
+        masks: whether images come with a mask of what matters in them: a folder's alpha channels, or what is not black
+            in the embedded set.
 
     Returns:
         The source; None where it has no test split, as a folder without one.
 
     Raises:
-        UserError: the source does not exist, is not prepared, or holds no readable image.
+        UserError: the source does not exist, is not prepared, or holds no readable image, or no masks.
     """
     scheme, colon, name = text.partition(":")
     if not (colon and name) or scheme not in SCHEMES:
@@ -50,7 +53,9 @@ def open_source(text: str, split: str = "train", data_dir: str | None = None) ->
         hint = "write embedded:fashion_mnist, tfds:NAME or folder:/path" if known else nearest(scheme, SCHEMES)
         raise UserError(f"Unknown data source {text!r}; {hint}")
     if scheme == "embedded":
-        return EmbeddedSource(name, split)
+        return EmbeddedSource(name, split, masks)
     if scheme == "folder":
-        return open_folder(name, split)
+        return open_folder(name, split, masks)
+    if masks:
+        raise UserError(f"{text} has no masks; take a folder of png images whose alpha channel is the mask")
     return open_tfds(name, split, data_dir)

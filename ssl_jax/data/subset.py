@@ -15,7 +15,7 @@ class Subset:
 
     def __init__(self, source: Source, index: np.ndarray):
         self.source, self.index = source, index
-        self.name, self.classes = source.name, source.classes
+        self.name, self.classes, self.planes = source.name, source.classes, source.planes
 
     @property
     def labels(self) -> np.ndarray:

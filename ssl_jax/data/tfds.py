@@ -33,7 +33,7 @@ class TfdsSource:
         image, label = _key(features, tfds.features.Image), _key(features, tfds.features.ClassLabel)
         if image is None:
             raise UserError(f"{name} holds no images; its features are {', '.join(features)}.")
-        self.name, self.image, self.label = name, image, label
+        self.name, self.planes, self.image, self.label = name, 3, image, label
         try:  # the bytes stay encoded, so that the pictures of all sources are decoded by the same code
             self.examples = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
         except NotImplementedError:

@@ -130,5 +130,6 @@ class Images:
 
     def image(self, i: int) -> np.ndarray:
         """Returns one image, uint8 [H, W, 3], shrunk to the run's size."""
-        image, (_, _, height, width) = data.fit(self.sample[i][0], self.run.canvas)
-        return image[:height, :width]
+        batch = data.read(self.sample, np.array([i]), self.run.canvas)
+        _, _, height, width = batch["box"][0]
+        return batch["image"][0, :height, :width]

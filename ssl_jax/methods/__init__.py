@@ -2,6 +2,7 @@
 
 from ssl_jax.methods.barlow_twins import BarlowTwins
 from ssl_jax.methods.byol import BYOL
+from ssl_jax.methods.cast import CAST
 from ssl_jax.methods.circle import Circle
 from ssl_jax.methods.cmc import CMC
 from ssl_jax.methods.cpc import CPC
@@ -28,6 +29,7 @@ from ssl_jax.methods.vicreg import VICReg
 METHODS = {
     "barlow_twins": BarlowTwins,
     "byol": BYOL,
+    "cast": CAST,
     "circle": Circle,
     "cmc": CMC,
     "cpc": CPC,

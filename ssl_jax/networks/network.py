@@ -18,7 +18,7 @@ class Outputs(NamedTuple):
     features: jax.Array  # [B, V, D] of the encoder
     projection: jax.Array | None = None  # [B, V, D] of the projector
     prediction: jax.Array | None = None  # [B, V, D] of the predictor
-    maps: jax.Array | None = None  # [B, V, S, C] of the encoder, at S positions, where there is a dense head
+    maps: jax.Array | None = None  # [B, V, S, C] of the encoder, at S positions: with a dense head or if asked for
     dense: jax.Array | None = None  # [B, V, S, D] of the dense head
 
 
@@ -35,6 +35,7 @@ class Network(nn.Module):
         predictor: projection -> prediction, or None.
         dense: the encoder's last maps [B, V, S, C] -> [B, V, S, D], for views of one resolution, or None.
         passes: "view" or "resolution".
+        maps: whether outputs hold the encoder's last maps although there is no dense head.
     """
 
     encoder: nn.Module
@@ -42,6 +43,7 @@ class Network(nn.Module):
     predictor: nn.Module | None = None
     dense: nn.Module | None = None
     passes: str = "view"
+    maps: bool = False
 
     def __call__(self, views: tuple[jax.Array, ...], train: bool = False) -> Outputs:
         """Returns the outputs for the views, one array [B, V, H, W, C] per resolution, in float32 or wider."""
@@ -73,8 +75,10 @@ class Network(nn.Module):
         """The encoder's share of the outputs."""
         batch, count = views.shape[:2]
         images = views.reshape(batch * count, *views.shape[2:])
-        if self.dense is None:
+        if self.dense is None and not self.maps:
             return Outputs(self.encoder(images, train=train).reshape(batch, count, -1))
+        if not hasattr(self.encoder, "maps"):
+            raise UserError(f"this method looks at maps, which a {type(self.encoder).__name__} has not; take a ResNet")
         maps = self.encoder.maps(images, train)[-1]
         maps = maps.reshape(batch, count, -1, maps.shape[-1])
         return Outputs(widen(maps).mean(2), maps=maps)

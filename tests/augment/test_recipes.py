@@ -59,6 +59,7 @@ def test_another_colour_space_brings_its_own_normalisation_unless_that_is_given(
         ("byol", {"solarise": 0.1}, "did you mean 'solarize'"),
         ("byol", {"small_size": 96}, "no small views"),
         ("byol", {"flip": 50}, "flip is a probability"),
+        ("byol", {"cover": 20}, "cover is a share"),
         ("byol", {"crop": (1.0, 0.5)}, "crop is a range"),
         ("byol", {"crop": (0.5, 1.5)}, "0 < low <= high <= 1"),
         ("byol", {"sigma": (0.1,)}, "sigma is a range"),

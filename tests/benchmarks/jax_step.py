@@ -22,7 +22,7 @@ ENCODERS = {"resnet18": {}, "vit_tiny": {"name": "vit_tiny", "patch": 4, "size":
 class Images:
     """Labelled images in memory."""
 
-    name, classes = "random images", ("one", "other")
+    name, classes, planes = "random images", ("one", "other"), 3
 
     def __init__(self, images: np.ndarray):
         self.images = images

@@ -36,6 +36,16 @@ def test_the_embedded_set_is_balanced_real_images(split, least):
     assert (image == image[:, :, :1]).all() and image.std() > 30
 
 
+def test_its_mask_is_what_is_not_black():
+    plain, masked = (open_source("embedded:fashion_mnist", "test", masks=masks) for masks in (False, True))
+    for i in range(20):
+        image, label = masked[i]
+        np.testing.assert_array_equal(image[..., :3], plain[i][0])
+        np.testing.assert_array_equal(image[..., 3], 255 * (plain[i][0][..., 0] > 0))
+        assert label == plain[i][1]
+        assert 0.1 < np.mean(image[..., 3] > 0) < 0.95
+
+
 def test_labels_belong_to_their_images():
     """Trousers are tall and narrow, bags are wide: the mean images of the classes must show it."""
     source = open_source("embedded:fashion_mnist")
@@ -82,3 +92,8 @@ def test_make_refuses_a_size_it_cannot_balance(idx, tmp_path, train):
 def test_a_misspelt_source_names_the_nearest(text, message):
     with pytest.raises(UserError, match=message):
         open_source(text)
+
+
+def test_a_source_without_masks():
+    with pytest.raises(UserError, match="tfds:cifar10 has no masks; take a folder of png images"):
+        open_source("tfds:cifar10", masks=True)

@@ -144,6 +144,28 @@ def test_in_a_folder_too_large_to_check_the_next_readable_image_stands_in(labell
         assert shown(source) == [0, 1, 2, 100, 100, 100, 100, 100, 100, 101, 102]
 
 
+def test_masks_are_alpha_channels_and_a_jpg_is_all_that_matters(labelled):
+    mask = np.zeros((4, 6), np.uint8)
+    mask[1, 2:] = 255
+    pixels = np.dstack([np.full((4, 6, 3), 9, np.uint8), mask])
+    Image.fromarray(pixels).save(labelled / "train" / "ant" / "0.png")
+    write(labelled / "train" / "ant" / "1.png").rename(labelled / "train" / "ant" / "1.jpg")
+    source = open_source(f"folder:{labelled}", masks=True)
+    assert source.planes == 4 and source[0][0].shape == source[1][0].shape == (4, 6, 4)
+    np.testing.assert_array_equal(source[0][0], pixels)
+    assert (source[1][0][..., 3] == 255).all()
+    assert open_source(f"folder:{labelled}")[0][0].shape == (4, 6, 3)
+    assert open_source(f"folder:{labelled}", "test", masks=True)[0][0].shape == (4, 6, 4)
+
+
+def test_jpgs_alone_hold_no_mask(tmp_path):
+    for name in ("a.jpg", "b.JPEG"):
+        write(tmp_path / name.lower()).rename(tmp_path / name)
+    assert len(open_source(f"folder:{tmp_path}")) == 2
+    with pytest.raises(UserError, match=r"A jpg holds no mask.*save them as png with an alpha channel"):
+        open_source(f"folder:{tmp_path}", masks=True)
+
+
 def test_the_last_image_s_stand_in_is_the_first(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "CHECKED", 0)
     write(tmp_path / "a.png", 7)

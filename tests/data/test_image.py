@@ -56,6 +56,23 @@ def test_half_transparent_black_is_mid_grey():
     assert abs(int(decode(encode(image))[0, 0, 0]) - 127) <= 1
 
 
+@pytest.mark.parametrize("format, options", [("png", {}), ("webp", {"lossless": True, "exact": True})])
+def test_a_mask_is_what_is_more_than_half_opaque_and_hides_no_colour(format, options):
+    image = Image.fromarray(np.array([[[*RED, 0], [*GREEN, 128], [*BLUE, 129], [*RED, 255]]], np.uint8))
+    decoded = decode(encode(image, format, **options), masks=True)
+    assert decoded.tolist() == [[[*RED, 0], [*GREEN, 0], [*BLUE, 255], [*RED, 255]]]
+
+
+@pytest.mark.parametrize(
+    "mode, format", [("RGB", "png"), ("L", "png"), ("P", "png"), ("CMYK", "jpeg"), ("RGB", "jpeg")]
+)
+def test_without_transparency_everything_is_in_the_mask(mode, format):
+    data = encode(colours().resize((8, 4)).convert(mode), format)
+    decoded = decode(data, masks=True)
+    np.testing.assert_array_equal(decoded[..., :3], decode(data))
+    assert np.all(decoded[..., 3] == 255)
+
+
 def test_cmyk():
     image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     np.testing.assert_allclose(decode(encode(image, "jpeg", quality=95))[4, 4], RED, atol=8)

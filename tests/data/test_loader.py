@@ -5,13 +5,14 @@ from ssl_jax.data import resident
 from ssl_jax.data.loader import batches, fit, ordered
 from ssl_jax.data.order import Shuffled
 from ssl_jax.data.source import open_source
+from ssl_jax.data.subset import Subset
 from ssl_jax.errors import UserError
 
 
 class Numbers:
     """Example i is an image of i + 1 rows and 3 columns, all of value i; its label is 2 i."""
 
-    name, classes = "numbers", None
+    name, classes, planes = "numbers", None, 3
 
     def __init__(self, size):
         self.size = size
@@ -21,6 +22,18 @@ class Numbers:
 
     def __getitem__(self, i):
         return np.full((i + 1, 3, 3), i, np.uint8), 2 * i
+
+
+class Masked(Numbers):
+    """Numbers whose mask is their left column, and which are bright outside it."""
+
+    planes = 4
+
+    def __getitem__(self, i):
+        image, label = super().__getitem__(i)
+        mask = np.zeros((*image.shape[:2], 1), np.uint8)
+        mask[:, 0] = 255
+        return np.concatenate([np.where(mask > 0, image, 250), mask], axis=2), label
 
 
 def assert_equal(a, b):
@@ -55,6 +68,31 @@ def test_shrinking_is_antialiased():
     checks = np.indices((64, 64)).sum(0) % 2 * 255
     canvas, _ = fit(np.repeat(checks.astype(np.uint8)[:, :, None], 3, axis=2), 8)
     np.testing.assert_allclose(canvas, 127.5, atol=3)
+
+
+def test_a_mask_shrinks_like_a_picture_of_its_own():
+    image = np.random.default_rng(0).integers(0, 256, (40, 20, 4), np.uint8)
+    canvas, box = fit(image, 8)
+    colours, alone = fit(image[..., :3], 8)
+    np.testing.assert_array_equal(canvas[..., :3], colours)  # whatever the mask is
+    np.testing.assert_array_equal(canvas[..., 3], fit(image[..., 3:].repeat(3, axis=2), 8)[0][..., 0])
+    np.testing.assert_array_equal(box, alone)
+
+
+def test_masks_come_beside_the_images(monkeypatch):
+    monkeypatch.setattr(resident, "CHUNK", 3)
+    data = resident.load_all(Masked(10), 16)
+    assert data["image"].shape == (10, 16, 16, 3) and data["mask"].shape == (10, 16, 16)
+    assert data["mask"].dtype == np.uint8
+    for i in range(10):
+        assert (data["mask"][i, : i + 1, 0] == 255).all() and data["mask"][i].sum() == 255 * (i + 1)
+        assert (data["image"][i, : i + 1, 1:3] == 250).all()
+    for batch in batches(Masked(10), Shuffled(5, 10, 4), 16, 0, 2):
+        np.testing.assert_array_equal(batch["mask"], data["mask"][batch["index"]])
+        np.testing.assert_array_equal(batch["image"], data["image"][batch["index"]])
+    assert not list(ordered(Masked(10), 4, 16))[-1]["mask"][2:].any()  # padding
+    assert next(ordered(Subset(Masked(10), np.array([7])), 1, 16))["mask"].sum() == 255 * 8
+    assert "mask" not in resident.load_all(Numbers(10), 16)
 
 
 def test_batches_hold_the_examples_that_indices_names():
@@ -149,3 +187,5 @@ def test_load_all_has_example_i_in_row_i(monkeypatch):
 def test_what_fits_the_budget():
     assert resident.fits(Numbers(10), 16, 10 * 16 * 16 * 3)
     assert not resident.fits(Numbers(10), 16, 10 * 16 * 16 * 3 - 1)
+    assert resident.fits(Masked(10), 16, 10 * 16 * 16 * 4)
+    assert not resident.fits(Masked(10), 16, 10 * 16 * 16 * 4 - 1)

@@ -1,0 +1,50 @@
+"""CAST, CASTing Your Model: Learning to Localize Improves Self-Supervised Representations (Selvaraju et al. 2020,
+arXiv:2012.04630).
+
+python -m ssl_jax.main --config=configs/cast.py
+python -m ssl_jax.main --config=configs/cast.py:imagenet --config.data.source=folder:/coco
+
+preset      what                                            expect, and its source
+(none)      small ResNet on the embedded images, minutes    see docs/benchmarks.md
+:cifar10    MoCo v2's recipe with these views               no published number
+:imagenet   ResNet-50, batch 256, 200 epochs, on COCO       no published number (the authors' README has none)
+
+It learns from masks of what is salient, which no TensorFlow Datasets set has. So `:cifar10` and `:imagenet` read a
+folder that you make: images of 32 pixels, or of any size, as png whose alpha channel is the mask. The authors took
+COCO's training images, and masks from DeepUSPS, which needs no labels. In the embedded set all but black is salient.
+"""
+
+from configs import base, moco_v1, moco_v2
+
+
+def embedded() -> dict:
+    """The stem keeps all pixels, so that the last map has 4 x 4 positions to look at."""
+    recipe = cast(moco_v2.embedded())
+    network = recipe["network"] | {"encoder": base.small_encoder() | {"stem": "3x3"}}
+    augment = base.embedded_recipe()["augment"] | {"cover": 0.2}
+    return recipe | {"augment": augment, "network": network}
+
+
+def cifar10() -> dict:
+    return cast(moco_v2.cifar10(), source="folder:cifar10")
+
+
+def imagenet() -> dict:
+    """The authors' command; its code moves the key encoder by 0.999 twice a step."""
+    recipe = cast(moco_v1.imagenet(), source="folder:coco")
+    optimizer = moco_v2.sgd(learning_rate=0.5) | {"weight_decay": 1e-4, "clip": 2.0}
+    return recipe | {"method": recipe["method"] | {"decay": 0.999**2}, "optimizer": optimizer}
+
+
+def cast(recipe: dict, **data: str) -> dict:
+    """A recipe of MoCo's with the views of CAST, its loss and its limit on gradients."""
+    method = {key: value for key, value in recipe["method"].items() if key != "symmetric"}
+    return recipe | {
+        "data": {"masks": True} | data,
+        "augment": {"recipe": "cast"},
+        "method": method | {"name": "cast", "weight": 0.75},
+        "optimizer": recipe["optimizer"] | {"clip": 2.0},
+    }
+
+
+get_config = base.presets(embedded, cifar10, imagenet)
