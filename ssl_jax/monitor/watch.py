@@ -34,7 +34,7 @@ class Sign(NamedTuple):
 SIGNS = {
     "spread": Sign(
         ("projection_std",),
-        lambda std: std < 0.1,
+        lambda std: std < 0.35,
         "projection_std is {0:.3f} (1: well spread, 0: one point): all images have nearly the same projection; "
         "lower the learning rate, and check that the target gets no gradient and that the heads are normalised",
     ),
