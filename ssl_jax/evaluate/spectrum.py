@@ -29,6 +29,15 @@ def projection_std(z: jax.Array) -> jax.Array:
     return jnp.mean(jnp.std(z, 0)) * z.shape[-1] ** 0.5
 
 
+def projection_cosine(z: jax.Array) -> jax.Array:
+    """Returns the median cosine of projections z [B, ..., D] with their mean direction: 1 when most are the same.
+
+    Unlike the spread it sees a collapse behind a BatchNorm, which keeps some rows of a batch far from the others.
+    """
+    z = normalize(z.reshape(-1, z.shape[-1]))
+    return jnp.median(z @ normalize(jnp.mean(z, 0)))
+
+
 def alignment(x: jax.Array, y: jax.Array, power: float = 2) -> jax.Array:
     """Returns the mean distance, to a power, between the unit features x, y [N, D] of positive pairs; 0 is best.
 

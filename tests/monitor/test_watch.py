@@ -7,10 +7,17 @@ import pytest
 from ssl_jax.errors import UserError
 from ssl_jax.monitor.watch import LOOKS, Watch, check_finite
 
-HEALTHY = {"loss": 5.0, "uniform_loss": math.log(512), "projection_std": 0.9, "rank": 40.0, "code_entropy": 0.6}
+HEALTHY = {
+    "loss": 5.0,
+    "uniform_loss": math.log(512),
+    "projection_std": 0.9,
+    "projection_cosine": 0.3,
+    "rank": 40.0,
+    "code_entropy": 0.6,
+}
 HEALTHY |= {"cluster_entropy": 0.97}
 SICK = [
-    ({"projection_std": 0.01}, "projection_std is 0.010"),
+    ({"projection_cosine": 0.99}, "projection_cosine is 0.990"),
     ({"rank": 1.1}, "effective rank of 1.1"),
     ({"code_entropy": 0.9999}, "code_entropy is 1.000"),
     ({"cluster_entropy": 0.02}, "cluster_entropy is 0.020"),
@@ -49,7 +56,7 @@ def test_a_dip_is_not_a_collapse():
     watch = Watch(0)
     for step in range(100):
         dip = step % LOOKS != 0
-        assert watch.look(step, HEALTHY | {"projection_std": 0.01 if dip else 0.9}) == []
+        assert watch.look(step, HEALTHY | {"projection_cosine": 0.99 if dip else 0.3}) == []
 
 
 def test_figures_that_are_measured_rarely_or_never():

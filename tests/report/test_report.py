@@ -62,7 +62,7 @@ def png(color):
     return buffer.getvalue()
 
 
-def make(workdir, rate=0.2, knn=84.1, labelled=True, steps=100, std=0.9):
+def make(workdir, rate=0.2, knn=84.1, labelled=True, steps=100, cosine=0.3):
     workdir.mkdir()
     config = {
         "batch_size": 64,
@@ -72,7 +72,16 @@ def make(workdir, rate=0.2, knn=84.1, labelled=True, steps=100, std=0.9):
     }
     rows = [{"step": 0, **START}] if labelled else []
     for step in range(10, steps + 1, 10):
-        rows.append({"step": step, "loss": 5 / step, "projection_std": std, "images_per_second": 310.0, "spice": step})
+        rows.append(
+            {
+                "step": step,
+                "loss": 5 / step,
+                "projection_std": 0.9,
+                "projection_cosine": cosine,
+                "images_per_second": 310.0,
+                "spice": step,
+            }
+        )
         if labelled:
             rows[-1] |= {"knn_top1": knn * step / steps}
     if labelled:
@@ -100,7 +109,9 @@ def test_one_run(tmp_path):
     assert "No sign of collapse." in page
     for words in ("optimizer.rate", "packages.jax", "0.10.2", "spice", "Nearest neighbours of test images"):
         assert words in page
-    assert charted(page) == len({"loss", "projection_std", "images_per_second", "spice", "knn_top1"})
+    assert charted(page) == len(
+        {"loss", "projection_std", "projection_cosine", "images_per_second", "spice", "knn_top1"}
+    )
     assert page.tags.count("img") == 2
 
 
@@ -120,7 +131,7 @@ def test_worse_than_raw_pixels_is_said(tmp_path):
 
 
 def test_collapse_and_divergence_are_said(tmp_path):
-    run = make(tmp_path / "a", std=0.01)
+    run = make(tmp_path / "a", cosine=0.99)
     with open(run / "metrics.jsonl", "a") as rows:
         rows.write('{"step": 110, "loss": null}\n')
     page = Page(report.write([run]))
@@ -131,7 +142,7 @@ def test_several_runs_are_compared(tmp_path):
     runs = [make(tmp_path / "a"), make(tmp_path / "b", rate=0.3, knn=81.0), make(tmp_path / "c", labelled=False)]
     page = Page(report.write(runs, tmp_path / "all.html"))
     assert not (runs[0] / "report.html").exists()
-    assert charted(page) == 5
+    assert charted(page) == 6
     config = (tmp_path / "all.html").read_text(encoding="utf-8").split("<h2>Config</h2>")[1].split("<details>")
     assert "optimizer.rate" in config[0] and "batch_size" not in config[0] and "batch_size" in config[1]
     assert "84.1" in page and "81.0" in page
