@@ -20,6 +20,8 @@ TITLES = {  # of the known metrics, in the order of the page
     "rank": "Effective rank of the features",
     "code_entropy": "Entropy of the codes, as a share of log K",
     "cluster_entropy": "Entropy of the mean code, as a share of log K",
+    "gradient_norm": "Norm of the gradient",
+    "probe_loss": "Loss of the online probe",
     "images_per_second": "Images per second",
 }
 LEVELS = {  # what a metric is compared with
