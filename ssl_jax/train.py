@@ -15,7 +15,7 @@ from ssl_jax.build import Run
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.evaluate import probe
 from ssl_jax.evaluate.online import Evaluator
-from ssl_jax.evaluate.spectrum import projection_cosine, projection_std
+from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
 from ssl_jax.monitor import Interruption, Monitor, summary
 
@@ -56,7 +56,7 @@ def train_step(
     outputs = jax.lax.stop_gradient(metrics.pop("outputs"))
     metrics |= {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
     spread = outputs.features if outputs.projection is None else outputs.projection
-    metrics |= {"projection_std": projection_std(spread), "projection_cosine": projection_cosine(spread)}
+    metrics |= {"projection_std": projection_std(spread), "projection_crowding": projection_crowding(spread)}
     online = train.probe
     if online is not None:
         online, probed = probe.update(online, outputs.features[:, 0], batch["label"])

@@ -8,8 +8,8 @@ import pytest
 from test_methods import ROOT
 
 COLLAPSES = {
-    "simsiam": (["method.stop_gradient=false"], "projection_cosine"),
-    "byol": (["network.projector.norm=none", "network.predictor.norm=none"], "projection_cosine"),
+    "simsiam": (["method.stop_gradient=false"], "projection_crowding"),
+    "byol": (["network.projector.norm=none", "network.predictor.norm=none"], "projection_crowding"),
     "swav": (["method.iterations=0"], "cluster_entropy"),
 }
 # The recipe for the embedded images as it is, but short.

@@ -29,13 +29,13 @@ def projection_std(z: jax.Array) -> jax.Array:
     return jnp.mean(jnp.std(z, 0)) * z.shape[-1] ** 0.5
 
 
-def projection_cosine(z: jax.Array) -> jax.Array:
-    """Returns the median cosine of projections z [B, ..., D] with their mean direction: 1 when most are the same.
+def projection_crowding(z: jax.Array) -> jax.Array:
+    """Returns the share of projections z [B, ..., D] whose cosine with their mean is above 0.9: 1 when collapsed.
 
     Unlike the spread it sees a collapse behind a BatchNorm, which keeps some rows of a batch far from the others.
     """
     z = normalize(z.reshape(-1, z.shape[-1]))
-    return jnp.median(z @ normalize(jnp.mean(z, 0)))
+    return jnp.mean(z @ normalize(jnp.mean(z, 0)) > 0.9)
 
 
 def alignment(x: jax.Array, y: jax.Array, power: float = 2) -> jax.Array:

@@ -33,11 +33,11 @@ class Sign(NamedTuple):
 
 SIGNS = {
     "spread": Sign(
-        ("projection_cosine", "projection_std"),
-        lambda cosine, std: cosine > 0.95,
-        "projection_cosine is {0:.3f} (1: one point; projection_std {1:.3f}): most images have nearly the same "
-        "projection; lower the learning rate, and check that the target gets no gradient and that the heads are "
-        "normalised",
+        ("projection_crowding", "projection_std"),
+        lambda crowding, std: crowding > 0.8,
+        "projection_crowding is {0:.3f} (the share of projections close to their mean; projection_std {1:.3f}): most "
+        "images have nearly the same projection; lower the learning rate, and check that the target gets no gradient "
+        "and that the heads are normalised",
     ),
     "rank": Sign(
         ("rank",),

@@ -16,7 +16,7 @@ TITLES = {  # of the known metrics, in the order of the page
     "loss": "Loss",
     "learning_rate": "Learning rate",
     "projection_std": "Spread of the projections (1: full, 0: collapsed)",
-    "projection_cosine": "Median cosine of the projections with their mean",
+    "projection_crowding": "Share of the projections close to their mean",
     "rank": "Effective rank of the features",
     "code_entropy": "Entropy of the codes, as a share of log K",
     "cluster_entropy": "Entropy of the mean code, as a share of log K",

@@ -11,13 +11,13 @@ HEALTHY = {
     "loss": 5.0,
     "uniform_loss": math.log(512),
     "projection_std": 0.9,
-    "projection_cosine": 0.3,
+    "projection_crowding": 0.3,
     "rank": 40.0,
     "code_entropy": 0.6,
 }
 HEALTHY |= {"cluster_entropy": 0.97}
 SICK = [
-    ({"projection_cosine": 0.99}, "projection_cosine is 0.990"),
+    ({"projection_crowding": 0.99}, "projection_crowding is 0.990"),
     ({"rank": 1.1}, "effective rank of 1.1"),
     ({"code_entropy": 0.9999}, "code_entropy is 1.000"),
     ({"cluster_entropy": 0.02}, "cluster_entropy is 0.020"),
@@ -56,7 +56,7 @@ def test_a_dip_is_not_a_collapse():
     watch = Watch(0)
     for step in range(100):
         dip = step % LOOKS != 0
-        assert watch.look(step, HEALTHY | {"projection_cosine": 0.99 if dip else 0.3}) == []
+        assert watch.look(step, HEALTHY | {"projection_crowding": 0.99 if dip else 0.3}) == []
 
 
 def test_figures_that_are_measured_rarely_or_never():

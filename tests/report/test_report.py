@@ -62,7 +62,7 @@ def png(color):
     return buffer.getvalue()
 
 
-def make(workdir, rate=0.2, knn=84.1, labelled=True, steps=100, cosine=0.3):
+def make(workdir, rate=0.2, knn=84.1, labelled=True, steps=100, crowding=0.1):
     workdir.mkdir()
     config = {
         "batch_size": 64,
@@ -77,7 +77,7 @@ def make(workdir, rate=0.2, knn=84.1, labelled=True, steps=100, cosine=0.3):
                 "step": step,
                 "loss": 5 / step,
                 "projection_std": 0.9,
-                "projection_cosine": cosine,
+                "projection_crowding": crowding,
                 "images_per_second": 310.0,
                 "spice": step,
             }
@@ -110,7 +110,7 @@ def test_one_run(tmp_path):
     for words in ("optimizer.rate", "packages.jax", "0.10.2", "spice", "Nearest neighbours of test images"):
         assert words in page
     assert charted(page) == len(
-        {"loss", "projection_std", "projection_cosine", "images_per_second", "spice", "knn_top1"}
+        {"loss", "projection_std", "projection_crowding", "images_per_second", "spice", "knn_top1"}
     )
     assert page.tags.count("img") == 2
 
@@ -131,7 +131,7 @@ def test_worse_than_raw_pixels_is_said(tmp_path):
 
 
 def test_collapse_and_divergence_are_said(tmp_path):
-    run = make(tmp_path / "a", cosine=0.99)
+    run = make(tmp_path / "a", crowding=0.99)
     with open(run / "metrics.jsonl", "a") as rows:
         rows.write('{"step": 110, "loss": null}\n')
     page = Page(report.write([run]))
