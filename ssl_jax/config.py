@@ -112,17 +112,16 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     Raises:
         UserError: it cannot be written, or holds another run; nothing in it is changed then.
     """
-    path = workdir / "config.json"
+    path, part = workdir / "config.json", workdir / "config.json.part"
     ours = json.loads(json.dumps(flatten(config)))  # as it reads after writing: tuples are lists
     try:
         if path.exists():
             theirs = flatten(json.loads(path.read_text()))
             check_same(workdir, theirs, ours)
-        elif workdir.is_dir() and any(file.stem != "config" for file in workdir.iterdir()):
+        elif workdir.is_dir() and any(file.name not in (path.name, part.name) for file in workdir.iterdir()):
             raise UserError(f"{workdir} is not empty and holds no run; name another --workdir")
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
-            part = workdir / "config.json.part"
             part.write_text(json.dumps(config.to_dict(), indent=1))
             part.replace(path)  # whole or not at all, whoever reads it meanwhile
     except OSError as error:

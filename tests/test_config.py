@@ -83,6 +83,12 @@ def test_an_encoder_is_changed_by_its_name():
     assert run.method.network.encoder.layers == (2, 2, 2, 2)
 
 
+def test_a_claim_that_was_cut_short_leaves_a_workdir_free(tmp_path):
+    (tmp_path / "config.json.part").write_text("{")
+    claim(tmp_path, read())
+    assert (tmp_path / "config.json").exists()
+
+
 def test_flatten():
     assert flatten({"a": 1, "b": {"c": (2, {"d": 3}), "e": {"f": None}}}) == {
         "a": 1,

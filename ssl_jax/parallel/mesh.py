@@ -1,5 +1,6 @@
 """One mesh axis over all devices: batches are split along it by rows, parameters are on every device."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -75,4 +76,10 @@ def anywhere(mesh: Mesh, flag: bool) -> Any:
     if jax.process_count() == 1:
         return flag
     flags = scatter(mesh, {"flag": np.full(len(mesh.local_devices), flag)})
-    return jax.jit(jnp.any, out_shardings=replicated(mesh))(flags["flag"])
+    return any_of(mesh)(flags["flag"])
+
+
+@functools.cache
+def any_of(mesh: Mesh):
+    """Returns the program of `anywhere`, which is asked at every step."""
+    return jax.jit(jnp.any, out_shardings=replicated(mesh))
