@@ -20,7 +20,6 @@ __all__ = [
     "PyTree",
     "Schedule",
     "apply",
-    "apply_shuffled",
     "check_clustering",
     "ema",
     "encode",
@@ -100,26 +99,24 @@ def initialize_with_proxies(
     return params | {"proxies": proxies}, stats
 
 
-def apply(network: Network, params: PyTree, stats: PyTree, views: tuple[jax.Array, ...]) -> tuple[Outputs, PyTree]:
-    """Runs the network on the views in training mode; returns its outputs [B, V, D] and the new statistics."""
+def apply(
+    network: Network, params: PyTree, stats: PyTree, views: tuple[jax.Array, ...], shuffle: jax.Array | None = None
+) -> tuple[Outputs, PyTree]:
+    """Runs the network on the views in training mode; returns its outputs [B, V, D] and the new statistics.
+
+    With a key as `shuffle`, rows are in a random order on their way through the network. Where a BatchNorm has
+    statistics of sub-batches, a query and its key are then in different company, and cannot be told by their
+    statistics: shuffling BN (He et al. 2019, arXiv:1911.05722, section 3.3).
+    """
+    if shuffle is not None:
+        order = jax.random.permutation(shuffle, views[0].shape[0])
+        outputs, stats = apply(network, params, stats, tuple(x[order] for x in views))
+        back = jnp.argsort(order)
+        return jax.tree.map(lambda x: x[back], outputs), stats
     outputs, updated = network.apply(
         {"params": params, "batch_stats": stats}, views, train=True, mutable=["batch_stats"]
     )
     return outputs, updated.get("batch_stats", {})
-
-
-def apply_shuffled(
-    network: Network, params: PyTree, stats: PyTree, views: tuple[jax.Array, ...], key: jax.Array
-) -> tuple[Outputs, PyTree]:
-    """As `apply`, with the rows in a random order on their way through the network.
-
-    Where a BatchNorm has statistics of sub-batches, a query and its key are then in different company, and cannot be
-    told by their statistics: shuffling BN (He et al. 2019, arXiv:1911.05722, section 3.3).
-    """
-    order = jax.random.permutation(key, views[0].shape[0])
-    outputs, stats = apply(network, params, stats, tuple(x[order] for x in views))
-    back = jnp.argsort(order)
-    return jax.tree.map(lambda x: x[back], outputs), stats
 
 
 def encode(network: Network, params: PyTree, stats: PyTree, images: jax.Array, layers: int = 0) -> jax.Array:

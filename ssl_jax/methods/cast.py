@@ -14,7 +14,6 @@ from ssl_jax.method import (
     PyTree,
     Schedule,
     apply,
-    apply_shuffled,
     ema,
     initialize,
     push,
@@ -88,8 +87,8 @@ class CAST(Method):
 
     def find_keys(self, target, stats, view, key):
         """The unit-norm keys [B, D] of a view [B, 1, H, W, C], and the key encoder's new statistics."""
-        run = functools.partial(apply_shuffled, key=key) if self.shuffle else apply
-        outputs, stats = run(self.network, target, stats, (view,))
+        shuffle = key if self.shuffle else None
+        outputs, stats = apply(self.network, target, stats, (view,), shuffle)
         return normalize(outputs.projection[:, 0]), stats
 
     @property

@@ -1,7 +1,6 @@
 """DenseCL: MoCo for images and, at the same time, for the positions that correspond between two views."""
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
@@ -14,7 +13,6 @@ from ssl_jax.method import (
     PyTree,
     Schedule,
     apply,
-    apply_shuffled,
     ema,
     initialize,
     push,
@@ -57,8 +55,8 @@ class DenseCL(Method):
     def loss(self, params, state, batch, key, step):
         views = two_views(batch["views"])
         online, stats = apply(self.network, params, state.stats, (views[:, :1],))
-        run = functools.partial(apply_shuffled, key=key) if self.shuffle else apply
-        target, target_stats = run(self.network, state.target, state.target_stats, (views[:, 1:],))
+        shuffle = key if self.shuffle else None
+        target, target_stats = apply(self.network, state.target, state.target_stats, (views[:, 1:],), shuffle)
         keys = normalize(target.projection[:, 0])
         whole = info_nce(normalize(online.projection[:, 0]), keys, state.queue, self.temperature)
         match = nearest_position(online.maps[:, 0], target.maps[:, 0])

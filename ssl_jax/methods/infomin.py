@@ -1,7 +1,6 @@
 """InfoMin: MoCo with views that share little, and with patches in random order as a second query."""
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,6 @@ from ssl_jax.method import (
     PyTree,
     Schedule,
     apply,
-    apply_shuffled,
     ema,
     initialize,
     push,
@@ -60,8 +58,8 @@ class InfoMin(Method):
     def loss(self, params, state, batch, key, step):
         views, patches = batch["views"]
         online, stats = apply(self.network, params, state.stats, (views[:, :1],))
-        run = functools.partial(apply_shuffled, key=key) if self.shuffle else apply
-        target, target_stats = run(self.network, state.target, state.target_stats, (views[:, 1:],))
+        shuffle = key if self.shuffle else None
+        target, target_stats = apply(self.network, state.target, state.target_stats, (views[:, 1:],), shuffle)
         keys = normalize(target.projection[:, 0])
         whole_loss = info_nce(normalize(online.projection[:, 0]), keys, state.queue, self.temperature)
 

@@ -1,7 +1,6 @@
 """MoCo: queries find their key among a queue of keys made by a slowly moving encoder."""
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
@@ -13,7 +12,6 @@ from ssl_jax.method import (
     PyTree,
     Schedule,
     apply,
-    apply_shuffled,
     ema,
     initialize,
     push,
@@ -57,8 +55,10 @@ class MoCo(Method):
         stats, target_stats, losses, keys = state.stats, state.target_stats, [], []
         for query, other in self.directions:
             online, stats = apply(self.network, params, stats, (views[:, query : query + 1],))
-            run = functools.partial(apply_shuffled, key=jax.random.fold_in(key, query)) if self.shuffle else apply
-            target, target_stats = run(self.network, state.target, target_stats, (views[:, other : other + 1],))
+            shuffle = jax.random.fold_in(key, query) if self.shuffle else None
+            target, target_stats = apply(
+                self.network, state.target, target_stats, (views[:, other : other + 1],), shuffle
+            )
             keys.append(normalize(target.projection[:, 0]))
             losses.append(info_nce(normalize(online.projection[:, 0]), keys[-1], state.queue, self.temperature))
         queue = push(state.queue, jnp.concatenate(keys))
