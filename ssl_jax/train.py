@@ -120,7 +120,7 @@ class Trainer:
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
         )
         self.step = jax.jit(
-            make_program(run, self.resident),
+            parallel.over(mesh, make_program(run, self.resident)),
             donate_argnums=0,
             out_shardings=(self.shardings, parallel.replicated(mesh)),
         )

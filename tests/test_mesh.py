@@ -74,6 +74,14 @@ def test_memories_are_never_gathered(compiled):
             assert rows not in shape, f"{name}: all-gather of {shape}"
 
 
+def test_nothing_as_large_as_a_memory_travels(compiled):
+    run, trainer, text = compiled
+    kinds = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+    moved = [int(np.prod(shape)) for kind in kinds for shape in collectives(text, kind)]
+    for name in run.method.memories:
+        assert max(moved) < getattr(trainer.abstract.state, name).size, name
+
+
 def test_nothing_leaves_for_the_host_inside_a_step(compiled):
     _, _, text = compiled
     for transfer in (

@@ -81,7 +81,7 @@ def measured(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", (*KINDS, "deepcluster"))  # killed between two clusterings
 def test_a_killed_run_ends_as_if_it_had_not_been(name, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(command(name, whole))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
+from ssl_jax import parallel
 from ssl_jax.numeric import normalize, widen
 
 
@@ -110,7 +111,7 @@ def random_bank(key: jax.Array, rows: int, dimension: int) -> jax.Array:
 
 def sampled_scores(embedding: jax.Array, bank: jax.Array, index: jax.Array, temperature: float) -> jax.Array:
     """Similarities [B, K] of embeddings [B, D] and rows `index` [B, K] of a memory [N, D], over the temperature."""
-    return jnp.einsum("bd,bkd->bk", widen(embedding), widen(bank)[index]) / temperature
+    return parallel.products(widen(embedding), widen(bank), index) / temperature
 
 
 def remember(bank: jax.Array, index: jax.Array, rows: jax.Array, momentum: float) -> jax.Array:

@@ -1,13 +1,16 @@
 """Devices and memory: starting several processes, the mesh over all devices, where each array lives."""
 
+from ssl_jax.parallel.lookup import products
 from ssl_jax.parallel.memory import keep_freed_memory
-from ssl_jax.parallel.mesh import anywhere, gather, make_mesh, replicate, replicated, rows, scatter, shared, start
+from ssl_jax.parallel.mesh import anywhere, gather, make_mesh, over, replicate, replicated, rows, scatter, shared, start
 
 __all__ = [
     "anywhere",
     "gather",
     "keep_freed_memory",
     "make_mesh",
+    "over",
+    "products",
     "replicate",
     "replicated",
     "rows",

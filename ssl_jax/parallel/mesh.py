@@ -2,14 +2,14 @@
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 
 AXIS = "data"
 
@@ -33,6 +33,17 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns a mesh over the given devices, by default all of all processes."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def over(mesh: Mesh, program: Callable) -> Callable:
+    """Returns the program, to be compiled for a mesh that the functions it calls can ask for."""
+
+    @functools.wraps(program)
+    def known(*args):
+        with use_abstract_mesh(mesh.abstract_mesh):
+            return program(*args)
+
+    return known
 
 
 def rows(mesh: Mesh) -> NamedSharding:

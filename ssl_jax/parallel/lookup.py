@@ -1,0 +1,47 @@
+"""Products with rows of a memory that the devices share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec, get_abstract_mesh
+
+from ssl_jax.parallel.mesh import AXIS
+
+TOGETHER = 8  # vectors whose rows are read at once: all rows of a batch would take gigabytes at a paper's numbers
+
+
+def products(vectors: jax.Array, memory: jax.Array, index: jax.Array) -> jax.Array:
+    """Multiplies vectors with rows of a memory.
+
+    In a program `over` a mesh each device multiplies the rows that it has, for the whole batch: what travels is a
+    number for each row, not the row.
+
+    Args:
+        vectors: [B, D].
+        memory: [N, D], split by its rows in such a program; not differentiated.
+        index: int [B, K], the rows for each vector.
+
+    Returns:
+        Dot products [B, K].
+    """
+    memory = jax.lax.stop_gradient(memory)
+    mesh = get_abstract_mesh()
+    if mesh.empty or len(memory) % mesh.size or len(vectors) % mesh.size:
+        return read(vectors, memory, index)
+
+    @functools.partial(jax.shard_map, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(AXIS))
+    def on_each(vectors, memory, index):
+        vectors, index = (jax.lax.all_gather(array, AXIS, tiled=True) for array in (vectors, index))
+        row = index - jax.lax.axis_index(AXIS) * len(memory)
+        here = (row >= 0) & (row < len(memory))
+        found = jnp.where(here, read(vectors, memory, jnp.where(here, row, 0)), 0)
+        return jax.lax.psum_scatter(found, AXIS, tiled=True)
+
+    return on_each(vectors, memory, index)
+
+
+def read(vectors: jax.Array, memory: jax.Array, index: jax.Array) -> jax.Array:
+    """`products` on one device, a few vectors at a time, backwards too."""
+    of_one = jax.checkpoint(lambda vector_and_rows: memory[vector_and_rows[1]] @ vector_and_rows[0])
+    return jax.lax.map(of_one, (vectors, index), batch_size=TOGETHER)
