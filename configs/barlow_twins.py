@@ -39,15 +39,11 @@ def imagenet() -> dict:
         "augment": {"recipe": "barlow_twins"},
         "method": {"name": "barlow_twins", "weight": 0.0051, "scale": 1.0},
         "network": network({"name": "resnet50", "zero_gamma": True}, width=8192, layers=3) | {"dtype": "bfloat16"},
-        "optimizer": {
-            "name": "lars",
-            "learning_rate": 0.2,  # at a batch of 256
-            "warmup": "10 epochs",
-            "end": 0.0002,
-            "weight_decay": 1e-6,
-            "rules": (("bias|scale", {"weight_decay": 0.0, "adaptation": False, "learning_rate": 0.0048 / 0.2 / 16}),),
-        },
+        "optimizer": base.wide_lars(rules=SLOW_BIASES),
     }
+
+
+SLOW_BIASES = (("bias|scale", {"weight_decay": 0.0, "adaptation": False, "learning_rate": 0.0048 / 0.2 / 16}),)
 
 
 def network(encoder: dict, width: int, layers: int) -> dict:

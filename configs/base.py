@@ -154,6 +154,18 @@ def solo_lars(learning_rate: float, weight_decay: float, rules: tuple = WEIGHTS_
     }
 
 
+def wide_lars(rules: tuple = WEIGHTS_ONLY) -> dict:
+    """The optimiser that Barlow Twins and VICReg train ImageNet with, at a batch of 256."""
+    return {
+        "name": "lars",
+        "learning_rate": 0.2,
+        "warmup": "10 epochs",
+        "end": 0.0002,
+        "weight_decay": 1e-6,
+        "rules": rules,
+    }
+
+
 def step_sgd(learning_rate: float, weight_decay: float, milestones: tuple[str, ...]) -> dict:
     """The SGD of the first papers, at the batch they used: a tenth of the rate from each milestone on."""
     return {

@@ -39,14 +39,7 @@ def imagenet() -> dict:
         "augment": {"recipe": "vicreg"},
         "method": method(),
         "network": network({"name": "resnet50", "zero_gamma": True}, width=8192, layers=3) | {"dtype": "bfloat16"},
-        "optimizer": {
-            "name": "lars",
-            "learning_rate": 0.2,  # at a batch of 256
-            "warmup": "10 epochs",
-            "end": 0.0002,
-            "weight_decay": 1e-6,
-            "rules": base.WEIGHTS_ONLY,
-        },
+        "optimizer": base.wide_lars(),
     }
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from ssl_jax import augment, data, parallel, preview, report
@@ -136,25 +135,15 @@ class Trainer:
         return jax.jit(init, out_shardings=self.shardings, compiler_options=options)(self.key)
 
     def batches(self, start: int):
-        """Yields the batches of the steps from `start` on, as arrays on the mesh."""
+        """Streams the batches of the steps from `start` on, as arrays on the mesh."""
         run = self.run
-        shared = dict(process_index=jax.process_index(), process_count=jax.process_count())
-        if not self.resident:
-            stream = data.batches(
-                run.source,
-                run.order,
-                run.canvas,
-                start,
-                run.steps,
-                **shared,
-                workers=run.config.data.workers,
-            )
-            yield from (parallel.scatter(self.mesh, batch) for batch in stream)
-            return
-        for step in range(start, run.steps):
-            yield parallel.scatter(
-                self.mesh, {"index": np.split(run.order(step), jax.process_count())[jax.process_index()]}
-            )
+        share = dict(process_index=jax.process_index(), process_count=jax.process_count())
+        if self.resident:
+            stream = ({"index": data.share(run.order(step), **share)} for step in range(start, run.steps))
+        else:
+            workers = run.config.data.workers
+            stream = data.batches(run.source, run.order, run.canvas, start, run.steps, **share, workers=workers)
+        return (parallel.scatter(self.mesh, batch) for batch in stream)
 
 
 def train(run: Run, workdir: pathlib.Path) -> None:

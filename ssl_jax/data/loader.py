@@ -84,7 +84,12 @@ def _stream(read_step: Callable[[int], Batch], start: int, stop: int, workers: i
         iterator.close()
 
 
-def _slice(index: np.ndarray, process_index: int, process_count: int) -> np.ndarray:
+def share(index: np.ndarray, process_index: int, process_count: int) -> np.ndarray:
+    """Returns a process's contiguous slice of the positions of a global batch, int [B / process_count].
+
+    Raises:
+        UserError: the batch cannot be shared evenly.
+    """
     if len(index) % process_count:
         raise UserError(f"A batch of {len(index)} cannot be shared evenly by {process_count} processes.")
     each = len(index) // process_count
@@ -121,9 +126,9 @@ def batches(
     """
 
     def read_step(step: int) -> Batch:
-        return read(source, _slice(order(step), process_index, process_count), canvas)
+        return read(source, share(order(step), process_index, process_count), canvas)
 
-    _slice(order(start), process_index, process_count)  # complains now, not in a thread
+    share(order(start), process_index, process_count)  # complains now, not in a thread
     return _stream(read_step, start, stop, workers)
 
 
@@ -136,6 +141,6 @@ def ordered(
     def read_step(step: int) -> Batch:
         index = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int32)
         index[index >= len(source)] = -1
-        return read(source, _slice(index, process_index, process_count), canvas)
+        return read(source, share(index, process_index, process_count), canvas)
 
     return _stream(read_step, 0, steps, workers)
