@@ -19,12 +19,13 @@ from configs import base
 
 
 def embedded() -> dict:
-    """InstDisc's augmentation, since views that differ in nothing but their network need it to."""
-    augment = base.embedded_recipe()["augment"] | {"recipe": "instdisc", "space": "lab", "mean": None, "std": None}
-    return base.embedded_recipe() | {
-        "augment": augment,
+    """InstDisc's augmentation, since views that differ in nothing but their network need it to, and its low rate."""
+    recipe = base.embedded_recipe()
+    return recipe | {
+        "augment": recipe["augment"] | {"recipe": "instdisc", "space": "lab", "mean": None, "std": None},
         "method": method(negatives=0, temperature=0.1, channels=((0,), (0,))),
         "network": network(base.small_encoder()),
+        "optimizer": recipe["optimizer"] | {"learning_rate": 0.1},
     }
 
 

@@ -15,11 +15,13 @@ from configs import base
 
 
 def embedded() -> dict:
+    """A low learning rate: a row of the memory is compared an epoch later, when the network must still be alike."""
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": recipe["augment"] | {"recipe": "instdisc"},
         "method": {"name": "instdisc", "temperature": 0.1, "negatives": 0, "momentum": 0.5, "proximal": 0.0},
         "network": network(base.small_encoder()),
+        "optimizer": recipe["optimizer"] | {"learning_rate": 0.1},
     }
 
 

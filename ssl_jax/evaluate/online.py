@@ -41,29 +41,27 @@ class Evaluator:
         def pixels(_, batch):
             return augment.center(run.recipe, batch, min(size, RAW_SIZE), crop).reshape(batch["image"].shape[0], -1)
 
+        self.measured, self.kept = None, []  # a state, and its features
         everywhere = parallel.replicated(mesh)
         self.encode = jax.jit(encode, out_shardings=everywhere)
         self.pixels = jax.jit(pixels, out_shardings=everywhere)
 
     def measure(self, train: Any) -> dict[str, float]:
         """Returns k-NN and online-probe top-1 in percent, where there are labels, and the effective rank."""
-        bank = self.bank.features(self.encode, train)
-        measured = {"rank": float(rankme(jnp.asarray(bank[:RANKED])))}
+        features = self.features(train)
+        measured = {"rank": float(rankme(jnp.asarray(features[0][:RANKED])))}
         if self.test:
-            test = self.test.features(self.encode, train)
-            measured["knn_top1"] = self.knn(bank, test)
+            measured["knn_top1"] = self.knn(*features)
             online = jax.tree.map(jnp.asarray, parallel.gather(train.probe))
-            measured["probe_top1"] = top1(probe.predict(online, jnp.asarray(test)), self.test.labels)
+            measured["probe_top1"] = top1(probe.predict(online, jnp.asarray(features[1])), self.test.labels)
         return measured
 
     def baselines(self, train: Any) -> dict[str, float]:
         """Returns top-1 in percent of raw pixels and of the features of the first weights; empty without labels."""
         if not self.test:
             return {}
-        raw, init = (
-            [images.features(encode, train) for images in (self.bank, self.test)]
-            for encode in (self.pixels, self.encode)
-        )
+        raw = [images.features(self.pixels, train) for images in (self.bank, self.test)]
+        init = self.features(train)
         raw_knn, raw_linear = raw_baseline(raw[0], self.bank.labels, raw[1], self.test.labels, len(self.run.classes))
         return {
             "raw_knn_top1": raw_knn,
@@ -76,10 +74,20 @@ class Evaluator:
         """Returns the linear top-1 in percent, fitted on the whole bank, and draws neighbours of some test images."""
         if not self.test:
             return {}
-        bank, test = (images.features(self.encode, train) for images in (self.bank, self.test))
+        bank, test = self.features(train)
         if jax.process_index() == 0:
             self.draw(bank, test, picture)
         return {"linear_top1": self.linear(bank, test)}
+
+    def features(self, train) -> list[np.ndarray]:
+        """Returns the features of the bank and, where there are labels, of the queries; the last are kept.
+
+        What is measured at the last step and what is concluded from it look at the same ones.
+        """
+        if self.measured is not train:
+            self.kept = [images.features(self.encode, train) for images in (self.bank, self.test) if images]
+            self.measured = train
+        return self.kept
 
     def knn(self, bank, test) -> float:
         settings = self.run.config.evaluate

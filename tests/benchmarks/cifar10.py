@@ -30,35 +30,37 @@ SHARED = {
     "evaluate.bank": 50_000,
 }
 UNSET = ""
+COARSE = {"network.encoder.stem": "3x3/2"}  # steps of a third of the time, where many epochs or patches ask for them
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 PATCHES = {"augment.recipe": "cpc_cifar", "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}
+SHORT = {"epochs": 1, "optimizer.warmup": "0.1 epochs"}
 # By config; as many epochs as fit the time.
 OWN: dict[str, dict] = {
     "barlow_twins": {"epochs": 3},
     "byol": {"epochs": 3},
     "byol_group_norm": {"epochs": 2},
-    "circle": {"epochs": 1},
-    "cmc": {"epochs": 3, **LAB, "method.channels": ((0,), (1, 2))},
-    "cpc": {"epochs": 1, **PATCHES},
-    "cpc_v1": {"epochs": 1, **PATCHES},
+    "circle": SHORT,
+    "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
+    "cpc": {"epochs": 3, **COARSE, **PATCHES},
+    "cpc_v1": {"epochs": 3, **COARSE, **PATCHES},
     "deepcluster": {"epochs": 6, "method.every": "0.5 epochs"},
     "deepcluster_v2": {"epochs": 3, "method.every": "0.25 epochs"},
     "densecl": {"epochs": 4, "method.dense_from": "0.25 epochs"},
-    "infomin": {"epochs": 1},
-    "instdisc": {"epochs": 5},
+    "infomin": SHORT,
+    "instdisc": {"epochs": 12, **COARSE},
     "invaspread": {"epochs": 3},
     "moco_v1": {"epochs": 4},
     "moco_v2": {"epochs": 7},
-    "multi_similarity": {"epochs": 1},
+    "multi_similarity": SHORT,
     "nnclr": {"epochs": 3},
-    "proxy_anchor": {"epochs": 1},
-    "proxy_nca": {"epochs": 1},
+    "proxy_anchor": SHORT,
+    "proxy_nca": SHORT,
     "simclr": {"epochs": 4},
     "simclr_v2": {"epochs": 2},
     "simclr_v2_queue": {"epochs": 2},
     "simsiam": {"epochs": 3},
-    "supcon": {"epochs": 1},
-    "supervised_info_nce": {"epochs": 1},
+    "supcon": SHORT,
+    "supervised_info_nce": SHORT,
     "swav": {
         "epochs": 5,
         "augment.small_views": 0,
@@ -66,7 +68,7 @@ OWN: dict[str, dict] = {
         "optimizer.learning_rate": 1.0,
         "optimizer.rules": (("predictor", {"freeze": "3 epochs"}),),
     },
-    "triplet": {"epochs": 1},
+    "triplet": SHORT,
     "vicreg": {"epochs": 3},
     "crd": {"epochs": 3, "method.teacher": "{out}/simclr"},  # the run of this table
 }
