@@ -30,7 +30,7 @@ SHARED = {
     "evaluate.bank": 50_000,
 }
 UNSET = ""
-COARSE = {"network.encoder.stem": "3x3/2"}  # steps of a third of the time, where many epochs or patches ask for them
+COARSE = {"network.encoder.stem": "3x3/2"}  # steps of a third of the time, where many epochs ask for them
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 PATCHES = {"augment.recipe": "cpc_cifar", "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}
 SHORT = {"epochs": 1, "optimizer.warmup": "0.1 epochs"}
@@ -41,8 +41,8 @@ OWN: dict[str, dict] = {
     "byol_group_norm": {"epochs": 2},
     "circle": SHORT,
     "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
-    "cpc": {"epochs": 3, **COARSE, **PATCHES},
-    "cpc_v1": {"epochs": 3, **COARSE, **PATCHES},
+    "cpc": {**SHORT, **PATCHES},
+    "cpc_v1": {**SHORT, **PATCHES},
     "deepcluster": {"epochs": 6, "method.every": "0.5 epochs"},
     "deepcluster_v2": {"epochs": 3, "method.every": "0.25 epochs"},
     "densecl": {"epochs": 4, "method.dense_from": "0.25 epochs"},
