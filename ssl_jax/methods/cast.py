@@ -9,18 +9,7 @@ import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
 from ssl_jax.losses import info_nce
-from ssl_jax.method import (
-    Method,
-    PyTree,
-    Schedule,
-    apply,
-    ema,
-    initialize,
-    push,
-    random_queue,
-    shapes,
-    two_views,
-)
+from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, push, random_queue, shapes, two_views
 from ssl_jax.networks import Network, Outputs
 from ssl_jax.numeric import normalize
 
