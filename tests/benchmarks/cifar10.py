@@ -33,34 +33,34 @@ UNSET = ""
 COARSE = {"network.encoder.stem": "3x3/2"}  # steps of a third of the time, where many epochs ask for them
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 PATCHES = {"augment.recipe": "cpc_cifar", "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}
-SHORT = {"epochs": 1, "optimizer.warmup": "0.1 epochs"}
+QUICK = {"optimizer.warmup": "0.1 epochs"}
 # By config; as many epochs as fit the time.
 OWN: dict[str, dict] = {
     "barlow_twins": {"epochs": 3},
     "byol": {"epochs": 3},
     "byol_group_norm": {"epochs": 2},
-    "circle": SHORT,
+    "circle": {"epochs": 2, **QUICK},
     "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
-    "cpc": {**SHORT, **PATCHES},
-    "cpc_v1": {**SHORT, **PATCHES},
+    "cpc": {"epochs": 1, **QUICK, **PATCHES},
+    "cpc_v1": {"epochs": 1, **QUICK, **PATCHES},
     "deepcluster": {"epochs": 6, "method.every": "0.5 epochs"},
     "deepcluster_v2": {"epochs": 3, "method.every": "0.25 epochs"},
     "densecl": {"epochs": 4, "method.dense_from": "0.25 epochs"},
-    "infomin": SHORT,
+    "infomin": {"epochs": 1, **QUICK},
     "instdisc": {"epochs": 12, **COARSE},
     "invaspread": {"epochs": 3},
     "moco_v1": {"epochs": 4},
     "moco_v2": {"epochs": 7},
-    "multi_similarity": SHORT,
+    "multi_similarity": {"epochs": 2, **QUICK},
     "nnclr": {"epochs": 3},
-    "proxy_anchor": SHORT,
-    "proxy_nca": SHORT,
+    "proxy_anchor": {"epochs": 2, **QUICK},
+    "proxy_nca": {"epochs": 2, **QUICK},
     "simclr": {"epochs": 4},
     "simclr_v2": {"epochs": 2},
     "simclr_v2_queue": {"epochs": 2},
-    "simsiam": {"epochs": 3},
-    "supcon": SHORT,
-    "supervised_info_nce": SHORT,
+    "simsiam": {"epochs": 5},
+    "supcon": {"epochs": 2, **QUICK},
+    "supervised_info_nce": {"epochs": 2, **QUICK},
     "swav": {
         "epochs": 5,
         "augment.small_views": 0,
@@ -68,7 +68,7 @@ OWN: dict[str, dict] = {
         "optimizer.learning_rate": 1.0,
         "optimizer.rules": (("predictor", {"freeze": "3 epochs"}),),
     },
-    "triplet": SHORT,
+    "triplet": {"epochs": 2, **QUICK},
     "vicreg": {"epochs": 3},
     "crd": {"epochs": 3, "method.teacher": "{out}/simclr"},  # the run of this table
 }
