@@ -41,7 +41,8 @@ class Evaluator:
         def pixels(_, batch):
             return augment.center(run.recipe, batch, min(size, RAW_SIZE), crop).reshape(batch["image"].shape[0], -1)
 
-        self.measured, self.kept = None, []  # a state, and its features
+        self.measured: Any = None  # a state
+        self.kept: list[np.ndarray] = []  # its features
         everywhere = parallel.replicated(mesh)
         self.encode = jax.jit(encode, out_shardings=everywhere)
         self.pixels = jax.jit(pixels, out_shardings=everywhere)
