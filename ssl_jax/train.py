@@ -137,12 +137,12 @@ class Trainer:
     def batches(self, start: int):
         """Streams the batches of the steps from `start` on, as arrays on the mesh."""
         run = self.run
-        share = dict(process_index=jax.process_index(), process_count=jax.process_count())
+        process = dict(process_index=jax.process_index(), process_count=jax.process_count())
         if not self.resident:
             workers = run.config.data.workers
-            stream = data.batches(run.source, run.order, run.canvas, start, run.steps, **share, workers=workers)
+            stream = data.batches(run.source, run.order, run.canvas, start, run.steps, **process, workers=workers)
         else:
-            stream = ({"index": data.share(run.order(step), **share)} for step in range(start, run.steps))
+            stream = ({"index": data.share(run.order(step), **process)} for step in range(start, run.steps))
         return (parallel.scatter(self.mesh, batch) for batch in stream)
 
 

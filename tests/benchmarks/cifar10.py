@@ -70,7 +70,7 @@ OWN: dict[str, dict] = {
     },
     "triplet": {"epochs": 2, **QUICK},
     "vicreg": {"epochs": 3},
-    "crd": {"epochs": 3, "method.teacher": "{out}/simclr"},  # the run of this table
+    "crd": {"epochs": 3, "method.teacher": "OUT/simclr"},  # the run of this table
 }
 
 
@@ -82,7 +82,7 @@ def run(name: str, flags) -> dict:
     command = [sys.executable, "-m", "ssl_jax.main", f"--config=configs/{name}.py", f"--workdir={workdir}"]
     if not cost.exists():
         start, before = time.monotonic(), cpu_seconds()
-        changes = (f"--config.{key}={value}".format(out=flags.out) for key, value in settings.items())
+        changes = (f"--config.{key}={value}".replace("=OUT/", f"={flags.out}/") for key, value in settings.items())
         subprocess.run([*command, *changes], check=True)
         cost.write_text(json.dumps({"minutes": (time.monotonic() - start) / 60, "cpu": (cpu_seconds() - before) / 60}))
     seen = json.loads(cost.read_text())
