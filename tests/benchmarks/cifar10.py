@@ -7,6 +7,7 @@ table. `--only` names some configs; a run that is in `--out` already is only rea
 import argparse
 import json
 import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -32,8 +33,20 @@ SHARED = {
 UNSET = ""
 COARSE = {"network.encoder.stem": "3x3/2"}  # steps of a third of the time, where many epochs ask for them
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
-PATCHES = {"augment.recipe": "cpc_cifar", "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}
 QUICK = {"optimizer.warmup": "0.1 epochs"}
+PATCHES = {  # 4 x 4 of 12 pixels, 6 apart
+    "data.size": 30,
+    "data.canvas": 32,
+    "augment.recipe": "cpc_cifar",
+    "augment.small_size": 12,
+    "augment.crop": UNSET,
+    "augment.mean": UNSET,
+    "augment.std": UNSET,
+    "method.ignore": 1,
+    "method.steps": 3,
+    "optimizer.schedule": "cosine",
+    **QUICK,
+}
 # By config; as many epochs as fit the time.
 OWN: dict[str, dict] = {
     "barlow_twins": {"epochs": 3},
@@ -41,10 +54,16 @@ OWN: dict[str, dict] = {
     "byol_group_norm": {"epochs": 2},
     "circle": {"epochs": 2, **QUICK},
     "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
-    "cpc": {"epochs": 1, **QUICK, **PATCHES},
-    "cpc_v1": {"epochs": 1, **QUICK, **PATCHES},
-    "deepcluster": {"epochs": 6, "method.every": "0.5 epochs"},
-    "deepcluster_v2": {"epochs": 3, "method.every": "0.25 epochs"},
+    "cpc": {"epochs": 3, **PATCHES},
+    "cpc_v1": {"epochs": 3, **PATCHES},
+    "deepcluster": {"epochs": 10, "method.prototypes": 300, "optimizer.end": 0.04},
+    "deepcluster_v2": {
+        "epochs": 5,
+        "augment.small_views": 0,
+        "method.prototypes": 1000,
+        "optimizer.learning_rate": 0.2,
+        "network.projector.last_norm": "batch",
+    },
     "densecl": {"epochs": 4, "method.dense_from": "0.25 epochs"},
     "infomin": {"epochs": 1, **QUICK},
     "instdisc": {"epochs": 12, **COARSE},
@@ -74,16 +93,21 @@ OWN: dict[str, dict] = {
 }
 
 
+def changes(name: str, flags) -> dict[str, str]:
+    """What a row changes in its config: a value for each key, as the command line takes it."""
+    settings = {"data.source": f"folder:{flags.data}", "seed": flags.seed} | SHARED | OWN[name]
+    return {key: re.sub("^OUT/", f"{flags.out}/", str(value)) for key, value in settings.items()}
+
+
 def run(name: str, flags) -> dict:
     """Trains one config to its end; returns what it measured, and its cost."""
     workdir = flags.out / name
     cost = workdir / "cost.json"
-    settings = {"data.source": f"folder:{flags.data}", "seed": flags.seed} | SHARED | OWN[name]
-    command = [sys.executable, "-m", "ssl_jax.main", f"--config=configs/{name}.py", f"--workdir={workdir}"]
     if not cost.exists():
         start, before = time.monotonic(), cpu_seconds()
-        changes = (f"--config.{key}={value}".replace("=OUT/", f"={flags.out}/") for key, value in settings.items())
-        subprocess.run([*command, *changes], check=True)
+        command = [sys.executable, "-m", "ssl_jax.main", f"--config=configs/{name}.py", f"--workdir={workdir}"]
+        command += (f"--config.{key}={value}" for key, value in changes(name, flags).items())
+        subprocess.run(command, check=True)
         cost.write_text(json.dumps({"minutes": (time.monotonic() - start) / 60, "cpu": (cpu_seconds() - before) / 60}))
     seen = json.loads(cost.read_text())
     for line in (workdir / "metrics.jsonl").read_text().splitlines():
