@@ -12,7 +12,8 @@ better in the authors' README. The embedded images are grey and have no colours:
 and each has to find an image among what the other remembers of its past crops. For colour images of your own,
 --config.method.channels="((0,),(1,2))" is CMC again; leave out the jitter then, --config.augment.recipe=cmc.
 
---config.method.negatives=0 is the softmax over all images, any other number noise-contrastive estimation.
+--config.method.negatives=0 is the softmax over all images, any other number noise-contrastive estimation with as many
+drawn images, or with --config.method.softmax=true the softmax over these.
 """
 
 from configs import base
@@ -60,6 +61,7 @@ def method(negatives: int = 16384, temperature: float = 0.07, channels: tuple = 
         "channels": channels,
         "temperature": temperature,
         "negatives": negatives,
+        "softmax": False,
         "momentum": 0.5,
     }
 

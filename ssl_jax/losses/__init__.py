@@ -1,6 +1,7 @@
 """Losses: pure functions on global arrays, batch-major, without state; each names its paper and equation."""
 
 from ssl_jax.losses.bank import (
+    find_own,
     first_of,
     instance_softmax,
     nce,
@@ -42,6 +43,7 @@ __all__ = [
     "contrastive_cross_entropy",
     "covariance",
     "entropy",
+    "find_own",
     "first_of",
     "info_nce",
     "info_nce_pairs",

@@ -1,6 +1,7 @@
 """CMC: what one network makes of some channels of an image must tell what another makes of the others."""
 
 import dataclasses
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -9,14 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.losses import (
-    instance_softmax,
-    nce_with_first_normalizer,
-    random_bank,
-    remember,
-    sampled_scores,
-    with_negatives,
-)
+from ssl_jax.losses import find_own, random_bank, remember
 from ssl_jax.method import Images, Method, PyTree, apply, encode, initialize, padded, shapes
 from ssl_jax.networks import Outputs
 from ssl_jax.numeric import normalize
@@ -33,7 +27,8 @@ class CMC(Method):
     images: Images
     channels: tuple[tuple[int, ...], ...] = ((0,), (1, 2))  # of each view: lightness and colour of Lab
     temperature: float = 0.07  # tau
-    negatives: int = 16384  # drawn for noise-contrastive estimation, 0: the softmax over all images
+    negatives: int = 16384  # drawn for each image, for all views alike; 0: none, the softmax is over all images
+    softmax: bool = False  # over own and drawn rows, in place of noise-contrastive estimation
     momentum: float = 0.5  # share of its old row that an image keeps
     memories = ("banks",)
 
@@ -60,16 +55,19 @@ class CMC(Method):
         of_each = zip(params, state.stats, views, strict=True)
         outputs, stats = zip(*(apply(self.network, one, before, (view,)) for one, before, view in of_each), strict=True)
         embeddings = [normalize(one.projection[:, 0]) for one in outputs]
-        candidates = with_negatives(key, index, self.negatives, self.images)
+        find = functools.partial(
+            find_own,
+            key,
+            index=index,
+            images=self.images,
+            temperature=self.temperature,
+            negatives=self.negatives,
+            softmax=self.softmax,
+        )
         loss, normalizers = jnp.zeros(()), state.normalizers
         for i, j in itertools.permutations(range(len(views)), 2):
-            if self.negatives:
-                scores = sampled_scores(embeddings[i], state.banks[j], candidates, self.temperature)
-                found, normalizer = nce_with_first_normalizer(scores, normalizers[i, j], self.images)
-                normalizers = normalizers.at[i, j].set(normalizer)
-            else:
-                found = instance_softmax(embeddings[i], state.banks[j], index, self.temperature, self.images)
-            loss += found
+            found, normalizer = find(embeddings[i], state.banks[j], normalizer=normalizers[i, j])
+            loss, normalizers = loss + found, normalizers.at[i, j].set(normalizer)
         memories = zip(state.banks, embeddings, strict=True)
         banks = tuple(remember(bank, index, rows, self.momentum) for bank, rows in memories)
         features = jnp.concatenate([one.features for one in outputs], axis=-1)

@@ -6,14 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.losses import (
-    instance_softmax,
-    nce_with_first_normalizer,
-    random_bank,
-    remember,
-    sampled_scores,
-    with_negatives,
-)
+from ssl_jax.losses import find_own, random_bank, remember
 from ssl_jax.method import Images, Method, PyTree, apply, initialize, padded, shapes
 from ssl_jax.numeric import normalize
 
@@ -24,7 +17,8 @@ class InstDisc(Method):
 
     images: Images
     temperature: float = 0.07  # tau
-    negatives: int = 4096  # drawn for noise-contrastive estimation, 0: the softmax over all images
+    negatives: int = 4096  # drawn for each image; 0: none, the softmax is over all images
+    softmax: bool = False  # over own and drawn rows, in place of noise-contrastive estimation
     momentum: float = 0.5  # share of its old row that an image keeps
     proximal: float = 0.0  # lambda, keeps an image near its row (section 3.3); 0 in the authors' code
     memories = ("bank",)
@@ -43,13 +37,17 @@ class InstDisc(Method):
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, params, state.stats, batch["views"])
         embedding, index = normalize(outputs.projection[:, 0]), batch["index"]
-        normalizer = state.normalizer
-        if self.negatives:
-            candidates = with_negatives(key, index, self.negatives, self.images)
-            scores = sampled_scores(embedding, state.bank, candidates, self.temperature)
-            loss, normalizer = nce_with_first_normalizer(scores, normalizer, self.images)
-        else:
-            loss = instance_softmax(embedding, state.bank, index, self.temperature, self.images)
+        loss, normalizer = find_own(
+            key,
+            embedding,
+            state.bank,
+            index,
+            state.normalizer,
+            images=self.images,
+            temperature=self.temperature,
+            negatives=self.negatives,
+            softmax=self.softmax,
+        )
         if self.proximal:
             loss += self.proximal * jnp.mean(jnp.sum((embedding - state.bank[index]) ** 2, axis=1))
         bank = remember(state.bank, index, embedding, self.momentum)

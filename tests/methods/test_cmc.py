@@ -59,6 +59,19 @@ def test_nce_draws_one_set_of_images_for_all_pairs_and_keeps_each_pair_s_first_z
     np.testing.assert_array_equal(after.normalizers, state.normalizers)
 
 
+def test_the_softmax_over_drawn_images_is_that_of_the_same_images():
+    method = dataclasses.replace(METHOD, negatives=7, softmax=True)
+    params, state = method.init(jax.random.key(0), toy.batch(views=1))
+    loss, (after, metrics) = step(method, params, state, 2)
+    z, expected = np.asarray(metrics["outputs"].projection, np.float64), 0.0
+    drawn = np.asarray(with_negatives(jax.random.key(2), INDEX, 7, IMAGES))
+    for i, j in PAIRS:
+        scores = np.einsum("bd,bkd->bk", z[:, i], np.asarray(state.banks[j], np.float64)[drawn]) / 0.5
+        expected += np.mean(np.log(np.exp(scores).sum(1)) - scores[:, 0])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert not np.any(after.normalizers)
+
+
 def test_each_network_sees_its_own_channels_alone():
     params, state = METHOD.init(jax.random.key(0), toy.batch(views=1))
     images = toy.batch(1)["views"][0][:, 0]

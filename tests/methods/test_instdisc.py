@@ -48,6 +48,14 @@ def test_z_is_that_of_the_first_batch():
     assert seen[0] > 0 and seen == [seen[0]] * 3
 
 
+def test_the_softmax_over_drawn_images_counts_own_and_drawn_alike():
+    method = dataclasses.replace(METHOD, negatives=7, softmax=True)
+    params, state = method.init(jax.random.key(0), toy.batch(views=1))
+    loss, (after, _) = step(method, params, state._replace(bank=jnp.ones_like(state.bank)), 1, jax.random.key(1))
+    np.testing.assert_allclose(loss, np.log(1 + 7), rtol=1e-6)
+    assert after.normalizer == 0
+
+
 def test_the_proximal_term_is_the_distance_to_the_own_row():
     near = dataclasses.replace(METHOD, proximal=3.0)
     params, state = METHOD.init(jax.random.key(0), toy.batch(views=1))
