@@ -15,6 +15,7 @@ def embedded() -> dict:
     return base.embedded_recipe() | {
         "method": {"name": "barlow_twins", "weight": 0.02, "scale": 0.1},
         "network": network(base.small_encoder(), width=512, layers=2),
+        "optimizer": base.small_adamw(0.003),
     }
 
 

@@ -141,6 +141,17 @@ def embedded_recipe() -> dict:
     }
 
 
+def small_adamw(learning_rate: float) -> dict:
+    """In the embedded recipes, for losses whose gradients are much smaller or larger than a cross-entropy's."""
+    return {
+        "name": "adamw",
+        "scaling": "none",
+        "learning_rate": learning_rate,
+        "warmup": "1 epochs",
+        "weight_decay": 1e-4,
+    }
+
+
 def solo_lars(learning_rate: float, weight_decay: float, rules: tuple = WEIGHTS_ONLY) -> dict:
     """The optimiser of solo-learn's CIFAR recipes (arXiv:2108.01775), at a batch of 256."""
     return {
@@ -183,10 +194,11 @@ def linear_head(output: int = 128) -> dict:
     return {"layers": 1, "output": output, "output_bias": True}
 
 
-def metric_learning(method: dict, projector: dict, rules: tuple = ()):
+def metric_learning(method: dict, projector: dict, rules: tuple = (), small_method: dict | None = None):
     """Returns the `get_config` of a method that learns from labels, as SupCon's authors train (arXiv:2004.11362).
 
     Batches hold 8 images of a class; with 10 classes that only fits small batches, so CIFAR-10's are not balanced.
+    `rules` are of the published recipes' optimiser; `small_method` is what the embedded recipe changes in the method.
     """
 
     def network(encoder: dict) -> dict:
@@ -194,8 +206,8 @@ def metric_learning(method: dict, projector: dict, rules: tuple = ()):
 
     def small() -> dict:
         recipe = embedded_recipe()
-        own = {"data": {"images_per_class": 8}, "method": method, "network": network(small_encoder())}
-        return recipe | own | {"optimizer": recipe["optimizer"] | {"rules": rules}}
+        own = {"method": method | (small_method or {}), "network": network(small_encoder())}
+        return recipe | own | {"data": {"images_per_class": 8}, "optimizer": small_adamw(0.01)}
 
     def cifar10() -> dict:
         return {

@@ -49,7 +49,7 @@ PATCHES = {  # 4 x 4 of 12 pixels, 6 apart
 }
 # By config; as many epochs as fit the time.
 OWN: dict[str, dict] = {
-    "barlow_twins": {"epochs": 3},
+    "barlow_twins": {"epochs": 4},
     "byol": {"epochs": 3},
     "byol_group_norm": {"epochs": 2},
     "circle": {"epochs": 2, **QUICK},
