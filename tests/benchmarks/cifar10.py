@@ -56,7 +56,7 @@ OWN: dict[str, dict] = {
     "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
     "cpc": {"epochs": 3, **PATCHES},
     "cpc_v1": {"epochs": 3, **PATCHES},
-    "deepcluster": {"epochs": 10, "method.prototypes": 300, "optimizer.end": 0.04},
+    "deepcluster": {"epochs": 10},
     "deepcluster_v2": {
         "epochs": 5,
         "augment.small_views": 0,
