@@ -194,20 +194,20 @@ def linear_head(output: int = 128) -> dict:
     return {"layers": 1, "output": output, "output_bias": True}
 
 
-def metric_learning(method: dict, projector: dict, rules: tuple = (), small_method: dict | None = None):
+def metric_learning(method: dict, projector: dict, rules: tuple = (), changes: dict | None = None):
     """Returns the `get_config` of a method that learns from labels, as SupCon's authors train (arXiv:2004.11362).
 
     Batches hold 8 images of a class; with 10 classes that only fits small batches, so CIFAR-10's are not balanced.
-    `rules` are of the published recipes' optimiser; `small_method` is what the embedded recipe changes in the method.
+    `rules` are of the published recipes' optimiser; `changes` are the embedded recipe's, by part.
     """
 
     def network(encoder: dict) -> dict:
         return {"encoder": encoder, "projector": projector, "passes": "resolution", "dtype": "float32"}
 
     def small() -> dict:
-        recipe = embedded_recipe()
-        own = {"method": method | (small_method or {}), "network": network(small_encoder())}
-        return recipe | own | {"data": {"images_per_class": 8}, "optimizer": small_adamw(0.01)}
+        own = {"data": {"images_per_class": 8}, "method": method, "network": network(small_encoder())}
+        recipe = embedded_recipe() | own
+        return recipe | {part: recipe[part] | change for part, change in (changes or {}).items()}
 
     def cifar10() -> dict:
         return {

@@ -15,4 +15,5 @@ from configs import base
 get_config = base.metric_learning(
     {"name": "multi_similarity", "alpha": 2.0, "beta": 50.0, "base": 0.5},
     base.linear_head(),
+    changes={"optimizer": base.small_adamw(0.01)},
 )

@@ -16,4 +16,5 @@ get_config = base.metric_learning(
     {"name": "proxy_nca", "scale": 9.0},
     base.linear_head(),
     rules=(("proxies", {"weight_decay": 0.0, "learning_rate": 10.0}),),
+    changes={"optimizer": base.small_adamw(0.01)},
 )
