@@ -104,28 +104,24 @@ def instance_softmax(
 
 
 def find_own(
-    key: jax.Array,
     embedding: jax.Array,
     bank: jax.Array,
-    index: jax.Array,
+    candidates: jax.Array,
     normalizer: jax.Array,
-    *,
     images: int,
     temperature: float,
-    negatives: int,
     softmax: bool,
 ) -> tuple[jax.Array, jax.Array]:
     """Each image finds its own row of the memory, in one of three ways that InstDisc and CMC share.
 
     Args:
-      key: of the draw.
       embedding: [B, D], of unit length.
       bank: [N, D], the memory; rows beyond `images` do not count.
-      index: int [B], which rows are the embeddings' own.
+      candidates: int [B, 1 + K], each image and then those drawn for it, as `with_negatives` gives; with K = 0 the
+        softmax is over all images.
       normalizer: [], Z of the first batch, 0 before; for noise-contrastive estimation alone.
       images: at most N.
       temperature: tau > 0.
-      negatives: K, images drawn for each embedding; 0: none are drawn, the softmax is over all images.
       softmax: whether own and drawn rows are in a softmax, in place of noise-contrastive estimation.
 
     Returns:
@@ -134,9 +130,8 @@ def find_own(
     Source: InstDisc (arXiv:1805.01978), equations 2 and 4 to 7; the softmax over drawn rows: the authors' code of CMC
     (arXiv:1906.05849).
     """
-    if not negatives:
-        return instance_softmax(embedding, bank, index, temperature, images), normalizer
-    candidates = with_negatives(key, index, negatives, images)
+    if candidates.shape[1] == 1:
+        return instance_softmax(embedding, bank, candidates[:, 0], temperature, images), normalizer
     scores = sampled_scores(embedding, bank, candidates, temperature)
     return (first_of(scores), normalizer) if softmax else nce_with_first_normalizer(scores, normalizer, images)
 

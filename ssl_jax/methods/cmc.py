@@ -1,7 +1,6 @@
 """CMC: what one network makes of some channels of an image must tell what another makes of the others."""
 
 import dataclasses
-import functools
 import itertools
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.losses import find_own, random_bank, remember
+from ssl_jax.losses import find_own, random_bank, remember, with_negatives
 from ssl_jax.method import Images, Method, PyTree, apply, encode, initialize, padded, shapes
 from ssl_jax.networks import Outputs
 from ssl_jax.numeric import normalize
@@ -55,18 +54,13 @@ class CMC(Method):
         of_each = zip(params, state.stats, views, strict=True)
         outputs, stats = zip(*(apply(self.network, one, before, (view,)) for one, before, view in of_each), strict=True)
         embeddings = [normalize(one.projection[:, 0]) for one in outputs]
-        find = functools.partial(
-            find_own,
-            key,
-            index=index,
-            images=self.images,
-            temperature=self.temperature,
-            negatives=self.negatives,
-            softmax=self.softmax,
-        )
+        candidates = with_negatives(key, index, self.negatives, self.images)
         loss, normalizers = jnp.zeros(()), state.normalizers
         for i, j in itertools.permutations(range(len(views)), 2):
-            found, normalizer = find(embeddings[i], state.banks[j], normalizer=normalizers[i, j])
+            bank, normalizer = state.banks[j], normalizers[i, j]
+            found, normalizer = find_own(
+                embeddings[i], bank, candidates, normalizer, self.images, self.temperature, self.softmax
+            )
             loss, normalizers = loss + found, normalizers.at[i, j].set(normalizer)
         memories = zip(state.banks, embeddings, strict=True)
         banks = tuple(remember(bank, index, rows, self.momentum) for bank, rows in memories)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.losses import find_own, random_bank, remember
+from ssl_jax.losses import find_own, random_bank, remember, with_negatives
 from ssl_jax.method import Images, Method, PyTree, apply, initialize, padded, shapes
 from ssl_jax.numeric import normalize
 
@@ -37,16 +37,9 @@ class InstDisc(Method):
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, params, state.stats, batch["views"])
         embedding, index = normalize(outputs.projection[:, 0]), batch["index"]
+        candidates = with_negatives(key, index, self.negatives, self.images)
         loss, normalizer = find_own(
-            key,
-            embedding,
-            state.bank,
-            index,
-            state.normalizer,
-            images=self.images,
-            temperature=self.temperature,
-            negatives=self.negatives,
-            softmax=self.softmax,
+            embedding, state.bank, candidates, state.normalizer, self.images, self.temperature, self.softmax
         )
         if self.proximal:
             loss += self.proximal * jnp.mean(jnp.sum((embedding - state.bank[index]) ** 2, axis=1))

@@ -17,6 +17,7 @@ INDEX = np.arange(toy.BATCH, dtype=np.int32) * 2
 
 
 def step(method, params, state, seed=1, key=None):
+    key = jax.random.key(0) if key is None else key
     batch = toy.batch(seed, views=1) | {"index": jnp.asarray(INDEX)}
     return method.loss(params, state, batch, key, jnp.int32(0))
 
