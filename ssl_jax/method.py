@@ -16,6 +16,7 @@ __all__ = [
     "Classes",
     "Duration",
     "Images",
+    "Keys",
     "Method",
     "PyTree",
     "Schedule",
@@ -43,6 +44,21 @@ Images = NewType("Images", int)  # how many there are
 Classes = NewType("Classes", int)  # how many classes they have
 
 
+class Stats(NamedTuple):
+    """The state of methods that remember nothing else."""
+
+    stats: PyTree  # BatchNorm statistics
+
+
+class Keys(NamedTuple):
+    """The state of methods whose negatives are a queue of keys that a slowly moving encoder made."""
+
+    stats: PyTree  # BatchNorm statistics of the query encoder
+    target: PyTree  # the key encoder: moving average of the query encoder's parameters
+    target_stats: PyTree
+    queue: jax.Array  # [K, D] unit-norm keys, newest first
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """One paper's algorithm on global arrays: it calls no collective, holds no array and knows no device.
@@ -56,9 +72,7 @@ class Method:
     needs_labels: ClassVar[bool] = False
     # Fields of the state that grow with the images or keys: their rows are split over the devices.
     memories: ClassVar[tuple[str, ...]] = ()
-
-    class State(NamedTuple):
-        stats: PyTree  # BatchNorm statistics
+    State: ClassVar[Any] = Stats
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, Any]:
         """Returns the parameters to train and the first state, for a batch with `views` and what else `loss` reads."""

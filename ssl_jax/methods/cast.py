@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
 from ssl_jax.losses import info_nce
-from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, push, random_queue, shapes, two_views
+from ssl_jax.method import Keys, Method, Schedule, apply, ema, initialize, push, random_queue, shapes, two_views
 from ssl_jax.networks import Network, Outputs
 from ssl_jax.numeric import normalize
 
@@ -29,12 +29,7 @@ class CAST(Method):
     weight: float = 0.75  # of the Grad-CAM loss: alpha / (alpha + beta)
     shuffle: bool = False  # as in MoCo
     memories = ("queue",)
-
-    class State(NamedTuple):
-        stats: PyTree  # BatchNorm statistics of the query encoder
-        target: PyTree  # the key encoder: moving average of the query encoder's parameters
-        target_stats: PyTree
-        queue: jax.Array  # [K, D] unit-norm keys, newest first
+    State = Keys
 
     def init(self, key, batch):
         if "masks" not in batch:

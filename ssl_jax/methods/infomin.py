@@ -1,14 +1,14 @@
 """InfoMin: MoCo with views that share little, and with patches in random order as a second query."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
 from ssl_jax.losses import info_nce
-from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, push, random_queue, shapes, two_views
+from ssl_jax.method import Keys, Method, Schedule, apply, ema, initialize, push, random_queue, shapes, two_views
 from ssl_jax.networks import Jigsaw
 from ssl_jax.numeric import normalize
 
@@ -26,12 +26,7 @@ class InfoMin(Method):
     weight: float = 0.5  # beta, of the patches
     shuffle: bool = False  # as in MoCo
     memories = ("queue",)
-
-    class State(NamedTuple):
-        stats: PyTree  # BatchNorm statistics of the query encoder
-        target: PyTree  # the key encoder: moving average of the query encoder's parameters
-        target_stats: PyTree
-        queue: jax.Array  # [K, D] unit-norm keys, newest first
+    State = Keys
 
     def init(self, key, batch):
         if len(batch["views"]) != 2:

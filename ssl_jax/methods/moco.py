@@ -1,13 +1,12 @@
 """MoCo: queries find their key among a queue of keys made by a slowly moving encoder."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses import info_nce
-from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, push, random_queue, shapes, two_views
+from ssl_jax.method import Keys, Method, Schedule, apply, ema, initialize, push, random_queue, shapes, two_views
 from ssl_jax.numeric import normalize
 
 
@@ -25,12 +24,7 @@ class MoCo(Method):
     shuffle: bool = False  # keys meet other rows than queries in split BatchNorm statistics (section 3.3)
     symmetric: bool = False  # each view is query and key once (the authors' CIFAR-10 notebook)
     memories = ("queue",)
-
-    class State(NamedTuple):
-        stats: PyTree  # BatchNorm statistics of the query encoder
-        target: PyTree  # the key encoder: moving average of the query encoder's parameters
-        target_stats: PyTree
-        queue: jax.Array  # [K, D] unit-norm keys, newest first
+    State = Keys
 
     def init(self, key, batch):
         size = len(two_views(batch["views"])) * len(self.directions)
