@@ -34,17 +34,17 @@ UNSET = ""
 COARSE = {"network.encoder.stem": "3x3/2"}  # steps of a third of the time, where many epochs ask for them
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 QUICK = {"optimizer.warmup": "0.1 epochs"}
-PATCHES = {  # 4 x 4 of 12 pixels, 6 apart
-    "data.size": 30,
-    "data.canvas": 32,
+PATCHES = {  # 3 x 3 of 16 pixels, 8 apart
     "augment.recipe": "cpc_cifar",
-    "augment.small_size": 12,
+    "augment.small_size": 16,
     "augment.crop": UNSET,
     "augment.mean": UNSET,
     "augment.std": UNSET,
     "method.ignore": 1,
-    "method.steps": 3,
+    "method.steps": 2,
+    "optimizer.learning_rate": 0.002,
     "optimizer.schedule": "cosine",
+    **COARSE,
     **QUICK,
 }
 # By config; as many epochs as fit the time.
@@ -54,8 +54,8 @@ OWN: dict[str, dict] = {
     "byol_group_norm": {"epochs": 2},
     "circle": {"epochs": 2, **QUICK},
     "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
-    "cpc": {"epochs": 3, **PATCHES},
-    "cpc_v1": {"epochs": 3, **PATCHES},
+    "cpc": {"epochs": 8, **PATCHES},
+    "cpc_v1": {"epochs": 8, **PATCHES},
     "deepcluster": {"epochs": 10},
     "deepcluster_v2": {"epochs": 5, "augment.small_views": 0},
     "densecl": {"epochs": 4, "method.dense_from": "0.25 epochs"},
