@@ -18,8 +18,9 @@ def embedded() -> dict:
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": swav.embedded()["augment"],
-        "method": method("0.5 epochs", prototypes=100),
+        "method": method("1 epochs", prototypes=300),
         "network": network(base.small_encoder(), hidden=512),
+        "optimizer": base.small_adamw(0.001),
     }
 
 
