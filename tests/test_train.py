@@ -186,20 +186,35 @@ def test_training_that_diverges_stops_with_the_step_and_keeps_its_checkpoint(tmp
         assert checkpoint.find_fault(tmp_path / "run" / "checkpoints" / str(step)) is None
 
 
-def test_images_without_labels_train_without_evaluation(tmp_path):
+def write_images(folder, count):
+    """Images of noise, no two of one shape."""
     from PIL import Image
 
-    folder = tmp_path / "images"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for i in range(40):
-        Image.fromarray(random.integers(256, size=(20, 24, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    for i in range(count):
+        image = random.integers(256, size=(20 + i, 60 - i, 3), dtype=np.uint8)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+def test_images_without_labels_train_without_evaluation(tmp_path):
+    folder = write_images(tmp_path / "images", 40)
     train("swav", tmp_path / "run", data__source=f"folder:{folder}", evaluate__every=6)
     rows = read(tmp_path / "run" / "metrics.jsonl")
     assert rows[-1]["step"] == LAST
     assert not any("knn_top1" in row or "probe_loss" in row for row in rows)
     assert any("rank" in row for row in rows)
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_images_of_many_shapes_are_trained_on_measured_and_drawn(tmp_path):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            write_images(tmp_path / "images" / split / name, 20)
+    train("simclr", tmp_path / "run", data__source=f"folder:{tmp_path / 'images'}", steps=2)
+    assert any("linear_top1" in row for row in read(tmp_path / "run" / "metrics.jsonl"))
+    assert (tmp_path / "run" / "neighbours.png").exists()
 
 
 @pytest.mark.parametrize("name", ["simclr", "cast"])  # without and with masks

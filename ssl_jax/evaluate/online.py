@@ -100,10 +100,11 @@ class Evaluator:
         return linear_probe(bank, self.bank.labels, test, self.test.labels, len(self.run.classes))
 
     def draw(self, bank, test, path) -> None:
-        found = np.asarray(nearest(jnp.asarray(bank), jnp.asarray(test[:SHOWN]), NEIGHBOURS))
-        queries = np.stack([self.test.image(i) for i in range(len(found))])
-        images = np.stack([[self.bank.image(i) for i in row] for row in found])
-        labels = self.test.labels[: len(found)], self.bank.labels[found]
+        shown = np.linspace(0, len(test) - 1, min(SHOWN, len(test)), dtype=int)  # sets are often sorted by class
+        found = np.asarray(nearest(jnp.asarray(bank), jnp.asarray(test[shown]), NEIGHBOURS))
+        queries = [self.test.image(i) for i in shown]
+        images = [[self.bank.image(i) for i in row] for row in found]
+        labels = self.test.labels[shown], self.bank.labels[found]
         pictures.neighbours(queries, images, *labels, self.run.classes).save(path)
 
 

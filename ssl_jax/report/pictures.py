@@ -44,8 +44,8 @@ def mosaic(patches: np.ndarray, columns: int) -> np.ndarray:
 
 
 def neighbours(
-    queries: np.ndarray,
-    found: np.ndarray,
+    queries: Sequence[np.ndarray],
+    found: Sequence[Sequence[np.ndarray]],
     labels: np.ndarray | None = None,
     found_labels: np.ndarray | None = None,
     names: Sequence[str] | None = None,
@@ -54,8 +54,8 @@ def neighbours(
     """Lays out each query image and, to its right, the images found nearest to it.
 
     Args:
-        queries: uint8 [N, H, W, 3].
-        found: uint8 [N, K, H, W, 3], nearest first.
+        queries: N images, uint8 [H, W, 3], of any sizes.
+        found: K images for each of them, nearest first.
         labels: int [N], the classes of the queries; None: unknown, and nothing is marked right or wrong.
         found_labels: int [N, K], the classes of what was found.
         names: the name of each class; None: they are numbered.
@@ -73,7 +73,7 @@ def neighbours(
         frames = [RIGHT if label == labels[n] else WRONG for label in found_labels[n]]
         captions = [name(label) for label in found_labels[n]]
         rows.append([Cell(query, name(labels[n])), *map(Cell, found[n], captions, frames)])
-    ranks = ["nearest", *(str(k + 1) for k in range(1, found.shape[1]))]
+    ranks = ["nearest", *(str(k + 1) for k in range(1, len(found[0])))]
     return layout(rows, ["image", *ranks], scale)
 
 
