@@ -7,7 +7,6 @@ table. `--only` names some configs; a run that is in `--out` already is only rea
 import argparse
 import json
 import pathlib
-import re
 import resource
 import subprocess
 import sys
@@ -52,6 +51,7 @@ OWN: dict[str, dict] = {
     "barlow_twins": {"epochs": 4},
     "byol": {"epochs": 3},
     "byol_group_norm": {"epochs": 3},
+    "cast": {"epochs": 4, "data.source": "folder:OUT/salient"},  # `main` makes it
     "circle": {"epochs": 2, **QUICK},
     "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
     "cpc": {"epochs": 8, **PATCHES},
@@ -90,7 +90,7 @@ OWN: dict[str, dict] = {
 def changes(name: str, flags) -> dict[str, str]:
     """What a row changes in its config: a value for each key, as the command line takes it."""
     settings = {"data.source": f"folder:{flags.data}", "seed": flags.seed} | SHARED | OWN[name]
-    return {key: re.sub("^OUT/", f"{flags.out}/", str(value)) for key, value in settings.items()}
+    return {key: str(value).replace("OUT/", f"{flags.out}/") for key, value in settings.items()}
 
 
 def run(name: str, flags) -> dict:
@@ -122,6 +122,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=OWN, default=list(OWN), metavar="CONFIG", help="these configs")
     flags = parser.parse_args()
+    if "cast" in flags.only:
+        maker = pathlib.Path(__file__).with_name("saliency.py")
+        subprocess.run([sys.executable, maker, flags.data, flags.out / "salient"], check=True)
     runs = {name: run(name, flags) for name in flags.only}
     print("| config | k-NN | linear | random k-NN | random linear | steps | images/s | CPU minutes | minutes |")
     print("|---|---|---|---|---|---|---|---|---|")
