@@ -56,7 +56,7 @@ OWN: dict[str, dict] = {
     "barlow_twins": {"epochs": 4},
     "byol": {"epochs": 3},
     "byol_group_norm": {"epochs": 3},
-    "cast": {"epochs": 4, "data.source": "folder:OUT/salient"},  # `main` makes it
+    "cast": {"epochs": 6, "data.source": "folder:OUT/salient"},  # `main` makes it
     "circle": {"epochs": 2, **QUICK},
     "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
     "cpc": {"epochs": 8, **PATCHES},
