@@ -62,7 +62,7 @@ OWN: dict[str, dict] = {
     "cpc": {"epochs": 8, **PATCHES},
     "cpc_v1": {"epochs": 8, **PATCHES},
     "deepcluster": {"epochs": 10},
-    "deepcluster_v2": {"epochs": 12, **COARSE, "augment.small_views": 0},
+    "deepcluster_v2": {"epochs": 10, **COARSE, "augment.small_views": 0},
     "densecl": {"epochs": 8, "method.dense_from": "0.25 epochs", "optimizer.learning_rate": 0.8},
     "infomin": {"epochs": 7, **COARSE, "augment.randaugment": 0},
     "instdisc": {"epochs": 12, **COARSE},
