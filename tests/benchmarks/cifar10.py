@@ -34,8 +34,10 @@ COARSE = {"network.encoder.stem": "3x3/2"}  # steps of a third of the time, wher
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 QUICK = {"optimizer.warmup": "0.1 epochs"}
 PATCHES = {  # 3 x 3 of 16 pixels, 8 apart
+    "batch_size": 256,
     "augment.recipe": "cpc_cifar",
     "augment.small_size": 16,
+    "augment.small_crop": (1.0, 1.0),
     "augment.brightness": 0.8,
     "augment.contrast": 0.8,
     "augment.saturation": 0.8,
@@ -46,7 +48,7 @@ PATCHES = {  # 3 x 3 of 16 pixels, 8 apart
     "method.ignore": 1,
     "method.steps": 2,
     "network.encoder.norm": "batch",
-    "optimizer.learning_rate": 0.002,
+    "optimizer.learning_rate": 0.003,
     "optimizer.schedule": "cosine",
     **COARSE,
     **QUICK,
