@@ -20,8 +20,8 @@ from configs import base, moco_v1, moco_v2
 def embedded() -> dict:
     """The stem keeps all pixels, so that the last map has 4 x 4 positions to look at.
 
-    Where an object differs from its ground in brightness alone, one direction of the features is enough to find it: at a
-    weight of 0.75 all images soon have the same embedding.
+    Where an object differs from its ground in brightness alone, one direction of the features is enough to find it: at
+    a weight of 0.75 all images soon have the same embedding.
     """
     recipe = cast(moco_v2.embedded())
     network = recipe["network"] | {"encoder": base.small_encoder() | {"stem": "3x3"}}
