@@ -11,7 +11,8 @@ preset      what                                            expect, and its sour
 
 It learns from masks of what is salient, which no TensorFlow Datasets set has. So `:cifar10` and `:imagenet` read a
 folder that you make: images of 32 pixels, or of any size, as png whose alpha channel is the mask. The authors took
-COCO's training images, and masks from DeepUSPS, which needs no labels. In the embedded set all but black is salient.
+COCO's training images, and masks from DeepUSPS, which needs no labels. `tests/benchmarks/saliency.py` makes crude masks
+from the pixels alone. In the embedded set all but black is salient.
 """
 
 from configs import base, moco_v1, moco_v2
