@@ -92,8 +92,9 @@ OWN: dict[str, dict] = {
 
 def changes(name: str, flags) -> dict[str, str]:
     """What a row changes in its config: a value for each key, as the command line takes it."""
-    settings = {"data.source": f"folder:{flags.data}", "seed": flags.seed} | SHARED | OWN[name]
-    return {key: str(value).replace("OUT/", f"{flags.out}/") for key, value in settings.items()}
+    own = {key: str(value).replace("OUT/", f"{flags.out}/") for key, value in OWN[name].items()}
+    shared = {"data.source": f"folder:{flags.data}", "seed": flags.seed} | SHARED
+    return {key: str(value) for key, value in shared.items()} | own
 
 
 def run(name: str, flags) -> dict:

@@ -22,11 +22,11 @@ def main() -> None:
     parser.add_argument("source", type=pathlib.Path, help="folder of the images")
     parser.add_argument("target", type=pathlib.Path, help="folder of the images with masks; a complete one is kept")
     flags = parser.parse_args()
-    files = sorted(flags.source.rglob("*.jp*g"))
-    if not files:
-        parser.error(f"there are no jpg images below {str(flags.source)!r}")
     complete = flags.target / "complete"
     if not complete.exists():
+        files = sorted(flags.source.rglob("*.jp*g"))
+        if not files:
+            parser.error(f"there are no jpg images below {str(flags.source)!r}")
         with concurrent.futures.ProcessPoolExecutor() as pool:
             write = functools.partial(add_mask, source=flags.source, target=flags.target)
             list(pool.map(write, files, chunksize=500))
