@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
 from ssl_jax.networks.network import Network, Outputs
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import as_rows, normalize
 from ssl_jax.schedule import Schedule
 
 __all__ = [
@@ -147,8 +147,7 @@ def shapes(network: Network, params: PyTree, stats: PyTree, views: tuple[jax.Arr
 
 def labelled_rows(projection: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns projections [B, V, D] as rows [B V, D] of unit length, and the label [B V] of each."""
-    images, views, size = projection.shape
-    return normalize(projection).reshape(images * views, size), jnp.repeat(label, views)
+    return as_rows(normalize(projection)), jnp.repeat(label, projection.shape[1])
 
 
 def two_views(views: tuple[jax.Array, ...]) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Two small operations that losses, networks and evaluation share."""
+"""Three small operations that losses, methods, networks and evaluation share."""
 
 import jax
 import jax.numpy as jnp
@@ -15,3 +15,8 @@ def normalize(x: jax.Array, axis: int = -1) -> jax.Array:
     x = widen(x)
     squared = jnp.sum(x * x, axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.where(squared > 1e-24, squared, 1.0))  # so that the gradient at zero is finite
+
+
+def as_rows(x: jax.Array) -> jax.Array:
+    """Returns [..., D] as rows [N, D]."""
+    return x.reshape(-1, x.shape[-1])

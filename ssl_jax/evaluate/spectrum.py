@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.numeric import normalize, widen
+from ssl_jax.numeric import as_rows, normalize, widen
 
 EPSILON = 1e-7  # of RankMe
 
@@ -25,7 +25,7 @@ def projection_std(z: jax.Array) -> jax.Array:
     It is the standard deviation over all rows of each channel of z / |z|, averaged over channels, times sqrt(D).
     Source: Chen and He 2021 (SimSiam, arXiv:2011.10566), section 4.1.
     """
-    z = normalize(z.reshape(-1, z.shape[-1]))
+    z = normalize(as_rows(z))
     return jnp.mean(jnp.std(z, 0)) * z.shape[-1] ** 0.5
 
 
@@ -34,7 +34,7 @@ def projection_crowding(z: jax.Array) -> jax.Array:
 
     Unlike the spread it sees a collapse behind a BatchNorm, which keeps some rows of a batch far from the others.
     """
-    z = normalize(z.reshape(-1, z.shape[-1]))
+    z = normalize(as_rows(z))
     return jnp.mean(z @ normalize(jnp.mean(z, 0)) > 0.9)
 
 

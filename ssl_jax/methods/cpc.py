@@ -11,6 +11,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.losses import patch_info_nce
 from ssl_jax.method import Method, apply, encode, initialize
 from ssl_jax.networks import Context, PatchPrediction
+from ssl_jax.numeric import as_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +53,8 @@ class CPC(Method):
         for turn in range(self.directions):
             target = jnp.rot90(targets, turn, (1, 2))
             for k, below in enumerate(self.offsets):
-                guess = self.scale * predictions[turn, :, :-below, :, k]
-                losses.append(patch_info_nce(rows(guess), rows(target[:, below:]), rows(target), included=True))
+                guess, answer = self.scale * predictions[turn, :, :-below, :, k], target[:, below:]
+                losses.append(patch_info_nce(as_rows(guess), as_rows(answer), as_rows(target), included=True))
         average = outputs._replace(features=jnp.mean(outputs.features, axis=1, keepdims=True))
         uniform = jnp.log(targets[..., 0].size * 1.0)
         return sum(losses) / len(losses), (self.State(stats), {"outputs": average, "uniform_loss": uniform})
@@ -77,8 +78,3 @@ class CPC(Method):
         """The features of the patches in their places, [B, S, S, D]."""
         batch, _, size = outputs.features.shape
         return outputs.features.reshape(batch, self.grid.side, self.grid.side, size)
-
-
-def rows(x: jax.Array) -> jax.Array:
-    """Returns the positions of [B, R, C, E] as rows [B R C, E]."""
-    return x.reshape(-1, x.shape[-1])

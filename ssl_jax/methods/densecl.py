@@ -20,7 +20,7 @@ from ssl_jax.method import (
     shapes,
     two_views,
 )
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import as_rows, normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class DenseCL(Method):
         whole = info_nce(normalize(online.projection[:, 0]), keys, state.queue, self.temperature)
         match = nearest_position(online.maps[:, 0], target.maps[:, 0])
         corresponding = jnp.take_along_axis(target.dense[:, 0], match[:, :, None], axis=1)
-        queries, positives = (rows(normalize(x)) for x in (online.dense[:, 0], corresponding))
+        queries, positives = (as_rows(normalize(x)) for x in (online.dense[:, 0], corresponding))
         dense = info_nce(queries, positives, state.dense_queue, self.temperature)
         weight = jnp.where(step < self.dense_from, 0.0, self.weight)
         loss = (1 - weight) * whole + weight * dense
@@ -72,8 +72,3 @@ class DenseCL(Method):
 
     def after_step(self, params, state, step):
         return params, state._replace(target=ema(state.target, params, self.decay(step)))
-
-
-def rows(x: jax.Array) -> jax.Array:
-    """Returns the positions of [B, S, D] as rows [B S, D]."""
-    return x.reshape(-1, x.shape[-1])

@@ -1,0 +1,71 @@
+"""What the methods that learn from labels promise beyond the contract; their losses have tests of their own."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from ssl_jax.methods import METHODS
+
+CLASSES = 3
+LABEL = jnp.arange(toy.BATCH) % CLASSES
+NAMES = ("supcon", "supervised_info_nce", "triplet", "multi_similarity", "circle", "proxy_nca", "proxy_anchor")
+EACH = pytest.mark.parametrize("name", NAMES)
+
+
+def build(name, **changes):
+    needs = {"classes": CLASSES} if "classes" in METHODS[name].__dataclass_fields__ else {}
+    return METHODS[name](toy.network(), **needs, **changes)
+
+
+def loss(method, params, batch):
+    _, state = method.init(jax.random.key(0), batch)
+    return method.loss(params, state, batch, None, jnp.int32(0))[0]
+
+
+def start(name):
+    batch = toy.batch(1) | {"label": LABEL}
+    method = build(name)
+    params, _ = method.init(jax.random.key(0), batch)
+    return method, params, batch
+
+
+@EACH
+def test_a_view_counts_as_an_image_of_its_class(name):
+    method, params, batch = start(name)
+    (views,) = batch["views"]
+    alone = {"views": (views.reshape(-1, 1, *views.shape[2:]),), "label": jnp.repeat(LABEL, toy.VIEWS)}
+    np.testing.assert_allclose(loss(method, params, batch), loss(method, params, alone), rtol=1e-5)
+
+
+@EACH
+def test_names_of_classes_do_not_matter_but_who_is_in_them_does(name):
+    method, params, batch = start(name)
+    new = jnp.array([2, 0, 1])
+    renamed = dict(params)
+    if "proxies" in params:
+        renamed["proxies"] = params["proxies"][jnp.argsort(new)]
+    before = loss(method, params, batch)
+    np.testing.assert_allclose(loss(method, renamed, batch | {"label": new[LABEL]}), before, rtol=1e-5)
+    assert abs(loss(method, params, batch | {"label": jnp.roll(LABEL, 1).at[0].set(1)}) - before) > 1e-4
+
+
+@EACH
+def test_only_the_direction_of_a_projection_counts(name):
+    method, params, batch = start(name)
+    longer = params | {"projector": jax.tree.map(lambda x: 3 * x, params["projector"])}
+    np.testing.assert_allclose(loss(method, longer, batch), loss(method, params, batch), rtol=1e-4)
+
+
+@EACH
+def test_every_number_of_a_config_reaches_the_loss(name):
+    method, params, batch = start(name)
+    before = loss(method, params, batch)
+    numbers = [field.name for field in dataclasses.fields(method) if field.type in (float, "float")]
+    assert numbers
+    for field in numbers:
+        changed = dataclasses.replace(method, **{field: 1.3 * getattr(method, field)})
+        assert abs(loss(changed, params, batch) - before) > 1e-4, field
