@@ -36,6 +36,7 @@ TINY = {
     "network.encoder.width": "0.0625",
     "optimizer.warmup": "0",
     "optimizer.schedule": "constant",
+    "optimizer.eps": "1e-6",  # Adam's first step is a sign, and that of a gradient near 0 is noise
     "checkpoint.every": "2",
     "evaluate.every": "4",
     "evaluate.bank": "64",
@@ -52,8 +53,8 @@ EXTRA = {
     "densecl": {"method.queue_size": "32", "method.dense_from": "0"},
     "nnclr": {"method.queue_size": "32"},
     "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall
-    "cpc": {"data.size": "28"},
-    "cpc_v1": {"data.size": "28"},
+    "cpc": {"data.size": "40"},
+    "cpc_v1": {"data.size": "40"},
     "crd": {"method.negatives": "64"},
     "infomin": {"method.queue_size": "32"},
     "cast": {"method.queue_size": "32"},

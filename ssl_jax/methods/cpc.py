@@ -19,7 +19,7 @@ class CPC(Method):
     """Contrastive Predictive Coding (van den Oord et al. 2018, arXiv:1807.03748, equation 4; v2: Hénaff et al.
     2019, arXiv:1905.09272, its pseudo-code).
 
-    The views are the patches of a grid. The encoder sees each on its own, so its norms must not look across a batch.
+    The views are the patches of a grid. The encoder sees each on its own; the papers' norms, too, stay within one.
     """
 
     grid: Grid

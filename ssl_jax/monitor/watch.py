@@ -34,7 +34,7 @@ class Sign(NamedTuple):
 SIGNS = {
     "spread": Sign(
         ("projection_crowding", "projection_std"),
-        lambda crowding, std: crowding > 0.8,
+        lambda crowding, std: crowding > 0.7,
         "projection_crowding is {0:.3f} (the share of projections close to their mean; projection_std {1:.3f}): most "
         "images have nearly the same projection; lower the learning rate, and check that the target gets no gradient "
         "and that the heads are normalised",

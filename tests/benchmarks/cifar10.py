@@ -33,22 +33,7 @@ UNSET = ""
 COARSE = {"network.encoder.stem": "3x3/2"}  # steps of a third of the time, where many epochs ask for them
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 QUICK = {"optimizer.warmup": "0.1 epochs"}
-PATCHES = {  # 3 x 3 of 16 pixels, 8 apart
-    "batch_size": 256,
-    "augment.recipe": "cpc_cifar",
-    "augment.small_size": 16,
-    "augment.small_crop": (1.0, 1.0),
-    "augment.crop": UNSET,
-    "augment.mean": UNSET,
-    "augment.std": UNSET,
-    "method.ignore": 1,
-    "method.steps": 2,
-    "network.encoder.norm": "batch",
-    "optimizer.learning_rate": 0.003,
-    "optimizer.schedule": "cosine",
-    **COARSE,
-    **QUICK,
-}
+WHOLE = {"data.size": 40, "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}  # patches of whole images
 # By config; as many epochs as fit the time.
 OWN: dict[str, dict] = {
     "barlow_twins": {"epochs": 4},
@@ -57,9 +42,9 @@ OWN: dict[str, dict] = {
     "cast": {"epochs": 6, "data.source": "folder:OUT/salient"},  # `main` makes it
     "circle": {"epochs": 2, **QUICK},
     "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
-    "cpc": {"epochs": 8, **PATCHES},
-    "cpc_v1": {"epochs": 8, **PATCHES},
-    "deepcluster": {"epochs": 10},
+    "cpc": {"epochs": 6, **WHOLE, **COARSE, **QUICK},
+    "cpc_v1": {"epochs": 6, **WHOLE, **COARSE, **QUICK},
+    "deepcluster": {"epochs": 13},
     "deepcluster_v2": {"epochs": 10, **COARSE, "augment.small_views": 0},
     "densecl": {"epochs": 8, "method.dense_from": "0.25 epochs", "optimizer.learning_rate": 0.8},
     "infomin": {"epochs": 7, **COARSE, "augment.randaugment": 0},

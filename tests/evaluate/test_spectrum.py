@@ -37,6 +37,8 @@ def test_most_rows_alike_crowd_although_outliers_keep_the_spread(key):
     assert projection_crowding(alike) == 1
     outliers = jnp.where(jnp.arange(500)[:, None, None] % 8 == 0, z, alike)
     assert projection_crowding(outliers) > 0.8 and projection_std(outliers) > 0.35
+    cone = alike + 0.3 * z  # as heads without a norm have it while they learn
+    assert projection_crowding(cone) < 0.01 and projection_std(cone) < 0.35
 
 
 def test_alignment_and_uniformity_of_opposite_points():
