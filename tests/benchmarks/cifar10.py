@@ -44,7 +44,7 @@ OWN: dict[str, dict] = {
     "cmc": {"epochs": 10, **COARSE, **LAB, "method.channels": ((0,), (1, 2))},
     "cpc": {"epochs": 6, **WHOLE, **COARSE, **QUICK},
     "cpc_v1": {"epochs": 6, **WHOLE, **COARSE, **QUICK},
-    "deepcluster": {"epochs": 13},
+    "deepcluster": {"epochs": 10},
     "deepcluster_v2": {"epochs": 10, **COARSE, "augment.small_views": 0},
     "densecl": {"epochs": 8, "method.dense_from": "0.25 epochs", "optimizer.learning_rate": 0.8},
     "infomin": {"epochs": 7, **COARSE, "augment.randaugment": 0},
