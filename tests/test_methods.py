@@ -36,7 +36,6 @@ TINY = {
     "network.encoder.width": "0.0625",
     "optimizer.warmup": "0",
     "optimizer.schedule": "constant",
-    "optimizer.eps": "1e-6",  # Adam's first step is a sign, and that of a gradient near 0 is noise
     "checkpoint.every": "2",
     "evaluate.every": "4",
     "evaluate.bank": "64",
