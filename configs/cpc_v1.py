@@ -14,15 +14,14 @@ ResNet without norms, ours is a whole ResNet with norms.
 from configs import base, cpc
 
 
-def v1(recipe: dict) -> dict:
+def v1(recipe: dict, ignore: int = 1, steps: int = 5) -> dict:
     """From the top down, up to five rows ahead; the next row, which overlaps, is left out."""
-    return recipe | {"method": recipe["method"] | {"ignore": 1, "steps": 5, "directions": 1}}
+    return recipe | {"method": recipe["method"] | {"ignore": ignore, "steps": steps, "directions": 1}}
 
 
 def embedded() -> dict:
     """Of four rows the last is predicted from the first: see cpc.py."""
-    recipe = cpc.embedded()
-    return recipe | {"method": recipe["method"] | {"directions": 1}}
+    return v1(cpc.embedded(), ignore=2, steps=3)
 
 
 def cifar10() -> dict:

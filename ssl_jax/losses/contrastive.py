@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from ssl_jax.errors import UserError
-from ssl_jax.numeric import normalize, widen
+from ssl_jax.numeric import as_rows, normalize, widen
 
 
 def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
@@ -27,10 +27,10 @@ def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
 
     Source: SimCLR (Chen et al. 2020, arXiv:2002.05709), equation 1.
     """
-    images, views, size = projection.shape
+    images, views, _ = projection.shape
     if views < 2:
         raise UserError("a contrastive loss compares views of an image and got one; choose an augment.recipe with two")
-    embedding = normalize(widen(projection)).reshape(images * views, size)
+    embedding = as_rows(normalize(projection))
     image = (jax.lax.broadcasted_iota(jnp.int32, (images * views,) * 2, axis) // views for axis in (0, 1))
     return views * jnp.mean(contrastive_cross_entropy(embedding, jnp.equal(*image), temperature))
 

@@ -16,21 +16,19 @@ NAMES = ("supcon", "supervised_info_nce", "triplet", "multi_similarity", "circle
 EACH = pytest.mark.parametrize("name", NAMES)
 
 
-def build(name, **changes):
-    needs = {"classes": CLASSES} if "classes" in METHODS[name].__dataclass_fields__ else {}
-    return METHODS[name](toy.network(), **needs, **changes)
-
-
-def loss(method, params, batch):
-    _, state = method.init(jax.random.key(0), batch)
-    return method.loss(params, state, batch, None, jnp.int32(0))[0]
+STATS = METHODS["supcon"].State({})  # the state of all: the toy network has no BatchNorm
 
 
 def start(name):
-    batch = toy.batch(1) | {"label": LABEL}
-    method = build(name)
-    params, _ = method.init(jax.random.key(0), batch)
+    needs = {"classes": CLASSES} if "classes" in METHODS[name].__dataclass_fields__ else {}
+    method, batch = METHODS[name](toy.network(), **needs), toy.batch(1) | {"label": LABEL}
+    params, state = method.init(jax.random.key(0), batch)
+    assert state == STATS
     return method, params, batch
+
+
+def loss(method, params, batch):
+    return method.loss(params, STATS, batch, None, jnp.int32(0))[0]
 
 
 @EACH
