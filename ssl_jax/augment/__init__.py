@@ -16,6 +16,7 @@ from ssl_jax.augment.recipes import RECIPES, recipe
 from ssl_jax.augment.resampling import resample
 from ssl_jax.augment.spaces import SPACES, Space, lab_to_rgb, rgb_to_lab, rgb_to_ycbcr, ycbcr_to_rgb
 from ssl_jax.augment.view import Group, Recipe, View, describe
+from ssl_jax.augment.views import Views
 
 __all__ = [
     "NUMBERS",
@@ -29,6 +30,7 @@ __all__ = [
     "Recipe",
     "Space",
     "View",
+    "Views",
     "blur",
     "center",
     "center_box",

@@ -9,6 +9,7 @@ import flax.linen as nn
 
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.networks.context import Context, PatchPrediction
+from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.heads import MLP, Prototypes
 from ssl_jax.networks.jigsaw import Jigsaw
 from ssl_jax.networks.network import Network, Outputs
@@ -20,6 +21,7 @@ __all__ = [
     "ENCODERS",
     "MLP",
     "Context",
+    "Encoding",
     "Jigsaw",
     "Network",
     "Norm",

@@ -13,29 +13,28 @@ PASSES = ("view", "resolution")
 
 
 class Outputs(NamedTuple):
-    """What a network says of each view; None where there is no such head. Views come in the order of the input."""
+    """What a network makes of each view, in the order of the input; None where there is no such head."""
 
     features: jax.Array  # [B, V, D] of the encoder
     projection: jax.Array | None = None  # [B, V, D] of the projector
     prediction: jax.Array | None = None  # [B, V, D] of the predictor
-    maps: jax.Array | None = None  # [B, V, S, C] of the encoder, at S positions: with a dense head or if asked for
-    dense: jax.Array | None = None  # [B, V, S, D] of the dense head
+    patches: tuple[jax.Array, ...] = ()  # [B, V, S, C] of the encoder, one array per group of views
+    dense: tuple[jax.Array, ...] = ()  # [B, V, S, D] of the dense head, one array per group; empty without that head
 
 
 class Network(nn.Module):
     """An encoder, a projector on its features and a predictor on the projection.
 
     `passes` decides which views share a pass, and so the statistics of a BatchNorm. With "view" each view has its own
-    pass through everything, and running statistics move once per view. With "resolution" all views of a resolution
-    share a pass through the encoder, and all views of any resolution one pass through the heads.
+    pass through everything, and running statistics move once per view. With "resolution" all views of a group share a
+    pass through the encoder, and all views of all groups one pass through the heads.
 
     Attributes:
-        encoder: images [N, H, W, C] -> features [N, D].
+        encoder: images [N, H, W, C] -> `Encoding`.
         projector: features [B, V, D] -> projection, or None.
         predictor: projection -> prediction, or None.
-        dense: the encoder's last maps [B, V, S, C] -> [B, V, S, D], for views of one resolution, or None.
+        dense: the encoder's patches [B, V, S, C] -> [B, V, S, D], or None.
         passes: "view" or "resolution".
-        maps: whether outputs hold the encoder's last maps although there is no dense head.
     """
 
     encoder: nn.Module
@@ -43,54 +42,80 @@ class Network(nn.Module):
     predictor: nn.Module | None = None
     dense: nn.Module | None = None
     passes: str = "view"
-    maps: bool = False
 
-    def __call__(self, views: tuple[jax.Array, ...], train: bool = False) -> Outputs:
-        """Returns the outputs for the views, one array [B, V, H, W, C] per resolution, in float32 or wider."""
+    def __call__(
+        self, views: tuple[jax.Array, ...], train: bool = False, mask: tuple | None = None, keep: tuple | None = None
+    ) -> Outputs:
+        """Returns the outputs for the views.
+
+        Args:
+            views: one array [B, V, H, W, C] per group.
+            train: whether BatchNorm uses and updates the statistics of the batch.
+            mask: per group a bool [B, V, S], patches that the mask token replaces, or None; None: no group.
+            keep: per group an int [B, V, n], the only patches the encoder sees, or None; None: no group.
+
+        Raises:
+            UserError: if `passes` is unknown.
+        """
         if self.passes not in PASSES:
             raise UserError(f"passes cannot be {self.passes!r}; {nearest(self.passes, PASSES)}")
+        nothing = (None,) * len(views)
+        groups = list(zip(views, mask or nothing, keep or nothing, strict=True))
         if self.passes == "resolution":
-            return self.heads(join([self.features(x, train) for x in views]), train)
-        each = [x[:, i : i + 1] for x in views for i in range(x.shape[1])]
-        return join([self.heads(self.features(x, train), train) for x in each])
+            return self.heads(join([self.encoded(*group, train) for group in groups]), train)
+        return join([self.each_view(*group, train) for group in groups])
 
     def encode(self, images: jax.Array, layers: int = 0) -> jax.Array:
-        """Returns the features [B, D] of images [B, H, W, C], each independent of the others.
+        """Returns the features [B, D] of images [B, H, W, C] in evaluation mode, each independent of the others.
 
         Args:
             images: normalised.
-            layers: of the projector that they go on through, from 0 to all of its hidden ones. From the middle of the
-                head is where SimCLR v2 fine-tunes (Chen et al. 2020, arXiv:2006.10029, section 2).
+            layers: of the projector that the features go on through, 0 to all of them; -1: all of them. From the middle
+                of the head is where SimCLR v2 fine-tunes (Chen et al. 2020, arXiv:2006.10029, section 2).
 
         Raises:
-            UserError: the projector has not so many hidden layers.
+            UserError: if the projector has fewer layers.
         """
-        hidden = getattr(self.projector, "layers", 1) - 1
-        if not 0 <= layers <= hidden:
-            raise UserError(f"features cannot go on through {layers} layers of a projector with {hidden} hidden ones")
-        features = self.encoder(images, train=False)
-        return widen(self.projector(features, stop=layers) if layers else features)
+        depth = 0 if self.projector is None else self.projector.layers
+        if not -1 <= layers <= depth:
+            raise UserError(f"features cannot go on through {layers} layers of a projector with {depth}")
+        features = self.encoder(images, train=False).pooled
+        if layers == 0 or self.projector is None:
+            return widen(features)
+        stop = None if layers in (-1, depth) else layers
+        return widen(self.projector(features, stop=stop))
 
-    def features(self, views, train):
-        """The encoder's share of the outputs."""
+    def each_view(self, views, mask, keep, train):
+        """The outputs of one group, with a pass for each view."""
+        parts = [
+            self.heads(self.encoded(*(x if x is None else x[:, i : i + 1] for x in (views, mask, keep)), train), train)
+            for i in range(views.shape[1])
+        ]
+        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *parts)
+
+    def encoded(self, views, mask, keep, train):
+        """The encoder's share of the outputs, in one pass over a group."""
         batch, count = views.shape[:2]
-        images = views.reshape(batch * count, *views.shape[2:])
-        if self.dense is None and not self.maps:
-            return Outputs(self.encoder(images, train=train).reshape(batch, count, -1))
-        if not hasattr(self.encoder, "maps"):
-            raise UserError(f"this method looks at maps, which a {type(self.encoder).__name__} has not; take a ResNet")
-        maps = self.encoder.maps(images, train)[-1]
-        maps = maps.reshape(batch, count, -1, maps.shape[-1])
-        return Outputs(widen(maps).mean(2), maps=maps)
+        rows = (x if x is None else x.reshape(batch * count, *x.shape[2:]) for x in (views, mask, keep))
+        images, mask, keep = rows
+        encoding = self.encoder(images, train=train, mask=mask, keep=keep)
+        pooled, patches = (x.reshape(batch, count, *x.shape[1:]) for x in (encoding.pooled, encoding.patches))
+        return Outputs(pooled, patches=(patches,))
 
     def heads(self, outputs, train):
-        """The outputs with the heads' share."""
+        """The outputs with the heads' share; what is not per patch is widened to float32."""
         projection = None if self.projector is None else self.projector(outputs.features, train=train)
         prediction = None if self.predictor is None else self.predictor(projection, train=train)
-        dense = None if self.dense is None else self.dense(outputs.maps, train=train)
-        outputs = outputs._replace(projection=projection, prediction=prediction, dense=dense)
-        return jax.tree.map(widen, outputs)
+        dense = () if self.dense is None else tuple(self.dense(x, train=train) for x in outputs.patches)
+        wide = jax.tree.map(widen, Outputs(outputs.features, projection, prediction, dense=dense))
+        return wide._replace(patches=outputs.patches)
 
 
 def join(parts):
-    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *parts)
+    """The outputs of several groups as one: per view along the axis of views, per patch side by side."""
+
+    def merge(*arrays):
+        return None if arrays[0] is None else jnp.concatenate(arrays, axis=1)
+
+    whole = [merge(*(getattr(part, name) for part in parts)) for name in ("features", "projection", "prediction")]
+    return Outputs(*whole, *(sum((getattr(part, name) for part in parts), ()) for name in ("patches", "dense")))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.norm import Norm, standardized
 from ssl_jax.networks.selective_kernel import SelectiveKernel
 from ssl_jax.numeric import widen
@@ -81,7 +82,7 @@ class PreactivationBlock(Block):
 
 
 class ResNet(nn.Module):
-    """Images [B, H, W, 3] -> features [B, D], the mean over positions of the last of four stages of residual blocks.
+    """Images [B, H, W, 3] -> `Encoding`, pooled by the mean over positions of the last stage of residual blocks.
 
     Source: He et al. 2015 (arXiv:1512.03385); options from the papers named at each.
 
@@ -134,8 +135,15 @@ class ResNet(nn.Module):
             raise UserError(f"there is no stem {self.stem!r}; {nearest(self.stem, STEM_STRIDES)}")
         return STEM_STRIDES[self.stem] * 2 ** (len(self.layers) - 1)
 
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        return widen(self.maps(x, train)[-1]).mean((1, 2))
+    def __call__(self, x: jax.Array, train: bool = False, mask=None, keep=None) -> Encoding:
+        if mask is not None or keep is not None:
+            raise UserError(
+                "a ResNet has no patch tokens to mask or to leave out; choose a ViT as network.encoder.name"
+            )
+        maps = self.maps(x, train)
+        pooled = widen(maps[-1]).mean((1, 2))
+        layers = tuple(x.reshape(x.shape[0], -1, x.shape[-1]) for x in maps)
+        return Encoding(pooled, layers[-1], maps[-1].shape[1:3], layers)
 
     @nn.compact
     def maps(self, x: jax.Array, train: bool = False) -> list[jax.Array]:

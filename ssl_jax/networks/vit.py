@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.positions import resample, sincos, stretched
 from ssl_jax.numeric import widen
@@ -99,9 +100,12 @@ class ViT(nn.Module):
         """Side of a patch in pixels."""
         return self.patch
 
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False, mask=None, keep=None) -> Encoding:
+        grid = x.shape[1] // self.patch, x.shape[2] // self.patch
         tokens = self.tokens(x, train)
-        return tokens[:, 0] if self.pool == "token" else widen(tokens).mean(1)
+        if self.pool == "token":
+            return Encoding(tokens[:, 0], tokens[:, 1:], grid)
+        return Encoding(widen(tokens).mean(1), tokens, grid)
 
     @nn.compact
     def tokens(self, x: jax.Array, train: bool = False) -> jax.Array:
