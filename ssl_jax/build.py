@@ -5,10 +5,12 @@ import fnmatch
 import functools
 import json
 import pathlib
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -16,11 +18,11 @@ from ml_collections import ConfigDict
 from ssl_jax import augment, checkpoint, data, networks, optimizer, schedule
 from ssl_jax.config import flatten
 from ssl_jax.errors import UserError, nearest
-from ssl_jax.method import Classes, Duration, Images, Method, Schedule
+from ssl_jax.method import Batch, ClassCount, ImageCount, Method, PyTree, Schedule, Steps
 from ssl_jax.methods import METHODS
 from ssl_jax.teacher import Teacher
 
-FACTS = (Images, Classes, augment.Grid)  # types of fields that are filled in, which no config sets
+FROM_DATA = (ImageCount, ClassCount, augment.Grid | None)  # types of fields that the images or the recipe fill in
 LABELS = ("auto", "required", "ignored")
 POSITIVE = (
     "data.canvas",
@@ -81,18 +83,32 @@ class Run:
             return data.Shuffled(seed, len(self.source), self.batch_size)
         return data.Balanced(seed, np.asarray(self.source.labels), self.batch_size, each)
 
-    def optimizer(self, params: Any) -> tuple[optax.GradientTransformation, Schedule]:
-        """Returns the optimiser for these parameters, and its learning rate as a function of the step."""
-        settings = plain(self.config.optimizer)
-        return optimizer.build(settings, self.steps, self.batch_size, self.steps_per_epoch, params)
+    @functools.cached_property
+    def example_batch(self) -> Batch:
+        """The shapes of what a method reads."""
+        raw = data.spec(self.source, self.batch_size, self.canvas)
+        key = jax.eval_shape(jax.random.key, 0)
+        return jax.eval_shape(functools.partial(augment.batch, self.recipe), key, raw, jnp.int32(0))
 
-    def example_batch(self, make=jax.ShapeDtypeStruct) -> dict[str, Any]:
-        """Returns a batch of the run's shapes, made by `make(shape, dtype)`."""
-        shapes = ((self.batch_size, len(g.views), g.size, g.size, 3) for g in self.recipe.groups)
-        views = tuple(make(shape, np.float32) for shape in shapes)
-        index = make((self.batch_size,), np.int32)
-        masks = {"masks": tuple(make(view.shape[:-1], np.float32) for view in views)} if self.config.data.masks else {}
-        return {"views": views, "label": index, "index": index} | masks
+    @functools.cached_property
+    def shapes(self) -> tuple[PyTree, Any]:
+        """The shapes of the parameters and of the method's first state."""
+        return jax.eval_shape(self.method.init, jax.eval_shape(jax.random.key, 0), self.example_batch)
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser of these parameters."""
+        return self._optimizer[0]
+
+    @functools.cached_property
+    def learning_rate(self) -> Schedule:
+        """The optimiser's learning rate as a function of the step."""
+        return self._optimizer[1]
+
+    @functools.cached_property
+    def _optimizer(self):
+        settings, (params, _) = plain(self.config.optimizer), self.shapes
+        return optimizer.build(settings, self.steps, self.batch_size, self.steps_per_epoch, params)
 
     def evaluate_at(self, step: int) -> bool:
         """Whether the features are evaluated after this many steps."""
@@ -122,9 +138,9 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     check_numbers(config)
     batch_size = config.batch_size
     recipe = build_recipe(config)
+    method_class(config)
     network = networks.build(plain(config.network))
     check_sizes(recipe, networks.minimum_size(network.encoder))
-    method_class(config)
     if batch_size < 1 or batch_size % jax.device_count():
         raise UserError(
             f"a batch of {batch_size} images cannot be split over {jax.device_count()} devices; "
@@ -145,13 +161,14 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
             f"the method {config.method.name} learns from labels, but {config.data.source} has none; "
             "sort its images into train/CLASS/ folders, or choose another method"
         )
-    facts = {Images: len(source), Classes: len(classes), augment.Grid: recipe.groups[0].grid}
+    grid = next((group.grid for group in recipe.groups if group.grid), None)
+    from_data = {ImageCount: len(source), ClassCount: len(classes), augment.Grid | None: grid}
     makers = {
         Schedule: functools.partial(schedule.build, steps=steps, to_steps=to_steps),
-        Duration: to_steps,
+        Steps: to_steps,
         Teacher: functools.partial(open_teacher, space=recipe.space),
     }
-    method = build_method(config, network, facts, makers)
+    method = build_method(config, from_data, makers)
     run = Run(config, source, test, recipe, method, steps, steps_per_epoch)
     check_shapes(run)
     if recipe.covers and not config.data.masks:
@@ -218,12 +235,19 @@ def check_sizes(recipe: augment.Recipe, least: int) -> None:
 
 
 def check_shapes(run: Run) -> None:
-    """Complains about what shows once the parameters' shapes are known: an optimiser rule that matches none of them."""
-    params, _ = jax.eval_shape(run.method.init, jax.random.key(0), run.example_batch())
-    run.optimizer(params)
+    """Checks what needs shapes or steps: the method's hyper-parameters, the optimiser's rules, the durations."""
+    run.method.check(run.example_batch)
+    _ = run.optimizer
     run.order(0)
     for duration in (run.config.evaluate.every, run.config.checkpoint.every):
         run.to_steps(duration)
+
+
+def hyper_parameters(cls: type[Method]) -> dict[str, Any]:
+    """Returns the types of the fields of a method that its config group sets, by name."""
+    types = typing.get_type_hints(cls)
+    kinds = {field.name: types[field.name] for field in dataclasses.fields(cls)}
+    return {name: kind for name, kind in kinds.items() if kind not in FROM_DATA and kind is not networks.Network}
 
 
 def method_class(config: ConfigDict) -> type[Method]:
@@ -231,23 +255,32 @@ def method_class(config: ConfigDict) -> type[Method]:
     name = config.method.name
     if name not in METHODS:
         raise UserError(f"unknown method {name!r}; {nearest(name, METHODS)}")
-    fields = {field.name for field in dataclasses.fields(METHODS[name]) if field.type not in FACTS}
-    fields -= {"network"}
-    for key in set(config.method) - fields - {"name"}:
+    fields = hyper_parameters(METHODS[name])
+    for key in set(config.method) - set(fields) - {"name"}:
         raise UserError(f"the method {name} has no hyper-parameter {key!r}; {nearest(key, fields)}")
     return METHODS[name]
 
 
-def build_method(config: ConfigDict, network: networks.Network, facts: Mapping, makers: Mapping) -> Method:
-    """Makes the method, with the `facts` it wants to know and what `makers` make of the config's values, by type."""
+def build_method(config: ConfigDict, from_data: Mapping, makers: Mapping) -> Method:
+    """Makes the method: networks from the config groups of their fields' names, the rest by type.
+
+    Args:
+        config: of the run.
+        from_data: the value of each type that the images or the recipe decide.
+        makers: from a value in the config to that of a field, for each type that needs it.
+    """
     cls = method_class(config)
     values = {key: value for key, value in plain(config.method).items() if key != "name"}
+    types = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        if field.name in values and field.type in makers:
-            values[field.name] = makers[field.type](values[field.name])
-        elif field.type in facts:
-            values[field.name] = facts[field.type]
-    return cls(network, **values)
+        kind = types[field.name]
+        if kind is networks.Network:
+            values[field.name] = networks.build(plain(config[field.name]))
+        elif kind in from_data:
+            values[field.name] = from_data[kind]
+        elif field.name in values and kind in makers:
+            values[field.name] = makers[kind](values[field.name])
+    return cls(**values)
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

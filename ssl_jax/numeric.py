@@ -1,4 +1,6 @@
-"""Three small operations that losses, methods, networks and evaluation share."""
+"""Small operations on arrays that losses, methods, networks and evaluation share."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,3 +22,13 @@ def normalize(x: jax.Array, axis: int = -1) -> jax.Array:
 def as_rows(x: jax.Array) -> jax.Array:
     """Returns [..., D] as rows [N, D]."""
     return x.reshape(-1, x.shape[-1])
+
+
+def ema(average: Any, new: Any, decay: jax.Array | float) -> Any:
+    """Returns the moving average `decay * average + (1 - decay) * new`, leaf by leaf."""
+
+    def move(old, value):
+        rate = jnp.asarray(decay, old.dtype)
+        return rate * old + (1 - rate) * value
+
+    return jax.tree.map(move, average, new)

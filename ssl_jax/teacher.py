@@ -10,7 +10,7 @@ from flax import traverse_util
 
 from ssl_jax import checkpoint
 from ssl_jax.errors import UserError
-from ssl_jax.method import PyTree, encode
+from ssl_jax.method import Variables, encode
 from ssl_jax.networks import Network
 
 
@@ -27,20 +27,22 @@ class Teacher:
     convert: Callable[[jax.Array], jax.Array]  # from what the student sees to the teacher's colours and normalisation
 
     @functools.cached_property
-    def variables(self) -> dict[str, PyTree]:
+    def variables(self) -> Variables:
         """The encoder's `params` and `batch_stats`, read once, on the host.
 
         Raises:
             UserError: the run has no encoder under the usual name.
         """
-        table = checkpoint.read_part(self.path.parent, int(self.path.name), ("params/encoder/", "state/stats/encoder/"))
+        table = checkpoint.read_part(
+            self.path.parent, int(self.path.name), ("params/network/encoder/", "state/stats/encoder/")
+        )
         tree = traverse_util.unflatten_dict(table, sep="/")
         if "params" not in tree:
             raise UserError(
                 f"the run of {self.path} has no single encoder to learn from; choose another method.teacher"
             )
-        return {"params": tree["params"], "batch_stats": tree.get("state", {}).get("stats", {})}
+        return Variables(tree["params"]["network"], tree.get("state", {}).get("stats", {}))
 
-    def features(self, variables: dict[str, PyTree], images: jax.Array) -> jax.Array:
+    def features(self, variables: Variables, images: jax.Array) -> jax.Array:
         """Returns the encoder's features [B, D] of images [B, H, W, C], normalised as the student sees them."""
-        return encode(self.network, variables["params"], variables["batch_stats"], self.convert(images))
+        return encode(self.network, variables, self.convert(images))

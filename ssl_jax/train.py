@@ -32,66 +32,64 @@ class TrainState(NamedTuple):
 def train_step(
     method: Method, optimizer: optax.GradientTransformation, train: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of any method.
+    """Takes one step of any method.
 
     Args:
         method: what to minimise.
         optimizer: how.
         train: the state before.
-        batch: `views`, a tuple of [B, V, H, W, C]; `label` and `index`, int32 [B]; where images have masks, `masks`, a
-            tuple of [B, V, H, W].
+        batch: `views`, `label` and `index` int32 [B], and whatever else the source has, see `augment.batch`.
         key: of the run; each step folds its number in.
 
     Returns:
         The state after, and scalars to log.
     """
     key = jax.random.fold_in(key, train.step)
-    grad = jax.value_and_grad(method.loss, has_aux=True)
-    (loss, (state, metrics)), grads = grad(train.params, train.state, batch, key, train.step)
+
+    def objective(params):
+        result = method.loss(params, train.state, batch, key, train.step)
+        return result.loss, result
+
+    (_, result), grads = jax.value_and_grad(objective, has_aux=True)(train.params)
     updates, opt_state = optimizer.update(grads, train.opt_state, train.params)
     params = optax.apply_updates(train.params, updates)
-    params, state = method.after_step(params, state, train.step)
+    params, state = method.after_step(params, result.state, key, train.step)
 
-    outputs = jax.lax.stop_gradient(metrics.pop("outputs"))
-    metrics |= {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
-    spread = outputs.features if outputs.projection is None else outputs.projection
+    metrics = result.metrics | {"loss": result.loss, "gradient_norm": optax.tree.norm(grads)}
+    spread = jax.lax.stop_gradient(result.embeddings)
     metrics |= {"projection_std": projection_std(spread), "projection_crowding": projection_crowding(spread)}
     online = train.probe
     if online is not None:
-        online, probed = probe.update(online, outputs.features[:, 0], batch["label"])
+        online, probed = probe.update(online, result.features, batch["label"])
         metrics |= probed
     return TrainState(train.step + 1, params, state, opt_state, online), metrics
 
 
-def initial_state(run: Run, key: jax.Array, batch: Batch) -> TrainState:
-    """The state before the first step."""
+def initial_state(run: Run, key: jax.Array) -> TrainState:
+    """Returns the state before the first step."""
+    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), run.example_batch)
     params, state = run.method.init(key, batch)
-    optimizer, _ = run.optimizer(params)
     online = None
     if run.classes:
-        features = jax.eval_shape(run.method.features, params, state, batch["views"][0][:, 0])
+        image = jax.ShapeDtypeStruct((1, *[run.config.data.size] * 2, 3), jnp.float32)
+        features = jax.eval_shape(run.method.features, params, state, image)
         online = probe.init(jax.random.fold_in(key, 2), features.shape[-1], len(run.classes))
-    return TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), online)
+    return TrainState(jnp.zeros((), jnp.int32), params, state, run.optimizer.init(params), online)
 
 
 def make_program(run: Run, resident: bool):
     """Returns the function that a step compiles to: from what the host sends to the new state and the metrics.
 
-    It takes the state, the batch (of indices only, if the set lies on the device), the set on the device or None, and
+    It takes the state, the batch (of indices only, if the set is on the device), the set on the device or None, and
     the run's key.
     """
 
-    def program(train: TrainState, batch: Batch, dataset: Batch | None, key: jax.Array):
+    def program(train: TrainState, raw: Batch, dataset: Batch | None, key: jax.Array):
         if resident:
-            batch = {name: array[batch["index"]] for name, array in dataset.items()} | batch
-        epoch = train.step // run.steps_per_epoch
-        seen = {"views": augment.views(run.recipe, key, batch, epoch)}
-        if "mask" in batch:
-            seen["masks"] = augment.masks(run.recipe, key, batch, epoch)
-        batch = batch | seen
-        optimizer, schedule = run.optimizer(train.params)
-        rate = schedule(train.step)
-        train, metrics = train_step(run.method, optimizer, train, batch, key)
+            raw = {name: array[raw["index"]] for name, array in dataset.items()} | raw
+        batch = augment.batch(run.recipe, key, raw, run.order.visit(train.step))
+        rate = run.learning_rate(train.step)
+        train, metrics = train_step(run.method, run.optimizer, train, batch, key)
         return train, metrics | {"learning_rate": rate}
 
     return program
@@ -105,33 +103,37 @@ class Trainer:
         make_key = functools.partial(jax.random.key, run.config.seed)
         self.key = jax.jit(make_key, out_shardings=parallel.replicated(mesh))()
         self.resident = data.fits(run.source, run.canvas, run.config.data.device_bytes)
-        self.dataset = None
-        if self.resident:
-            dataset = data.load_all(run.source, run.canvas)
-            del dataset["index"]
-            self.dataset = parallel.replicate(mesh, dataset)
-        init = functools.partial(initial_state, run)
-        shapes = jax.eval_shape(init, self.key, run.example_batch())
+        shapes = jax.eval_shape(functools.partial(initial_state, run), self.key)
         everywhere = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
         memories = {name: parallel.shared(mesh, getattr(shapes.state, name)) for name in run.method.memories}
         self.shardings = everywhere._replace(state=everywhere.state._replace(**memories))
         self.abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
         )
-        self.step = jax.jit(
+        self.program = jax.jit(
             parallel.over(mesh, make_program(run, self.resident)),
             donate_argnums=0,
             out_shardings=(self.shardings, parallel.replicated(mesh)),
         )
 
+    @functools.cached_property
+    def dataset(self) -> Batch | None:
+        """The images on the device, where they live there."""
+        if not self.resident:
+            return None
+        dataset = data.load_all(self.run.source, self.run.canvas)
+        del dataset["index"]
+        return parallel.replicate(self.mesh, dataset)
+
+    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Takes one step; the state that is handed in is used up."""
+        return self.program(state, batch, self.dataset, self.key)
+
     def init(self) -> TrainState:
-        """The state before the first step, made on the mesh."""
+        """Returns the state before the first step, made on the mesh."""
         # It runs once, so on the CPU, where compiling takes longer than running, it is not worth optimising.
         options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-
-        def init(key):
-            return initial_state(self.run, key, self.run.example_batch(jnp.zeros))
-
+        init = functools.partial(initial_state, self.run)
         return jax.jit(init, out_shardings=self.shardings, compiler_options=options)(self.key)
 
     def batches(self, start: int):
@@ -191,7 +193,7 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
     for step in range(start + 1, run.steps + 1):
         batch = next(batches)
         with jax.transfer_guard("disallow"):
-            state, metrics = trainer.step(state, batch, trainer.dataset, trainer.key)
+            state, metrics = trainer.step(state, batch)
         if pending:
             monitor.see(*pending)
         pending = step, metrics

@@ -10,7 +10,7 @@ from ssl_jax.augment.color import SEMANTICS, grayscale, hsv_to_rgb, jitter, norm
 from ssl_jax.augment.drawing import NUMBERS, Draw, crop_box, draw
 from ssl_jax.augment.filters import blur, edges, sobel
 from ssl_jax.augment.patches import Grid, cut
-from ssl_jax.augment.pipeline import center, center_box, convert, denormalize, masks, transform, views
+from ssl_jax.augment.pipeline import batch, center, center_box, convert, denormalize, masks, transform, views
 from ssl_jax.augment.planes import Planes, join, split
 from ssl_jax.augment.recipes import RECIPES, recipe
 from ssl_jax.augment.resampling import resample
@@ -31,6 +31,7 @@ __all__ = [
     "Space",
     "View",
     "Views",
+    "batch",
     "blur",
     "center",
     "center_box",

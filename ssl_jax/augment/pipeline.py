@@ -16,6 +16,17 @@ from ssl_jax.augment.randaugment import randaugment
 from ssl_jax.augment.resampling import resample
 from ssl_jax.augment.spaces import Space
 from ssl_jax.augment.view import Group, Recipe, View
+from ssl_jax.augment.views import Views
+
+
+def batch(recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit) -> dict:
+    """placeholder until the augmentation lands"""
+    seen: dict = {name: array for name, array in raw.items() if name in ("label", "index")}
+    roles = ["patch" if group.grid else "large" if i == 0 else "small" for i, group in enumerate(recipe.groups)]
+    seen["views"] = Views(views(recipe, key, raw, visit), roles)
+    if "mask" in raw:
+        seen["salience"] = masks(recipe, key, raw, visit)
+    return seen
 
 
 def views(recipe: Recipe, key: jax.Array, batch: Mapping[str, jax.Array], epoch) -> tuple[jax.Array, ...]:

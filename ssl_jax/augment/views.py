@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
 
 ROLES = ("large", "small", "patch")
 
@@ -47,6 +48,32 @@ class Views(tuple):
     def count(self) -> int:
         """Views per image, over all groups."""
         return sum(array.shape[1] for array in self)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(large view, any later view), by their positions: the pairs that multi-crop compares.
+
+        Source: SwAV (Caron et al. 2020, arXiv:2006.09882), equation 6.
+        """
+        return [(first, other) for first in range(self.large.count) for other in range(first + 1, self.count)]
+
+    def only(self, view: int) -> "Views":
+        """Returns one view, by its position, as a group of its own: [B, 1, H, W, C]."""
+        return self.select([view])
+
+    def without(self, view: int) -> "Views":
+        """Returns all views but one."""
+        return self.select([other for other in range(self.count) if other != view])
+
+    def select(self, chosen: Sequence[int]) -> "Views":
+        """Returns the views at some positions, in their order; a group without any is left out."""
+        groups, start = [], 0
+        for array, role in zip(self, self.roles, strict=True):
+            inside = [view - start for view in chosen if 0 <= view - start < array.shape[1]]
+            if inside:
+                groups.append((jnp.concatenate([array[:, i : i + 1] for i in inside], axis=1), role))
+            start += array.shape[1]
+        return Views((array for array, _ in groups), [role for _, role in groups])
 
     def tree_flatten(self):
         return tuple(self), self.roles

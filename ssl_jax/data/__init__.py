@@ -1,6 +1,6 @@
 """Image sources, and batches of them as a pure function of (seed, step)."""
 
-from ssl_jax.data.loader import batches, fit, ordered, read, share
+from ssl_jax.data.loader import batches, fit, ordered, read, share, spec
 from ssl_jax.data.order import Balanced, Shuffled
 from ssl_jax.data.resident import fits, load_all
 from ssl_jax.data.source import Source, open_source
@@ -19,4 +19,5 @@ __all__ = [
     "ordered",
     "read",
     "share",
+    "spec",
 ]

@@ -144,3 +144,19 @@ def ordered(
         return read(source, share(index, process_index, process_count), canvas)
 
     return _stream(read_step, 0, steps, workers)
+
+
+def spec(source, batch_size, canvas):
+    """placeholder"""
+    import jax
+
+    S = jax.ShapeDtypeStruct
+    d = {
+        "image": S((batch_size, canvas, canvas, 3), np.uint8),
+        "box": S((batch_size, 4), np.int32),
+        "label": S((batch_size,), np.int32),
+        "index": S((batch_size,), np.int32),
+    }
+    if source.planes == 4:
+        d["mask"] = S((batch_size, canvas, canvas), np.uint8)
+    return d

@@ -41,6 +41,9 @@ class Shuffled:
         epoch, position = divmod(step, self.size // self.batch_size)
         return _permutation(self.seed, epoch, self.size)[position * self.batch_size :][: self.batch_size]
 
+    def visit(self, step):
+        return step // (self.size // self.batch_size)
+
 
 class Balanced:
     """P classes with K images each, drawn anew for each step: what losses over the pairs of a batch need.
@@ -78,3 +81,6 @@ class Balanced:
         classes = np.argsort(bits.random_raw(len(self.groups)), kind="stable")[: self.count]
         groups = [self.groups[i] for i in classes]
         return np.concatenate([g[np.argsort(bits.random_raw(len(g)), kind="stable")[: self.each]] for g in groups])
+
+    def visit(self, step):
+        return step

@@ -36,12 +36,14 @@ from ssl_jax.losses.metric import circle, margin_contrastive, multi_similarity, 
 from ssl_jax.losses.proxy import proxy_anchor, proxy_nca
 from ssl_jax.losses.redundancy import barlow_twins, covariance, invariance, variance
 from ssl_jax.losses.regression import negative_cosine_similarity, squared_cosine_distance
+from ssl_jax.losses.views import cross_views, mean_over_pairs
 
 __all__ = [
     "barlow_twins",
     "circle",
     "contrastive_cross_entropy",
     "covariance",
+    "cross_views",
     "entropy",
     "find_own",
     "first_of",
@@ -51,6 +53,7 @@ __all__ = [
     "invariance",
     "kmeans",
     "margin_contrastive",
+    "mean_over_pairs",
     "multi_similarity",
     "nce",
     "nce_normalizer",

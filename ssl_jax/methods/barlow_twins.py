@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from ssl_jax.losses import barlow_twins
-from ssl_jax.method import Method, apply, two_views
+from ssl_jax.losses import barlow_twins, mean_over_pairs
+from ssl_jax.method import Method, Result, apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,9 +12,10 @@ class BarlowTwins(Method):
 
     weight: float = 0.0051  # lambda of the off-diagonal part
     scale: float = 1.0  # of the whole loss
+    large_views = 2
 
     def loss(self, params, state, batch, key, step):
-        two_views(batch["views"])
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
-        x, y = outputs.projection[:, 0], outputs.projection[:, 1]
-        return self.scale * barlow_twins(x, y, self.weight), (self.State(stats), {"outputs": outputs})
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
+        z, pairs = outputs.projection, batch["views"].pairs
+        loss = self.scale * mean_over_pairs(pairs, lambda a, b: barlow_twins(z[:, a], z[:, b], self.weight))
+        return Result(loss, self.State(stats), {}, outputs.features[:, 0], z)

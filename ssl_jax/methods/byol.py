@@ -3,10 +3,8 @@
 import dataclasses
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
-from ssl_jax.losses import squared_cosine_distance
-from ssl_jax.method import Method, PyTree, Schedule, apply, ema, initialize, two_views
+from ssl_jax.losses import cross_views, squared_cosine_distance
+from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,23 +12,23 @@ class BYOL(Method):
     """Bootstrap Your Own Latent (Grill et al. 2020, arXiv:2006.07733), Algorithm 1."""
 
     decay: Schedule  # tau of the target: 0.996 -> 1 along a cosine
+    large_views = 2
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics of the online network
-        target: PyTree  # moving average of the online parameters
-        target_stats: PyTree
+        target: Variables  # moving average of the online network
 
     def init(self, key, batch):
-        two_views(batch["views"])
-        params, stats = initialize(self.network, key, batch["views"])
-        return params, self.State(stats, params, stats)
+        variables, _ = initialize(self.network, key, batch["views"])
+        return {"network": variables.params}, self.State(variables.stats, variables)
 
     def loss(self, params, state, batch, key, step):
-        online, stats = apply(self.network, params, state.stats, batch["views"])
-        target, target_stats = apply(self.network, state.target, state.target_stats, batch["views"])
-        swapped = target.projection[:, ::-1]  # each view predicts the other
-        loss = 2 * jnp.mean(squared_cosine_distance(online.prediction, swapped))  # the paper adds the two directions
-        return loss, (self.State(stats, state.target, target_stats), {"outputs": online})
+        online, stats = apply(self.network, self.variables(params, state), batch["views"], key)
+        target, target_stats = apply(self.network, state.target, batch["views"].large)
+        distance = squared_cosine_distance(online.prediction[:, None], target.projection[:, :, None])  # [B, A, V]
+        loss = 2 * cross_views(distance)  # the paper adds the two directions
+        state = self.State(stats, state.target._replace(stats=target_stats))
+        return Result(loss, state, {}, online.features[:, 0], online.projection)
 
-    def after_step(self, params, state, step):
-        return params, state._replace(target=ema(state.target, params, self.decay(step)))
+    def after_step(self, params, state, key, step):
+        return params, state._replace(target=follow(state.target, params["network"], self.decay(step)))

@@ -3,7 +3,8 @@
 import dataclasses
 
 from ssl_jax.losses import circle
-from ssl_jax.method import Method, apply, labelled_rows
+from ssl_jax.method import Method, Result, apply
+from ssl_jax.methods.labelled import labelled_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,8 +14,10 @@ class Circle(Method):
     margin: float = 0.25  # m
     scale: float = 256.0  # gamma
     needs_labels = True
+    feature = "projection"
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, label = labelled_rows(outputs.projection, batch["label"])
-        return circle(embedding, label, self.margin, self.scale), (self.State(stats), {"outputs": outputs})
+        loss = circle(embedding, label, self.margin, self.scale)
+        return Result(loss, self.State(stats), {}, outputs.features[:, 0], outputs.projection)

@@ -1,4 +1,4 @@
-"""CMC: what one network makes of some channels of an image must tell what another makes of the others."""
+"""CMC: contrast the embeddings that separate networks make of different channels of an image."""
 
 import dataclasses
 import itertools
@@ -10,8 +10,8 @@ import numpy as np
 
 from ssl_jax.errors import UserError
 from ssl_jax.losses import find_own, random_bank, remember, with_negatives
-from ssl_jax.method import Images, Method, PyTree, apply, encode, initialize, padded, shapes
-from ssl_jax.networks import Outputs
+from ssl_jax.memory import padded
+from ssl_jax.method import ImageCount, Method, PyTree, Result, Variables, apply, encode, initialize
 from ssl_jax.numeric import normalize
 
 
@@ -23,7 +23,7 @@ class CMC(Method):
     image in the memory of another.
     """
 
-    images: Images
+    images: ImageCount
     channels: tuple[tuple[int, ...], ...] = ((0,), (1, 2))  # of each view: lightness and colour of Lab
     temperature: float = 0.07  # tau
     negatives: int = 16384  # drawn for each image, for all views alike; 0: none, the softmax is over all images
@@ -36,23 +36,31 @@ class CMC(Method):
         banks: tuple[jax.Array, ...]  # [N, D] of each view, a row an image
         normalizers: jax.Array  # [M, M], Z of view i in the bank of view j, of the first batch; 0 before
 
+    def check(self, batch):
+        super().check(batch)
+        available = batch["views"].large[0].shape[-1]
+        valid = [isinstance(group, tuple) and group and set(group) <= set(range(available)) for group in self.channels]
+        if len(valid) < 2 or not all(valid):
+            raise UserError(
+                f"method.channels takes two groups or more of the channels 0 to {available - 1}, such as ((0,),(1,2)), "
+                f"not {self.channels}"
+            )
+
     def init(self, key, batch):
-        self.check(batch["views"][0].shape[-1])
-
-        def start(number, view):
+        params, stats, banks = {}, [], []
+        for number, view in enumerate(self.split(batch["views"].large[0])):
             own = jax.random.fold_in(key, number)
-            params, stats = initialize(self.network, own, (view,))
-            dimension = shapes(self.network, params, stats, (view,)).projection.shape[-1]
-            return params, stats, random_bank(jax.random.fold_in(own, 1), padded(self.images), dimension)
-
-        views = self.split(batch["views"][0])
-        params, stats, banks = zip(*itertools.starmap(start, enumerate(views)), strict=True)
-        return params, self.State(stats, banks, jnp.zeros((len(views), len(views))))
+            variables, shapes = initialize(self.network, own, (view,))
+            params[f"network{number}"] = variables.params
+            stats.append(variables.stats)
+            dimension = shapes.projection.shape[-1]
+            banks.append(random_bank(jax.random.fold_in(own, 1), padded(self.images), dimension))
+        return params, self.State(tuple(stats), tuple(banks), jnp.zeros((len(stats), len(stats))))
 
     def loss(self, params, state, batch, key, step):
-        views, index = self.split(batch["views"][0][:, :1]), batch["index"]
-        of_each = zip(params, state.stats, views, strict=True)
-        outputs, stats = zip(*(apply(self.network, one, before, (view,)) for one, before, view in of_each), strict=True)
+        views, index = self.split(batch["views"].large[0][:, :1]), batch["index"]
+        networks = zip(self.networks(params, state), views, strict=True)
+        outputs, stats = zip(*(apply(self.network, one, (view,), key) for one, view in networks), strict=True)
         embeddings = [normalize(one.projection[:, 0]) for one in outputs]
         candidates = with_negatives(key, index, self.negatives, self.images)
         loss, normalizers = jnp.zeros(()), state.normalizers
@@ -64,23 +72,20 @@ class CMC(Method):
             loss, normalizers = loss + found, normalizers.at[i, j].set(normalizer)
         memories = zip(state.banks, embeddings, strict=True)
         banks = tuple(remember(bank, index, rows, self.momentum) for bank, rows in memories)
-        features = jnp.concatenate([one.features for one in outputs], axis=-1)
-        projections = jnp.stack(embeddings, axis=1)
-        return loss, (self.State(stats, banks, normalizers), {"outputs": Outputs(features, projections)})
+        features = jnp.concatenate([one.features[:, 0] for one in outputs], axis=-1)
+        return Result(loss, self.State(stats, banks, normalizers), {}, features, jnp.stack(embeddings, axis=1))
 
-    def features(self, params, state, images):
-        of_each = zip(params, state.stats, self.split(images), strict=True)
-        return jnp.concatenate([encode(self.network, one, stats, view) for one, stats, view in of_each], axis=-1)
+    def networks(self, params, state) -> list[Variables]:
+        """The network of each group of channels."""
+        return [Variables(params[f"network{number}"], stats) for number, stats in enumerate(state.stats)]
+
+    def variables(self, params, state):
+        raise UserError("CMC trains a network for each group of channels and no single encoder; choose another run")
+
+    def represent(self, params, state, images, layers=0):
+        networks = zip(self.networks(params, state), self.split(images), strict=True)
+        return jnp.concatenate([encode(self.network, one, view, layers) for one, view in networks], axis=-1)
 
     def split(self, images: jax.Array) -> list[jax.Array]:
         """Returns the channels of images [..., C] that each network sees."""
         return [images[..., np.array(group)] for group in self.channels]
-
-    def check(self, available: int) -> None:
-        """Complains about views without channels, or with some that images do not have."""
-        valid = [isinstance(group, tuple) and group and set(group) <= set(range(available)) for group in self.channels]
-        if len(valid) < 2 or not all(valid):
-            raise UserError(
-                f"method.channels takes two groups or more of the channels 0 to {available - 1}, such as ((0,),(1,2)), "
-                f"not {self.channels}"
-            )

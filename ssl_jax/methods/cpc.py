@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.augment import Grid, cut
 from ssl_jax.errors import UserError
 from ssl_jax.losses import patch_info_nce
-from ssl_jax.method import Method, apply, encode, initialize
+from ssl_jax.method import Method, Result, apply, encode, initialize
 from ssl_jax.networks import Context, PatchPrediction
 from ssl_jax.numeric import as_rows
 
@@ -22,15 +22,17 @@ class CPC(Method):
     The views are the patches of a grid. The encoder sees each on its own; the papers' norms, too, stay within one.
     """
 
-    grid: Grid
+    grid: Grid | None
     ignore: int = 2  # rows below that are not predicted, being too near
     steps: int = 3  # rows below up to which is predicted
     directions: int = 4  # 1: from the top down (v1)
     dimension: int = 64  # of targets and predictions
     hidden: int = 256  # channels inside the blocks of the context network
     scale: float = 0.1  # of the predictions
+    large_views = 0
 
-    def init(self, key, batch):
+    def check(self, batch):
+        super().check(batch)
         if self.grid is None:
             raise UserError("CPC predicts patches from patches; choose augment.recipe=cpc")
         if not 0 <= self.ignore < self.steps < self.grid.side:
@@ -40,13 +42,15 @@ class CPC(Method):
             )
         if self.directions not in (1, 2, 3, 4):
             raise UserError(f"a grid can be read in 1 to 4 directions, not {self.directions}; set method.directions")
-        params, stats = initialize(self.network, key, batch["views"])
-        outputs, _ = apply(self.network, params, stats, batch["views"])
-        prediction = self.prediction.init(jax.random.fold_in(key, 1), self.latents(outputs))["params"]
-        return params | {"prediction": prediction}, self.State(stats)
+
+    def init(self, key, batch):
+        variables, shapes = initialize(self.network, key, batch["views"].patch)
+        latents = jnp.zeros(self.latents(shapes).shape)
+        prediction = self.prediction.init(jax.random.fold_in(key, 1), latents)["params"]
+        return {"network": variables.params, "prediction": prediction}, self.State(variables.stats)
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"].patch, key)
         grids: Any = self.prediction.apply({"params": params["prediction"]}, self.latents(outputs))
         targets, predictions = grids
         losses = []
@@ -55,14 +59,15 @@ class CPC(Method):
             for k, below in enumerate(self.offsets):
                 guess, answer = self.scale * predictions[turn, :, :-below, :, k], target[:, below:]
                 losses.append(patch_info_nce(as_rows(guess), as_rows(answer), as_rows(target), included=True))
-        average = outputs._replace(features=jnp.mean(outputs.features, axis=1, keepdims=True))
-        uniform = jnp.log(targets[..., 0].size * 1.0)
-        return sum(losses) / len(losses), (self.State(stats), {"outputs": average, "uniform_loss": uniform})
+        metrics = {"uniform_loss": jnp.log(targets[..., 0].size * 1.0)}
+        features = jnp.mean(outputs.features, axis=1)
+        return Result(sum(losses) / len(losses), self.State(stats), metrics, features, features)
 
-    def features(self, params, state, images):
+    def represent(self, params, state, images, layers=0):
         """Returns the mean [B, D] over the encoded patches of images [B, H, W, C] of any size from a patch up."""
         patches = cut(images, self.grid)
-        latents = encode(self.network, params, state.stats, patches.reshape(-1, *patches.shape[2:]))
+        rows = patches.reshape(-1, *patches.shape[2:])
+        latents = encode(self.network, self.variables(params, state), rows, layers)
         return jnp.mean(latents.reshape(*patches.shape[:2], -1), axis=1)
 
     @property

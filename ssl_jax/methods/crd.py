@@ -1,4 +1,4 @@
-"""CRD: a student's embedding of an image must be told by the teacher's, among those of images of other classes."""
+"""CRD: match a student's embedding of an image to the teacher's, against images of other classes."""
 
 import dataclasses
 from typing import NamedTuple
@@ -16,7 +16,8 @@ from ssl_jax.losses import (
     sampled_scores,
     with_negatives_of_other_classes,
 )
-from ssl_jax.method import Classes, Images, Method, PyTree, apply, initialize, padded, shapes
+from ssl_jax.memory import padded
+from ssl_jax.method import ClassCount, ImageCount, Method, PyTree, Result, Variables, apply, initialize
 from ssl_jax.numeric import normalize
 from ssl_jax.teacher import Teacher
 
@@ -31,8 +32,8 @@ class CRD(Method):
     an encoder without one.
     """
 
-    images: Images
-    classes: Classes
+    images: ImageCount
+    classes: ClassCount
     teacher: Teacher
     temperature: float = 0.07  # tau
     negatives: int = 16384  # of other classes
@@ -44,34 +45,38 @@ class CRD(Method):
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics of the student
-        teacher: dict[str, PyTree]  # the teacher's variables
+        teacher: Variables  # the frozen encoder
         student_bank: jax.Array  # [N, D], a row an image
         teacher_bank: jax.Array  # [N, D]
         normalizers: jax.Array  # [2], Z of student and teacher, of the first batch; 0 before
         labels: jax.Array  # int32 [N], the class of each image, -1: not seen yet
 
-    def init(self, key, batch):
+    def check(self, batch):
+        super().check(batch)
         if self.classes < 2:
             raise UserError("CRD tells classes apart, and the images are of one; give data.source two classes or more")
+
+    def init(self, key, batch):
         keys = jax.random.split(key, 5)
-        views = (batch["views"][0][:, :1],)
-        params, stats = initialize(self.network, keys[0], views)
-        outputs = shapes(self.network, params, stats, views)
-        dimension, rows = outputs.projection.shape[-1], padded(self.images)
+        variables, shapes = initialize(self.network, keys[0], batch["views"])
+        dimension, rows = shapes.projection.shape[-1], padded(self.images)
         teacher = jax.tree.map(jnp.asarray, self.teacher.variables)
-        features = jax.eval_shape(self.teacher.features, teacher, views[0][:, 0])
-        params |= {
+        features = jax.eval_shape(self.teacher.features, teacher, batch["views"].large[0][:, 0])
+        params = {
+            "network": variables.params,
             "teacher_embedding": linear(keys[1], features.shape[-1], dimension),
-            "classifier": linear(keys[2], outputs.features.shape[-1], self.classes),
+            "classifier": linear(keys[2], shapes.features.shape[-1], self.classes),
         }
         banks = [random_bank(own, rows, dimension) for own in keys[3:]]
-        return params, self.State(stats, teacher, banks[0], banks[1], jnp.zeros(2), jnp.full(rows, -1, jnp.int32))
+        unknown = jnp.full(rows, -1, jnp.int32)
+        return params, self.State(variables.stats, teacher, *banks, jnp.zeros(2), unknown)
 
     def loss(self, params, state, batch, key, step):
-        view, index, label = batch["views"][0][:, :1], batch["index"], batch["label"]
-        outputs, stats = apply(self.network, params, state.stats, (view,))
-        student = normalize(outputs.projection[:, 0])
-        teacher = normalize(through(params["teacher_embedding"], self.teacher.features(state.teacher, view[:, 0])))
+        views, index, label = batch["views"], batch["index"], batch["label"]
+        outputs, stats = apply(self.network, self.variables(params, state), views, key)
+        students = normalize(outputs.projection)
+        of_image = self.teacher.features(state.teacher, views.large[0][:, 0])
+        teacher = normalize(through(params["teacher_embedding"], of_image))
         labels = state.labels.at[index].set(label)
         candidates = with_negatives_of_other_classes(key, index, labels[: self.images], self.negatives)
 
@@ -79,20 +84,25 @@ class CRD(Method):
             scores = sampled_scores(embedding, bank, candidates, self.temperature)
             return nce_with_first_normalizer(scores, normalizer, self.images)
 
-        of_student, student_z = contrast(student, state.teacher_bank, state.normalizers[0])
+        of_students, student_z = [], state.normalizers[0]
+        for view in range(students.shape[1]):
+            loss, student_z = contrast(students[:, view], state.teacher_bank, student_z)
+            of_students.append(loss)
         of_teacher, teacher_z = contrast(teacher, state.student_bank, state.normalizers[1])
         logits = through(params["classifier"], outputs.features[:, 0])
         cross_entropy = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
-        loss = self.supervised * cross_entropy + self.weight * (of_student + of_teacher)
+        contrastive = sum(of_students) / len(of_students) + of_teacher
+        loss = self.supervised * cross_entropy + self.weight * contrastive
         state = self.State(
             stats,
             state.teacher,
-            remember(state.student_bank, index, student, self.momentum),
+            remember(state.student_bank, index, students[:, 0], self.momentum),
             remember(state.teacher_bank, index, teacher, self.momentum),
             jnp.stack([student_z, teacher_z]),
             labels,
         )
-        return loss, (state, {"outputs": outputs, "cross_entropy": cross_entropy})
+        metrics = {"cross_entropy": cross_entropy}
+        return Result(loss, state, metrics, outputs.features[:, 0], outputs.projection)
 
 
 def linear(key: jax.Array, size: int, output: int) -> PyTree:

@@ -1,4 +1,4 @@
-"""DeepCluster: once an epoch features are clustered, and a new classifier learns to tell the clusters."""
+"""DeepCluster: once an epoch features are clustered, and a new classifier learns to predict the clusters."""
 
 import dataclasses
 from typing import NamedTuple
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from ssl_jax.augment import edges
 from ssl_jax.errors import UserError
 from ssl_jax.losses import kmeans, prototype_cross_entropy, random_rows, whiten
-from ssl_jax.method import Duration, Images, Method, PyTree, apply, check_clustering, encode, initialize, padded, shapes
+from ssl_jax.memory import padded
+from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, encode, initialize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +23,8 @@ class DeepCluster(Method):
     images of large clusters weigh less instead.
     """
 
-    images: Images
-    every: Duration  # between two clusterings, an epoch in the paper
+    images: ImageCount
+    every: Steps  # between two clusterings, an epoch in the paper
     prototypes: int = 10000  # clusters
     components: int = 256  # of the features, that are clustered
     iterations: int = 20  # of k-means
@@ -35,35 +36,39 @@ class DeepCluster(Method):
         assignment: jax.Array  # int32 [N], cluster of each image, -1: unknown
         sizes: jax.Array  # int32 [K], images of each cluster
 
-    def init(self, key, batch):
+    def check(self, batch):
+        super().check(batch)
         check_clustering(self.images, self.prototypes, self.every)
-        views = tuple(map(edges, batch["views"]))
-        params, stats = initialize(self.network, key, views)
-        dimension = shapes(self.network, params, stats, views).features.shape[-1]
+
+    def init(self, key, batch):
+        variables, shapes = initialize(self.network, key, jax.tree.map(edges, batch["views"]))
+        dimension = shapes.features.shape[-1]
         if self.components > dimension:
             raise UserError(
                 f"{dimension} features have no {self.components} components; lower method.components to {dimension}"
             )
         rows = padded(self.images)
         assignment, sizes = jnp.full(rows, -1, jnp.int32), jnp.zeros(self.prototypes, jnp.int32)
-        head = self.new_head(jax.random.fold_in(key, 1), dimension)
-        return params | {"head": head}, self.State(stats, jnp.zeros((rows, dimension)), assignment, sizes)
+        params = {"network": variables.params, "head": self.new_head(jax.random.fold_in(key, 1), dimension)}
+        return params, self.State(variables.stats, jnp.zeros((rows, dimension)), assignment, sizes)
 
     def new_head(self, key, dimension):
         kernel = 0.01 * jax.random.normal(key, (dimension, self.prototypes))
         return {"kernel": kernel, "bias": jnp.zeros(self.prototypes)}
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, tuple(map(edges, batch["views"])))
+        views = jax.tree.map(edges, batch["views"])
+        outputs, stats = apply(self.network, self.variables(params, state), views, key)
         features, index = outputs.features, batch["index"]
         logits = features @ params["head"]["kernel"] + params["head"]["bias"][None, None]
         label = jnp.broadcast_to(state.assignment[index][:, None], logits.shape[:2])
         loss = prototype_cross_entropy(logits, label, 1.0, 1 / jnp.maximum(state.sizes[label], 1))
         memory = state.memory.at[index].set(jax.lax.stop_gradient(features[:, 0]))
-        return loss, (self.State(stats, memory, state.assignment, state.sizes), {"outputs": outputs})
+        state = self.State(stats, memory, state.assignment, state.sizes)
+        embeddings = features if outputs.projection is None else outputs.projection
+        return Result(loss, state, {}, features[:, 0], embeddings)
 
-    def after_step(self, params, state, step):
-        key = jax.random.fold_in(jax.random.key(0), step)
+    def after_step(self, params, state, key, step):
         due = (step + 1) % self.every == 0
         head, state = jax.lax.cond(
             due, lambda head, state: self.cluster(state, key), lambda *same: same, params["head"], state
@@ -81,5 +86,17 @@ class DeepCluster(Method):
         state = state._replace(assignment=jnp.where(known, nearest, -1), sizes=sizes)
         return self.new_head(head, state.memory.shape[1]), state
 
-    def features(self, params, state, images):
-        return encode(self.network, params, state.stats, edges(images))
+    def represent(self, params, state, images, layers=0):
+        return encode(self.network, self.variables(params, state), edges(images), layers)
+
+
+def check_clustering(images: int, clusters: int, every: int) -> None:
+    """Checks the numbers of a clustering of all images.
+
+    Raises:
+        UserError: if there are more clusters than images, or if `every` is less than a step.
+    """
+    if clusters > images:
+        raise UserError(f"{images} images cannot form {clusters} clusters; lower method.prototypes")
+    if every < 1:
+        raise UserError(f"method.every is {every} steps; set it to at least 1 step")

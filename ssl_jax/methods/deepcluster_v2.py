@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses import prototype_cross_entropy, random_rows, spherical_kmeans
-from ssl_jax.method import Duration, Images, Method, PyTree, apply, check_clustering, initialize, padded, shapes
+from ssl_jax.memory import padded
+from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, initialize
+from ssl_jax.methods.deepcluster import check_clustering
 from ssl_jax.numeric import normalize
 
 
@@ -18,8 +20,8 @@ class DeepClusterV2(Method):
     Until the first clustering nothing is learned: the memory fills, as in the authors' pass before the first epoch.
     """
 
-    images: Images
-    every: Duration  # between two clusterings, an epoch in the paper
+    images: ImageCount
+    every: Steps  # between two clusterings, an epoch in the paper
     prototypes: int = 3000  # clusters of each head
     heads: int = 3  # clusterings that differ by their first centroids
     temperature: float = 0.1  # tau
@@ -28,31 +30,34 @@ class DeepClusterV2(Method):
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics
-        memory: jax.Array  # [N, A, D] unit-norm embeddings of the A views of the first resolution; 0: not seen yet
+        memory: jax.Array  # [N, A, D] unit-norm embeddings of the A large views; 0: not seen yet
         assignment: jax.Array  # int32 [N, H], cluster of each image for each head, -1: unknown
         centroids: jax.Array  # [H, K, D], of unit length
 
-    def init(self, key, batch):
+    def check(self, batch):
+        super().check(batch)
         check_clustering(self.images, self.prototypes, self.every)
-        params, stats = initialize(self.network, key, batch["views"])
-        dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
-        rows, views = padded(self.images), batch["views"][0].shape[1]
-        memory = jnp.zeros((rows, views, dimension))
+
+    def init(self, key, batch):
+        variables, shapes = initialize(self.network, key, batch["views"])
+        dimension, rows = shapes.projection.shape[-1], padded(self.images)
+        memory = jnp.zeros((rows, batch["views"].large.count, dimension))
         assignment = jnp.full((rows, self.heads), -1, jnp.int32)
-        return params, self.State(stats, memory, assignment, jnp.zeros((self.heads, self.prototypes, dimension)))
+        centroids = jnp.zeros((self.heads, self.prototypes, dimension))
+        return {"network": variables.params}, self.State(variables.stats, memory, assignment, centroids)
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, index = normalize(outputs.projection), batch["index"]
         scores = jnp.einsum("bvd,hkd->bvhk", embedding, state.centroids)
         assignment = jnp.broadcast_to(state.assignment[index][:, None, :], scores.shape[:3])
         loss = prototype_cross_entropy(scores, assignment, self.temperature)
         seen = jax.lax.stop_gradient(embedding[:, : state.memory.shape[1]])
         state = self.State(stats, state.memory.at[index].set(seen), state.assignment, state.centroids)
-        return loss, (state, {"outputs": outputs, "uniform_loss": jnp.log(self.prototypes * 1.0)})
+        metrics = {"uniform_loss": jnp.log(self.prototypes * 1.0)}
+        return Result(loss, state, metrics, outputs.features[:, 0], outputs.projection)
 
-    def after_step(self, params, state, step):
-        key = jax.random.fold_in(jax.random.key(0), step)
+    def after_step(self, params, state, key, step):
         due = (step + 1) % self.every == 0
         return params, jax.lax.cond(due, lambda state: self.cluster(state, key), lambda state: state, state)
 

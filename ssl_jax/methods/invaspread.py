@@ -2,8 +2,10 @@
 
 import dataclasses
 
-from ssl_jax.losses import spread_out
-from ssl_jax.method import Method, apply, two_views
+import jax.numpy as jnp
+
+from ssl_jax.losses import mean_over_pairs, spread_out
+from ssl_jax.method import Method, Result, apply
 from ssl_jax.numeric import normalize
 
 
@@ -13,9 +15,15 @@ class InvaSpread(Method):
 
     temperature: float = 0.1  # tau
     weight: float = 1.0  # of spreading
+    large_views = 2
+    feature = "projection"
 
     def loss(self, params, state, batch, key, step):
-        two_views(batch["views"])
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
-        loss = spread_out(normalize(outputs.projection), self.temperature, self.weight)
-        return loss, (self.State(stats), {"outputs": outputs})
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
+        z, pairs = normalize(outputs.projection), batch["views"].pairs
+
+        def of_pair(a, b):
+            return spread_out(jnp.stack([z[:, a], z[:, b]], axis=1), self.temperature, self.weight)
+
+        loss = mean_over_pairs(pairs, of_pair)
+        return Result(loss, self.State(stats), {}, outputs.features[:, 0], z)

@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.losses import info_nce
-from ssl_jax.method import Keys, Method, Schedule, apply, ema, initialize, push, random_queue, shapes, two_views
+from ssl_jax.memory import push, random_queue
+from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow, initialize
+from ssl_jax.momentum import Keys, find_key, shuffled
 from ssl_jax.numeric import normalize
 
 
@@ -14,45 +15,43 @@ from ssl_jax.numeric import normalize
 class MoCo(Method):
     """Momentum Contrast (He et al. 2019, arXiv:1911.05722, Algorithm 1; v2: Chen et al. 2020, arXiv:2003.04297).
 
-    View 0 is the query, view 1 the key. The paper moves the key encoder before it encodes the keys; moving it after the
-    step is the same sequence.
+    The key is the second large view; all other views are queries. The paper moves the key encoder before it encodes the
+    keys; moving it after the step is the same sequence.
     """
 
     decay: Schedule  # m of the key encoder
-    queue_size: int = 65536  # keys, at least those of one step
+    queue_size: int = 65536  # keys, a multiple of those of one step
     temperature: float = 0.2  # tau
     shuffle: bool = False  # keys meet other rows than queries in split BatchNorm statistics (section 3.3)
-    symmetric: bool = False  # each view is query and key once (the authors' CIFAR-10 notebook)
+    symmetric: bool = False  # each large view is the key once (the authors' CIFAR-10 notebook)
+    large_views = 2
     memories = ("queue",)
     State = Keys
 
     def init(self, key, batch):
-        size = len(two_views(batch["views"])) * len(self.directions)
-        params, stats = initialize(self.network, key, batch["views"])
-        dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
-        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, size)
-        return params, self.State(stats, params, stats, queue)
+        variables, shapes = initialize(self.network, key, batch["views"])
+        size, _, dimension = shapes.projection.shape
+        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, size * len(self.key_views))
+        return {"network": variables.params}, self.State(variables.stats, variables, queue)
 
     def loss(self, params, state, batch, key, step):
-        views = two_views(batch["views"])
-        stats, target_stats, losses, keys = state.stats, state.target_stats, [], []
-        for query, other in self.directions:
-            online, stats = apply(self.network, params, stats, (views[:, query : query + 1],))
-            shuffle = jax.random.fold_in(key, query) if self.shuffle else None
-            target, target_stats = apply(
-                self.network, state.target, target_stats, (views[:, other : other + 1],), shuffle
-            )
-            keys.append(normalize(target.projection[:, 0]))
-            losses.append(info_nce(normalize(online.projection[:, 0]), keys[-1], state.queue, self.temperature))
-        queue = push(state.queue, jnp.concatenate(keys))
-        uniform = len(losses) * jnp.log(self.queue_size + 1.0)
-        metrics = {"outputs": online, "uniform_loss": uniform}
-        return sum(losses), (self.State(stats, state.target, target_stats, queue), metrics)
+        stats, target, losses, keys = state.stats, state.target, [], []
+        for view in self.key_views:
+            own = jax.random.fold_in(key, view)
+            queries = batch["views"].without(view)
+            online, stats = apply(self.network, Variables(params["network"], stats), queries, own)
+            found, target = shuffled(self.network, target, batch["views"].only(view), own if self.shuffle else None)
+            keys.append(normalize(found.projection[:, 0]))
+            losses.append(find_key(online.projection, keys[-1], state.queue, self.temperature))
+        queue = push(state.queue, jnp.concatenate(keys), step)
+        metrics = {"uniform_loss": len(losses) * jnp.log(self.queue_size + 1.0)}
+        state = self.State(stats, target, queue)
+        return Result(sum(losses), state, metrics, online.features[:, 0], online.projection)
 
     @property
-    def directions(self) -> tuple[tuple[int, int], ...]:
-        """(view that asks, view that is the key)."""
-        return ((1, 0), (0, 1)) if self.symmetric else ((0, 1),)
+    def key_views(self) -> tuple[int, ...]:
+        """The views that are keys, in turn."""
+        return (0, 1) if self.symmetric else (1,)
 
-    def after_step(self, params, state, step):
-        return params, state._replace(target=ema(state.target, params, self.decay(step)))
+    def after_step(self, params, state, key, step):
+        return params, state._replace(target=follow(state.target, params["network"], self.decay(step)))

@@ -3,7 +3,8 @@
 import dataclasses
 
 from ssl_jax.losses import multi_similarity
-from ssl_jax.method import Method, apply, labelled_rows
+from ssl_jax.method import Method, Result, apply
+from ssl_jax.methods.labelled import labelled_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,9 +15,10 @@ class MultiSimilarity(Method):
     beta: float = 50.0  # sharpness for negatives
     base: float = 0.5  # lambda, the similarity that divides near from far
     needs_labels = True
+    feature = "projection"
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, label = labelled_rows(outputs.projection, batch["label"])
         loss = multi_similarity(embedding, label, self.alpha, self.beta, self.base)
-        return loss, (self.State(stats), {"outputs": outputs})
+        return Result(loss, self.State(stats), {}, outputs.features[:, 0], outputs.projection)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.losses import info_nce_pairs
-from ssl_jax.method import Method, PyTree, apply, initialize, push, random_queue, shapes, two_views
-from ssl_jax.numeric import normalize
+from ssl_jax.losses import info_nce_pairs, mean_over_pairs
+from ssl_jax.memory import push, random_queue
+from ssl_jax.method import Method, PyTree, Result, apply, initialize
+from ssl_jax.numeric import as_rows, normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,30 +17,28 @@ class NNCLR(Method):
     """With a Little Help from My Friends (Dwibedi et al. 2021, arXiv:2104.14548), Algorithm 1."""
 
     temperature: float = 0.1  # tau
-    queue_size: int = 98304  # embeddings of the support set
+    queue_size: int = 98304  # embeddings of the support set, a multiple of the batch size
+    large_views = 2
     memories = ("queue",)
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics
-        queue: jax.Array  # [Q, D] unit-norm embeddings of past first views, newest first
+        queue: jax.Array  # [Q / B, B, D] unit-norm embeddings of past first views
 
     def init(self, key, batch):
-        two_views(batch["views"])
-        params, stats = initialize(self.network, key, batch["views"])
-        dimension = shapes(self.network, params, stats, batch["views"]).projection.shape[-1]
-        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, len(batch["views"][0]))
-        return params, self.State(stats, queue)
+        variables, shapes = initialize(self.network, key, batch["views"])
+        size, _, dimension = shapes.projection.shape
+        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, size)
+        return {"network": variables.params}, self.State(variables.stats, queue)
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
-        embedding = jax.lax.stop_gradient(normalize(outputs.projection))
-        prediction = normalize(outputs.prediction)
-
-        def direction(view, other):
-            neighbour = state.queue[jnp.argmax(embedding[:, view] @ state.queue.T, axis=1)]
-            return info_nce_pairs(neighbour, prediction[:, other], self.temperature)
-
-        loss = (direction(0, 1) + direction(1, 0)) / (4 * self.temperature)  # the mean of two plain cross-entropies
-        queue = push(state.queue, embedding[:, 0])
-        uniform = jnp.log(len(embedding) * 1.0)
-        return loss, (self.State(stats, queue), {"outputs": outputs, "uniform_loss": uniform})
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
+        z, p = jax.lax.stop_gradient(normalize(outputs.projection)), normalize(outputs.prediction)
+        large, past = batch["views"].large.count, as_rows(state.queue)
+        neighbour = [past[jnp.argmax(z[:, view] @ past.T, axis=1)] for view in range(large)]
+        pairs = [(a, v) for a in range(large) for v in range(z.shape[1]) if v != a]
+        loss = mean_over_pairs(pairs, lambda a, v: info_nce_pairs(neighbour[a], p[:, v], self.temperature))
+        loss /= 2 * self.temperature  # a plain cross-entropy
+        state = self.State(stats, push(state.queue, z[:, 0], step))
+        metrics = {"uniform_loss": jnp.log(len(z) * 1.0)}
+        return Result(loss, state, metrics, outputs.features[:, 0], outputs.projection)

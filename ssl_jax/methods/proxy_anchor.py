@@ -3,7 +3,8 @@
 import dataclasses
 
 from ssl_jax.losses import proxy_anchor
-from ssl_jax.method import Classes, Method, apply, initialize_with_proxies, labelled_rows
+from ssl_jax.method import ClassCount, Method, Result, apply
+from ssl_jax.methods.labelled import labelled_rows, with_proxies
 from ssl_jax.numeric import normalize
 
 
@@ -11,17 +12,18 @@ from ssl_jax.numeric import normalize
 class ProxyAnchor(Method):
     """Proxy Anchor Loss for Deep Metric Learning (Kim et al. 2020, arXiv:2003.13911), equation 4."""
 
-    classes: Classes
+    classes: ClassCount
     margin: float = 0.1  # delta
     scale: float = 32.0  # alpha
     needs_labels = True
+    feature = "projection"
 
     def init(self, key, batch):
-        params, stats = initialize_with_proxies(self.network, key, batch["views"], self.classes)
+        params, stats = with_proxies(self.network, key, batch["views"], self.classes)
         return params, self.State(stats)
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, label = labelled_rows(outputs.projection, batch["label"])
         loss = proxy_anchor(embedding, label, normalize(params["proxies"]), self.margin, self.scale)
-        return loss, (self.State(stats), {"outputs": outputs})
+        return Result(loss, self.State(stats), {}, outputs.features[:, 0], outputs.projection)

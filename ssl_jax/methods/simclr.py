@@ -4,8 +4,8 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from ssl_jax.losses import nt_xent
-from ssl_jax.method import Method, apply
+from ssl_jax.losses import mean_over_pairs, nt_xent
+from ssl_jax.method import Method, Result, apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +16,11 @@ class SimCLR(Method):
     """
 
     temperature: float = 0.1  # tau
+    large_views = 2
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
-        loss = nt_xent(outputs.projection, self.temperature)
-        rows = outputs.projection.shape[0] * outputs.projection.shape[1]
-        return loss, (self.State(stats), {"outputs": outputs, "uniform_loss": 2 * jnp.log(rows - 1.0)})
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
+        z, pairs = outputs.projection, batch["views"].pairs
+        loss = mean_over_pairs(pairs, lambda a, b: nt_xent(jnp.stack([z[:, a], z[:, b]], axis=1), self.temperature))
+        metrics = {"uniform_loss": 2 * jnp.log(2.0 * len(z) - 1)}
+        return Result(loss, self.State(stats), metrics, outputs.features[:, 0], z)

@@ -5,7 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 
 from ssl_jax.losses import supervised_contrastive
-from ssl_jax.method import Method, apply, labelled_rows
+from ssl_jax.method import Method, Result, apply
+from ssl_jax.methods.labelled import labelled_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +18,12 @@ class SupCon(Method):
     needs_labels = True
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, label = labelled_rows(outputs.projection, batch["label"])
         alike = label[:, None] == label[None, :]
         loss = jnp.mean(supervised_contrastive(embedding, alike, self.temperature))
-        metrics = {"outputs": outputs, "uniform_loss": self.scale * jnp.log(len(label) - 1.0)}
-        return self.scale * loss, (self.State(stats), metrics)
+        metrics = {"uniform_loss": self.scale * jnp.log(len(label) - 1.0)}
+        return Result(self.scale * loss, self.State(stats), metrics, outputs.features[:, 0], outputs.projection)
 
     @property
     def scale(self) -> float:

@@ -3,7 +3,8 @@
 import dataclasses
 
 from ssl_jax.losses import supervised_info_nce
-from ssl_jax.method import Method, apply, labelled_rows
+from ssl_jax.method import Method, Result, apply
+from ssl_jax.methods.labelled import labelled_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,8 +13,10 @@ class SupervisedInfoNCE(Method):
 
     temperature: float = 0.1  # tau
     needs_labels = True
+    feature = "projection"
 
     def loss(self, params, state, batch, key, step):
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, label = labelled_rows(outputs.projection, batch["label"])
-        return supervised_info_nce(embedding, label, self.temperature), (self.State(stats), {"outputs": outputs})
+        loss = supervised_info_nce(embedding, label, self.temperature)
+        return Result(loss, self.State(stats), {}, outputs.features[:, 0], outputs.projection)

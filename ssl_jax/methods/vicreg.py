@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from ssl_jax.losses import covariance, invariance, variance
-from ssl_jax.method import Method, apply, two_views
+from ssl_jax.losses import covariance, invariance, mean_over_pairs, variance
+from ssl_jax.method import Method, Result, apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,15 +16,16 @@ class VICReg(Method):
     invariance: float = 25.0  # lambda
     variance: float = 25.0  # mu
     covariance: float = 1.0  # nu
+    large_views = 2
 
     def loss(self, params, state, batch, key, step):
-        two_views(batch["views"])
-        outputs, stats = apply(self.network, params, state.stats, batch["views"])
-        x, y = outputs.projection[:, 0], outputs.projection[:, 1]
+        outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
+        z, pairs = outputs.projection, batch["views"].pairs
+        spread, shared = ([part(z[:, view]) for view in range(z.shape[1])] for part in (variance, covariance))
         terms = {
-            "invariance": invariance(x, y),
-            "variance": (variance(x) + variance(y)) / 2,
-            "covariance": covariance(x) + covariance(y),
+            "invariance": mean_over_pairs(pairs, lambda a, b: invariance(z[:, a], z[:, b])),
+            "variance": mean_over_pairs(pairs, lambda a, b: (spread[a] + spread[b]) / 2),
+            "covariance": mean_over_pairs(pairs, lambda a, b: shared[a] + shared[b]),
         }
         loss = sum(getattr(self, name) * term for name, term in terms.items())
-        return loss, (self.State(stats), terms | {"outputs": outputs})
+        return Result(loss, self.State(stats), terms, outputs.features[:, 0], z)

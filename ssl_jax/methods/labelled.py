@@ -1,0 +1,21 @@
+"""What methods that learn from labels share."""
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.augment import Views
+from ssl_jax.method import PyTree, initialize
+from ssl_jax.networks import Network
+from ssl_jax.numeric import as_rows, normalize
+
+
+def labelled_rows(projection: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns projections [B, V, D] as rows [B V, D] of unit length, and the label [B V] of each."""
+    return as_rows(normalize(projection)), jnp.repeat(label, projection.shape[1])
+
+
+def with_proxies(network: Network, key: jax.Array, views: Views, classes: int) -> tuple[PyTree, PyTree]:
+    """Returns the parameters of a network and `proxies` [classes, D], and the network's statistics."""
+    variables, shapes = initialize(network, key, views)
+    proxies = jax.random.normal(jax.random.fold_in(key, 1), (classes, shapes.projection.shape[-1]))
+    return {"network": variables.params, "proxies": proxies}, variables.stats

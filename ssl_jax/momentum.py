@@ -1,0 +1,55 @@
+"""What methods with a momentum encoder and a queue of its keys share (MoCo, He et al. 2019, arXiv:1911.05722)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.augment import Views
+from ssl_jax.losses import info_nce
+from ssl_jax.method import PyTree, Variables, apply
+from ssl_jax.networks import Network
+from ssl_jax.numeric import as_rows, normalize
+
+
+class Keys(NamedTuple):
+    """The state of methods whose negatives are a queue of keys."""
+
+    stats: PyTree  # BatchNorm statistics of the query encoder
+    target: Variables  # the key encoder: moving average of the query encoder
+    queue: jax.Array  # [K / B, B, D] unit-norm keys of past steps
+
+
+def shuffled(network: Network, target: Variables, view: Views, key: jax.Array | None) -> tuple:
+    """Runs the key encoder on one view, with the rows in a random order if there is a key.
+
+    Where a BatchNorm has statistics of sub-batches, query and key are then normalised with different rows, so that
+    batch statistics cannot leak which pairs match: shuffling BN (arXiv:1911.05722, section 3.3).
+
+    Returns:
+        The outputs [B, 1, ...] in the order of the batch, and the target with its new statistics.
+    """
+    if key is None:
+        outputs, stats = apply(network, target, view)
+        return outputs, target._replace(stats=stats)
+    order = jax.random.permutation(key, view[0].shape[0])
+    outputs, stats = apply(network, target, jax.tree.map(lambda x: x[order], view))
+    back = jnp.argsort(order)
+    return jax.tree.map(lambda x: x[back], outputs), target._replace(stats=stats)
+
+
+def find_key(projection: jax.Array, keys: jax.Array, queue: jax.Array, temperature: float) -> jax.Array:
+    """InfoNCE of finding each image's key among those of a queue, from one or several views.
+
+    Args:
+        projection: [B, V, D] of the views that ask, of any length.
+        keys: [B, D], of unit length.
+        queue: [K / B, B, D], of unit length.
+        temperature: tau > 0.
+
+    Returns:
+        A scalar, the mean over images and views.
+    """
+    query = normalize(projection)
+    positive = jnp.broadcast_to(keys[:, None], query.shape)
+    return info_nce(as_rows(query), as_rows(positive), as_rows(queue), temperature)
