@@ -25,3 +25,8 @@ def empty_queue(size, rows, shape):
     if size and size % rows:
         raise UserError("queue")
     return jnp.zeros((size // rows, rows, *shape))
+
+
+def queue_rows(queue):
+    """Returns a queue [K / B, B, ...] as rows [K, ...]; the split axis goes first, so that merging the two moves nothing."""
+    return queue.swapaxes(0, 1).reshape(-1, *queue.shape[2:])

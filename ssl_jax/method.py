@@ -70,7 +70,9 @@ class Method:
     needs_labels: ClassVar[bool] = False
     large_views: ClassVar[int] = 1  # the fewest that a recipe must make
     feature: ClassVar[str] = "backbone"  # what its paper uses: backbone, projection or hidden:K
-    memories: ClassVar[tuple[str, ...]] = ()  # fields of the state whose rows are split over the devices
+    # Fields of the state that grow with the images or the keys; their rows are split over the devices.
+    memories: ClassVar[tuple[str, ...]] = ()  # [N, ...], a row per image
+    queues: ClassVar[tuple[str, ...]] = ()  # [K / B, B, ...], see `memory.push`
     State: ClassVar[Any] = Stats  # a NamedTuple; its tree, shapes and dtypes never change
 
     def check(self, batch: Batch) -> None:

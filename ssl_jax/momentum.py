@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ssl_jax.augment import Views
 from ssl_jax.losses import info_nce
+from ssl_jax.memory import queue_rows
 from ssl_jax.method import PyTree, Variables, apply
 from ssl_jax.networks import Network
 from ssl_jax.numeric import as_rows, normalize
@@ -52,4 +53,4 @@ def find_key(projection: jax.Array, keys: jax.Array, queue: jax.Array, temperatu
     """
     query = normalize(projection)
     positive = jnp.broadcast_to(keys[:, None], query.shape)
-    return info_nce(as_rows(query), as_rows(positive), as_rows(queue), temperature)
+    return info_nce(as_rows(query), as_rows(positive), queue_rows(queue), temperature)

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,11 @@ def train_step(
 def initial_state(run: Run, key: jax.Array) -> TrainState:
     """Returns the state before the first step."""
     batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), run.example_batch)
-    params, state = run.method.init(key, batch)
+    return untrained(run, *run.method.init(key, batch), key)
+
+
+def untrained(run: Run, params: PyTree, state: Any, key: jax.Array) -> TrainState:
+    """Returns a state of step 0 with what a method's `init` made."""
     online = None
     if run.classes:
         image = jax.ShapeDtypeStruct((1, *[run.config.data.size] * 2, 3), jnp.float32)
@@ -103,10 +107,14 @@ class Trainer:
         make_key = functools.partial(jax.random.key, run.config.seed)
         self.key = jax.jit(make_key, out_shardings=parallel.replicated(mesh))()
         self.resident = data.fits(run.source, run.canvas, run.config.data.device_bytes)
-        shapes = jax.eval_shape(functools.partial(initial_state, run), self.key)
+        shapes = jax.eval_shape(functools.partial(untrained, run), *run.shapes, self.key)
         everywhere = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
-        memories = {name: parallel.shared(mesh, getattr(shapes.state, name)) for name in run.method.memories}
-        self.shardings = everywhere._replace(state=everywhere.state._replace(**memories))
+        split = {
+            name: parallel.row_shardings(mesh, getattr(shapes.state, name), axis)
+            for axis, names in enumerate((run.method.memories, run.method.queues))
+            for name in names
+        }
+        self.shardings = everywhere._replace(state=everywhere.state._replace(**split))
         self.abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
         )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_methods import FAST, KINDS, ROOT, overrides
+from test_methods import KINDS, ROOT, overrides
 
 from ssl_jax import parallel
 from ssl_jax.build import build
@@ -21,7 +21,7 @@ def compiled(request):
     """The optimised program of a run's whole step, images to new state, on eight devices; and the run."""
     changes = [*overrides(request.param), ("batch_size", str(BATCH)), ("data.device_bytes", "0")]
     if request.param in ("moco_v2", "swav"):
-        changes.append(("method.queue_size", "512"))  # no other array has as many rows
+        changes.append(("method.queue_size", "640"))  # no other array has as many rows
     run = build(load(str(ROOT / "configs" / f"{request.param}.py"), changes))
     trainer = Trainer(run, parallel.make_mesh())
     rows = parallel.rows(trainer.mesh)
@@ -31,8 +31,8 @@ def compiled(request):
         "label": jax.ShapeDtypeStruct((BATCH,), jnp.int32, sharding=rows),
         "index": jax.ShapeDtypeStruct((BATCH,), jnp.int32, sharding=rows),
     }
-    lowered = trainer.step.lower(trainer.abstract, images, None, trainer.key)
-    return run, trainer, lowered.compile(FAST).as_text()
+    lowered = trainer.program.lower(trainer.abstract, images, None, trainer.key)
+    return run, trainer, lowered.compile().as_text()
 
 
 def collectives(text, kind):
@@ -57,29 +57,38 @@ def test_every_buffer_of_the_state_is_reused(compiled):
     assert aliased.count("-alias") >= len(state)
 
 
+def memories(run, trainer):
+    """Each memory of a run and the axis of its rows."""
+    state = trainer.abstract.state
+    return [
+        (name, getattr(state, name), axis)
+        for axis, names in enumerate((run.method.memories, run.method.queues))
+        for name in names
+    ]
+
+
 def test_memories_are_split_over_the_devices(compiled):
     run, trainer, _ = compiled
-    state = trainer.abstract.state
-    for name in run.method.memories:
-        memory = getattr(state, name)
-        assert memory.sharding.shard_shape(memory.shape) == (memory.shape[0] // 8, *memory.shape[1:]), name
-    assert run.method.memories or not {"bank", "queue"} & set(state._fields)
+    for name, memory, axis in memories(run, trainer):
+        share = list(memory.shape)
+        share[axis] //= 8
+        assert memory.sharding.shard_shape(memory.shape) == tuple(share), name
+    assert memories(run, trainer) or not {"bank", "queue"} & set(trainer.abstract.state._fields)
 
 
 def test_memories_are_never_gathered(compiled):
     run, trainer, text = compiled
-    for name in run.method.memories:
-        rows = getattr(trainer.abstract.state, name).shape[0]
+    for name, memory, _ in memories(run, trainer):
         for shape in collectives(text, "all-gather"):
-            assert rows not in shape, f"{name}: all-gather of {shape}"
+            assert len(memory) not in shape, f"{name}: all-gather of {shape}"
 
 
 def test_nothing_as_large_as_a_memory_travels(compiled):
     run, trainer, text = compiled
     kinds = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
     moved = [int(np.prod(shape)) for kind in kinds for shape in collectives(text, kind)]
-    for name in run.method.memories:
-        assert max(moved) < getattr(trainer.abstract.state, name).size, name
+    for name, memory, _ in memories(run, trainer):
+        assert max(moved) < memory.size, name
 
 
 def test_nothing_leaves_for_the_host_inside_a_step(compiled):

@@ -104,7 +104,7 @@ def test_eight_devices_go_on_as_four_and_as_one(tmp_path):
     def advance(trainer, state, start, stop):
         batches = trainer.batches(start)
         for _ in range(start, stop):
-            state, _ = trainer.step(state, next(batches), trainer.dataset, trainer.key)
+            state, _ = trainer.step(state, next(batches))
         return state
 
     eight = Trainer(run, parallel.make_mesh())

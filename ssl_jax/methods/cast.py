@@ -30,7 +30,7 @@ class CAST(Method):
     weight: float = 0.75  # of the Grad-CAM loss: alpha / (alpha + beta)
     shuffle: bool = False  # as in MoCo
     large_views = 2
-    memories = ("queue",)
+    queues = ("queue",)
     State = Keys
 
     def check(self, batch):

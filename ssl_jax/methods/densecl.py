@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses import info_nce, nearest_position
-from ssl_jax.memory import push, random_queue
+from ssl_jax.memory import push, queue_rows, random_queue
 from ssl_jax.method import Method, PyTree, Result, Schedule, Steps, Variables, apply, follow, initialize
 from ssl_jax.momentum import find_key, shuffled
 from ssl_jax.numeric import as_rows, normalize
@@ -27,7 +27,7 @@ class DenseCL(Method):
     dense_from: Steps = Steps(0)  # when the dense part begins
     shuffle: bool = False  # as in MoCo
     large_views = 2
-    memories = ("queue", "dense_queue")
+    queues = ("queue", "dense_queue")
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics of the query encoder
@@ -55,7 +55,7 @@ class DenseCL(Method):
         match = nearest_position(query_patches[:, 0], key_patches[:, 0])
         corresponding = jnp.take_along_axis(key_dense[:, 0], match[:, :, None], axis=1)
         queries, positives = (as_rows(normalize(x)) for x in (query_dense[:, 0], corresponding))
-        dense = info_nce(queries, positives, as_rows(state.dense_queue), self.temperature)
+        dense = info_nce(queries, positives, queue_rows(state.dense_queue), self.temperature)
 
         weight = jnp.where(step < self.dense_from, 0.0, self.weight)
         loss = (1 - weight) * whole + weight * dense

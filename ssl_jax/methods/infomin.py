@@ -27,7 +27,7 @@ class InfoMin(Method):
     weight: float = 0.5  # beta, of the patches
     shuffle: bool = False  # as in MoCo
     large_views = 2
-    memories = ("queue",)
+    queues = ("queue",)
     State = Keys
 
     def check(self, batch):

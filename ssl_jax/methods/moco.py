@@ -25,7 +25,7 @@ class MoCo(Method):
     shuffle: bool = False  # keys meet other rows than queries in split BatchNorm statistics (section 3.3)
     symmetric: bool = False  # each large view is the key once (the authors' CIFAR-10 notebook)
     large_views = 2
-    memories = ("queue",)
+    queues = ("queue",)
     State = Keys
 
     def init(self, key, batch):

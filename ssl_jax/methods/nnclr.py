@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses import info_nce_pairs, mean_over_pairs
-from ssl_jax.memory import push, random_queue
+from ssl_jax.memory import push, queue_rows, random_queue
 from ssl_jax.method import Method, PyTree, Result, apply, initialize
-from ssl_jax.numeric import as_rows, normalize
+from ssl_jax.numeric import normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class NNCLR(Method):
     temperature: float = 0.1  # tau
     queue_size: int = 98304  # embeddings of the support set, a multiple of the batch size
     large_views = 2
-    memories = ("queue",)
+    queues = ("queue",)
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics
@@ -34,7 +34,7 @@ class NNCLR(Method):
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         z, p = jax.lax.stop_gradient(normalize(outputs.projection)), normalize(outputs.prediction)
-        large, past = batch["views"].large.count, as_rows(state.queue)
+        large, past = batch["views"].large.count, queue_rows(state.queue)
         neighbour = [past[jnp.argmax(z[:, view] @ past.T, axis=1)] for view in range(large)]
         pairs = [(a, v) for a in range(large) for v in range(z.shape[1]) if v != a]
         loss = mean_over_pairs(pairs, lambda a, v: info_nce_pairs(neighbour[a], p[:, v], self.temperature))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses import entropy, sinkhorn, swapped_prediction
-from ssl_jax.memory import empty_queue, push
+from ssl_jax.memory import empty_queue, push, queue_rows
 from ssl_jax.method import Method, PyTree, Result, Steps, apply, initialize
 from ssl_jax.numeric import normalize
 
@@ -25,7 +25,7 @@ class SwAV(Method):
     iterations: int = 3  # of Sinkhorn-Knopp; 0: codes are a softmax, and all fall into one cluster
     queue_size: int = 0  # images whose past embeddings help to fill the clusters when batches are small, 0: none
     queue_from: Steps = Steps(0)  # when the queue begins to fill; it is used once it is full
-    memories = ("queue",)
+    queues = ("queue",)
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics
@@ -53,7 +53,7 @@ class SwAV(Method):
     def codes(self, params, scores, queue, step):
         """Returns the codes [B, A, K] of scores [B, A, K]; rows of a queue that is not in use yet weigh nothing."""
         kernel = params["network"]["predictor"]["kernel"]
-        past = queue.reshape(-1, *queue.shape[2:]) @ kernel if self.queue_size else None
+        past = queue_rows(queue) @ kernel if self.queue_size else None
         weight = (step >= self.queue_from + len(queue)).astype(scores.dtype)
         assign = jax.vmap(lambda rows, past: sinkhorn(rows, self.epsilon, self.iterations, past, weight), 1, 1)
         return assign(scores, past)

@@ -2,7 +2,18 @@
 
 from ssl_jax.parallel.lookup import products
 from ssl_jax.parallel.memory import keep_freed_memory
-from ssl_jax.parallel.mesh import anywhere, gather, make_mesh, over, replicate, replicated, rows, scatter, shared, start
+from ssl_jax.parallel.mesh import (
+    anywhere,
+    gather,
+    make_mesh,
+    over,
+    replicate,
+    replicated,
+    row_shardings,
+    rows,
+    scatter,
+    start,
+)
 
 __all__ = [
     "anywhere",
@@ -13,8 +24,8 @@ __all__ = [
     "products",
     "replicate",
     "replicated",
+    "row_shardings",
     "rows",
     "scatter",
-    "shared",
     "start",
 ]

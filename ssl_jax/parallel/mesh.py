@@ -56,11 +56,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def shared(mesh: Mesh, tree: Any) -> Any:
-    """The shardings of arrays that are large by their rows: each device has its share, where rows can be shared."""
+def row_shardings(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
+    """Returns the shardings of arrays with many rows: each device has its share, where the rows divide evenly."""
 
     def place(array):
-        return rows(mesh) if array.shape[0] % mesh.size == 0 else replicated(mesh)
+        split = array.ndim > axis and array.shape[axis] % mesh.size == 0
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS)) if split else replicated(mesh)
 
     return jax.tree.map(place, tree)
 
