@@ -102,6 +102,28 @@ class BYOL(nn.Module):
             target.lerp_(online, 0.01)
 
 
+class BarlowTwins(nn.Module):
+    def __init__(self, encoder: nn.Module, width: int, hidden: int = 8192):
+        super().__init__()
+        layers = [
+            part
+            for size in (width, hidden)
+            for part in (nn.Linear(size, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU())
+        ]
+        self.network = nn.Sequential(encoder, *layers, nn.Linear(hidden, hidden, bias=False))
+        self.norm = nn.BatchNorm1d(hidden, affine=False)
+
+    def forward(self, views):
+        x, y = (self.norm(self.network(view)) for view in views)
+        correlation = x.T @ y / len(x)
+        on = (correlation.diagonal() - 1).square().sum()
+        off = correlation.square().sum() - correlation.diagonal().square().sum()
+        return on + 0.0051 * off
+
+    def after_step(self):
+        pass
+
+
 def augment_share(images: np.ndarray, blurs: tuple, solarizes: tuple) -> np.ndarray:
     """Both views of some images: [2, B, S, S, 3]."""
     pairs = zip(blurs, solarizes, strict=True)

@@ -1,0 +1,172 @@
+"""One case of `gpu.sh`: the images/s of a whole training step on a GPU, ours or PyTorch's."""
+
+import argparse
+import time
+from typing import NamedTuple
+
+STEPS = 30
+GIB = 2**30
+
+
+class Case(NamedTuple):
+    """A method, an encoder, and the size of its images."""
+
+    method: str
+    encoder: str
+    size: int
+    batch_size: int
+
+    @property
+    def changes(self) -> list[tuple[str, str]]:
+        """What is changed in the config's preset for ImageNet, beside the optimiser: SGD, as in PyTorch's steps."""
+        encoder = {
+            "resnet18": [("name", "resnet18"), ("stem", "3x3")],
+            "resnet50": [("name", "resnet50")],
+            "vit_small": [("name", "vit_small"), ("patch", "16"), ("size", "224"), ("zero_gamma", "")],
+        }[self.encoder]
+        plain = {"name": "sgd", "variant": "", "rules": "", "eta": ""}
+        return [
+            ("batch_size", str(self.batch_size)),
+            ("data.size", str(self.size)),
+            ("data.canvas", str(self.size)),
+            ("network.dtype", "bfloat16"),
+            *(
+                (f"network.encoder.{key}", value)
+                for key, value in encoder
+                if (key, self.method) != ("zero_gamma", "byol")
+            ),
+            *((f"optimizer.{key}", value) for key, value in plain.items()),
+        ]
+
+
+CASES = {
+    "simclr_resnet18": Case("simclr", "resnet18", 32, 512),
+    "simclr_resnet50": Case("simclr", "resnet50", 224, 256),
+    "byol_resnet50": Case("byol", "resnet50", 224, 256),
+    "barlow_twins_vit_small": Case("barlow_twins", "vit_small", 224, 256),
+}
+
+
+class Images:
+    """Labelled images of noise in memory."""
+
+    name, classes = "random images", ("one", "other")
+
+    def __init__(self, count: int, size: int):
+        import numpy as np
+
+        from ssl_jax.data import FIELDS
+
+        self.images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+        self.labels = np.arange(count) % 2
+        self.fields = FIELDS
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> dict:
+        return {"image": self.images[i], "label": int(self.labels[i])}
+
+
+def ours(case: Case) -> tuple[float, float, float, float]:
+    """Returns images/s, GiB of temporaries, the share of augmentation, and the seconds of compilation."""
+    import jax
+    import numpy as np
+
+    from ssl_jax import augment, parallel
+    from ssl_jax.build import build
+    from ssl_jax.config import load
+    from ssl_jax.train import Trainer
+
+    config = load(f"configs/{case.method}.py:imagenet", case.changes)
+    source = Images(2 * case.batch_size, case.size)
+    run = build(config, source, source)
+    trainer = Trainer(run, parallel.make_mesh(jax.devices()[:1]))
+    state, batch = trainer.init(), next(trainer.batches(0))
+    began = time.perf_counter()
+    program = trainer.program.lower(state, batch, trainer.dataset, trainer.key).compile()
+    seconds = time.perf_counter() - began
+    temporaries = program.memory_analysis().temp_size_in_bytes / GIB
+
+    def steps(count):
+        nonlocal state
+        for _ in range(count):
+            state, metrics = program(state, batch, trainer.dataset, trainer.key)
+        return jax.block_until_ready(metrics["loss"])
+
+    raw = {name: array[np.asarray(batch["index"])] for name, array in trainer.dataset.items()} | batch
+    seen = jax.jit(lambda key, raw: augment.batch(run.recipe, key, raw, 0))
+
+    def augmentations(count):
+        for _ in range(count):
+            views = seen(trainer.key, raw)["views"]
+        return jax.block_until_ready(views)
+
+    step, augmentation = timed(steps), timed(augmentations)
+    return case.batch_size / step, temporaries, augmentation / step, seconds
+
+
+def timed(run) -> float:
+    """Returns the seconds of one of `STEPS` calls, after a few that warm up."""
+    run(5)
+    began = time.perf_counter()
+    run(STEPS)
+    return (time.perf_counter() - began) / STEPS
+
+
+def torch_step(case: Case, compiled: bool) -> tuple[float, float, float, float]:
+    """As `ours`, in plain PyTorch and without augmentation; the GiB are its peak less what the first step leaves."""
+    import timm
+    import torch
+    import torchvision
+    from torch import nn
+    from torch_step import BYOL, BarlowTwins, SimCLR, resnet18
+
+    towers = {
+        "resnet18": lambda: (resnet18(), 512),
+        "resnet50": lambda: (nn.Sequential(*list(torchvision.models.resnet50().children())[:-1], nn.Flatten()), 2048),
+        "vit_small": lambda: (timm.create_model("vit_small_patch16_224", num_classes=0), 384),
+    }
+    methods = {"simclr": SimCLR, "byol": BYOL, "barlow_twins": BarlowTwins}
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    model = methods[case.method](*towers[case.encoder]()).cuda().to(memory_format=torch.channels_last)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=1e-4)
+    shape = (case.batch_size, 3, case.size, case.size)
+    views = [torch.randn(shape, device="cuda").contiguous(memory_format=torch.channels_last) for _ in range(2)]
+    forward = torch.compile(model) if compiled else model
+
+    def steps(count):
+        for _ in range(count):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cuda", torch.bfloat16):
+                loss = forward(views)
+            loss.backward()
+            optimizer.step()
+            model.after_step()
+        torch.cuda.synchronize()
+
+    began = time.perf_counter()
+    steps(1)
+    seconds = time.perf_counter() - began
+    kept = torch.cuda.memory_allocated()
+    step = timed(steps)
+    return case.batch_size / step, (torch.cuda.max_memory_allocated() - kept) / GIB, 0.0, seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("side", choices=("header", "ours", "eager", "compiled"))
+    parser.add_argument("case", nargs="?", choices=CASES)
+    flags = parser.parse_args()
+    if flags.side == "header":
+        print("case                    side      images/s   GiB temporary   augmentation   compilation s", flush=True)
+        return
+    case = CASES[flags.case]
+    measured = ours(case) if flags.side == "ours" else torch_step(case, flags.side == "compiled")
+    speed, memory, share, seconds = measured
+    print(f"{flags.case:23} {flags.side:9} {speed:8,.0f} {memory:15.1f} {share:14.1%} {seconds:15.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
