@@ -8,7 +8,7 @@ alone does not notice a flipped bit, and what fails the seal is never read.
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ PyTree = Any
 
 ARRAYS = "default"  # Orbax's name for the one thing each checkpoint holds
 SEAL = "seal.json"
+FORMAT = 2  # of the paths in a checkpoint: since 2, parameters are grouped by role and targets are `Variables`
 ASIDE = "damaged"  # where damaged checkpoints are put, so that they neither hide good ones nor block their step
 SHOWN = 5  # keys named in an error
 
@@ -40,13 +41,15 @@ class Checkpoints:
         best: the metric by which one more is kept, larger is better.
         warn: takes a sentence about each checkpoint that is damaged.
 
-    Raises: UserError if there are checkpoints, but not one is good.
+    Raises:
+        UserError: if there are checkpoints, but not one is good, or if they are of an older format.
     """
 
     def __init__(self, directory, keep: int = 2, best: str = "knn_top1", warn: Callable[[str], None] = logging.warning):
         logging.get_absl_logger().addFilter(not_orbax)
         self.directory = epath.Path(directory)
         self.best = best
+        check_format(self.directory)
         if jax.process_index() == 0:
             set_damaged_aside(self.directory, warn)
         ocp.multihost.sync_global_processes("ssl_jax:verified")
@@ -146,21 +149,52 @@ def read(directory, step: int, abstract: PyTree) -> PyTree:
     return jax.tree.unflatten(tree, [table[name_of(path)] for path, _ in leaves])
 
 
-def read_part(directory, step: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Returns those arrays of a checkpoint whose path begins with one of `names`, by path, on the host."""
+def array_names(directory, step: int) -> list[str]:
+    """Returns the paths of the arrays of a checkpoint."""
+    path = epath.Path(directory) / str(step) / ARRAYS
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return list(checkpointer.metadata(path).item_metadata.tree)
+
+
+def read_arrays(directory, step: int, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Returns some arrays of a checkpoint, by path, on the host."""
     path = epath.Path(directory) / str(step) / ARRAYS
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         table = checkpointer.metadata(path).item_metadata.tree
-        found = {name: array for name, array in table.items() if name.startswith(names)}
+        found = {name: table[name] for name in names}
         kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in found}
         wanted = ocp.args.PyTreeRestore(found, restore_args=kinds, partial_restore=True)
         return checkpointer.restore(path, args=wanted) if found else {}
 
 
 def latest_good(directory) -> int | None:
-    """Returns the step of the latest checkpoint without a fault, None if there is none."""
+    """Returns the step of the latest checkpoint without a fault, None if there is none.
+
+    Raises:
+        UserError: if the checkpoints are of an older format.
+    """
     directory = epath.Path(directory)
+    check_format(directory)
     return next((step for step in reversed(steps(directory)) if not find_fault(directory / str(step))), None)
+
+
+def check_format(directory) -> None:
+    """Checks that the checkpoints in a directory name their arrays as this version does.
+
+    Raises:
+        UserError: if one does not.
+    """
+    directory = epath.Path(directory)
+    for step in steps(directory):
+        try:
+            found = json.loads((directory / str(step) / SEAL).read_text()).get("format", 1)
+        except (OSError, ValueError, AttributeError):
+            continue  # damaged, which `find_fault` says
+        if found != FORMAT:
+            raise UserError(
+                f"the checkpoint of step {step} in {directory} has format {found} and this version reads {FORMAT}: "
+                "finish the run with the version of ssl_jax that began it, or start anew in another workdir"
+            )
 
 
 def check_fits(step: int, expected: Mapping, found: Mapping) -> None:
@@ -216,15 +250,15 @@ def set_damaged_aside(directory: epath.Path, warn: Callable[[str], None]) -> Non
 
 def seal(path: epath.Path) -> None:
     """Writes down the size and checksum of every file of what a checkpoint holds."""
-    (path / SEAL).write_text(json.dumps(fingerprints(path)))
+    (path / SEAL).write_text(json.dumps({"format": FORMAT, "files": fingerprints(path)}))
 
 
 def find_fault(path) -> str | None:
     """Returns what is wrong with a checkpoint, None if its files are those that were sealed."""
     path = epath.Path(path)
     try:
-        sealed = json.loads((path / SEAL).read_text())
-    except (OSError, ValueError):
+        sealed = json.loads((path / SEAL).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
         return f"{SEAL} is missing or unreadable"
     found = fingerprints(path)
     changed = [name for name in sealed if found.get(name) != sealed[name]]

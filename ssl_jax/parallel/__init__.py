@@ -3,6 +3,7 @@
 from ssl_jax.parallel.lookup import products
 from ssl_jax.parallel.memory import keep_freed_memory
 from ssl_jax.parallel.mesh import (
+    AXIS,
     anywhere,
     gather,
     make_mesh,
@@ -16,6 +17,7 @@ from ssl_jax.parallel.mesh import (
 )
 
 __all__ = [
+    "AXIS",
     "anywhere",
     "gather",
     "keep_freed_memory",
