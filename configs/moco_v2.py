@@ -20,6 +20,7 @@ def embedded() -> dict:
             "queue_size": 4096,
             "shuffle": False,
             "symmetric": False,
+            "in_batch": False,
         },
         "network": network(base.small_encoder(), {"layers": 2, "output": 128}),
     }
@@ -38,6 +39,7 @@ def cifar10() -> dict:
             "queue_size": 4096,
             "shuffle": True,
             "symmetric": False,
+            "in_batch": False,
         },
         "network": network({"name": "resnet18", "stem": "3x3", "splits": 8}, {"layers": 1, "output": 128}),
         "optimizer": sgd(learning_rate=0.06) | {"scaling": "none", "weight_decay": 5e-4},
@@ -58,6 +60,7 @@ def imagenet() -> dict:
             "queue_size": 65536,
             "shuffle": True,
             "symmetric": False,
+            "in_batch": False,
         },
         "network": network({"name": "resnet50", "splits": 8}, {"layers": 2, "output": 128}) | {"dtype": "bfloat16"},
         "optimizer": sgd(learning_rate=0.03) | {"weight_decay": 1e-4},

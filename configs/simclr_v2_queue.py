@@ -7,9 +7,8 @@ preset      what                                            expect, and its sour
 :cifar10    ResNet-18, batch 512, 1000 epochs               no number published
 :imagenet   ResNet-50 + SK, batch 4096, 800 epochs          about 1 more than simclr_v2.py's 74.6 linear (section 2)
 
-Keys come from a moving average of the network and are negatives for the steps to come. The authors' code has no such
-memory; here it is MoCo with both views as queries, like in SimCLR's loss, so that the views of a batch are negatives
-from the next step on.
+Keys come from a moving average of the network; those of the batch's other images and those of a queue are negatives.
+The authors' code has no such memory; here it is MoCo with both views as queries, as in SimCLR's loss.
 """
 
 from configs import base, simclr_v2
@@ -40,6 +39,7 @@ def method(decay: float, queue_size: int, temperature: float) -> dict:
         "queue_size": queue_size,
         "shuffle": False,
         "symmetric": True,
+        "in_batch": True,
     }
 
 

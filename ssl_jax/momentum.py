@@ -10,7 +10,7 @@ from ssl_jax.losses import info_nce
 from ssl_jax.memory import queue_rows
 from ssl_jax.method import PyTree, Variables, apply
 from ssl_jax.networks import Network
-from ssl_jax.numeric import as_rows, normalize
+from ssl_jax.numeric import normalize
 
 
 class Keys(NamedTuple):
@@ -39,18 +39,8 @@ def shuffled(network: Network, target: Variables, view: Views, key: jax.Array | 
     return jax.tree.map(lambda x: x[back], outputs), target._replace(stats=stats)
 
 
-def find_key(projection: jax.Array, keys: jax.Array, queue: jax.Array, temperature: float) -> jax.Array:
-    """InfoNCE of finding each image's key among those of a queue, from one or several views.
-
-    Args:
-        projection: [B, V, D] of the views that ask, of any length.
-        keys: [B, D], of unit length.
-        queue: [K / B, B, D], of unit length.
-        temperature: tau > 0.
-
-    Returns:
-        A scalar, the mean over images and views.
-    """
-    query = normalize(projection)
-    positive = jnp.broadcast_to(keys[:, None], query.shape)
-    return info_nce(as_rows(query), as_rows(positive), queue_rows(queue), temperature)
+def find_key(
+    projection: jax.Array, keys: jax.Array, queue: jax.Array, temperature: float, in_batch: bool = False
+) -> jax.Array:
+    """InfoNCE of finding each image's key [B, D] among those of a queue from projections [B, V, D] of its views."""
+    return info_nce(normalize(projection), keys, queue_rows(queue), temperature, in_batch)

@@ -15,6 +15,7 @@ from ssl_jax.losses.bank import (
     with_negatives_of_other_classes,
 )
 from ssl_jax.losses.clustering import (
+    cluster_weights,
     entropy,
     kmeans,
     prototype_cross_entropy,
@@ -41,6 +42,7 @@ from ssl_jax.losses.views import cross_views, mean_over_pairs
 __all__ = [
     "barlow_twins",
     "circle",
+    "cluster_weights",
     "contrastive_cross_entropy",
     "covariance",
     "cross_views",

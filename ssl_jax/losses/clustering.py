@@ -6,7 +6,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.losses.views import cross_views
 from ssl_jax.numeric import normalize, widen
+
+TILE = 1024  # points that meet all centroids at a time
 
 
 def sinkhorn(
@@ -63,10 +66,7 @@ def swapped_prediction(codes: jax.Array, scores: jax.Array, temperature: float) 
     Source: SwAV (Caron et al. 2020, arXiv:2006.09882), equations 2 and 6.
     """
     log_probability = jax.nn.log_softmax(widen(scores) / temperature)
-    loss = -jnp.einsum("bak,bvk->bav", codes.astype(log_probability.dtype), log_probability)
-    assigned, views = loss.shape[1:]
-    different = jnp.arange(assigned)[:, None] != jnp.arange(views)[None, :]
-    return jnp.mean(jnp.sum(loss, axis=(1, 2), where=different[None])) / (assigned * (views - 1))
+    return cross_views(-jnp.einsum("bak,bvk->bav", codes.astype(log_probability.dtype), log_probability))
 
 
 def entropy(probabilities: jax.Array) -> jax.Array:
@@ -90,7 +90,7 @@ def spherical_kmeans(points: jax.Array, centroids: jax.Array, iterations: int) -
     """
 
     def assign(centroids):
-        return jnp.argmax(points @ centroids.T, axis=1).astype(jnp.int32)
+        return most_similar(points, centroids)
 
     def move(_, centroids, assignment):
         total = jax.ops.segment_sum(points, assignment, len(centroids))
@@ -124,8 +124,7 @@ def kmeans(
     weight = known.astype(points.dtype)
 
     def assign(centroids):
-        nearness = points @ centroids.T - jnp.sum(centroids**2, axis=1)[None] / 2
-        return jnp.argmax(nearness, axis=1).astype(jnp.int32)
+        return most_similar(points, centroids, -jnp.sum(centroids**2, axis=1) / 2)
 
     def move(i, centroids, assignment):
         which, where = jax.random.split(jax.random.fold_in(key, i))
@@ -145,10 +144,50 @@ def alternate(assign: Callable, move: Callable, centroids: jax.Array, iterations
     return centroids, assign(centroids)
 
 
+def most_similar(points: jax.Array, centroids: jax.Array, bias: jax.Array | float = 0.0) -> jax.Array:
+    """Returns the centroid with the largest dot product, plus its bias, for each point: int32 [N].
+
+    Points are walked through `TILE` at a time, so that no [N, K] matrix exists. A tile takes points at equal distances,
+    a few from each device, and nothing travels.
+
+    Args:
+        points: [N, D].
+        centroids: [K, D].
+        bias: scalar or [K].
+    """
+    count, dimension = points.shape
+    tile = min(TILE, count)
+    tiles = jnp.pad(points, ((0, -count % tile), (0, 0))).reshape(tile, -1, dimension).swapaxes(0, 1)
+    bias = jnp.broadcast_to(bias, len(centroids))
+
+    def assign(rows):
+        return jnp.argmax(rows @ centroids.T + bias[None], axis=1).astype(jnp.int32)
+
+    return jax.lax.map(assign, tiles).T.reshape(-1)[:count]
+
+
 def random_rows(key: jax.Array, known: jax.Array, count: int) -> jax.Array:
     """Returns int32 [count], different rows in random order, those that are known [N] before the others."""
-    lot = jnp.where(known, jax.random.uniform(key, known.shape), -1.0)
-    return jax.lax.top_k(lot, count)[1]
+    priority = jnp.where(known, jax.random.uniform(key, known.shape), -1.0)
+    return jax.lax.top_k(priority, count)[1]
+
+
+def cluster_weights(sizes: jax.Array, most: float = 10.0) -> jax.Array:
+    """Returns how much an image of each cluster weighs, so that clusters count alike; over all images the mean is 1.
+
+    Weights are at most `most` times what they are in clusters of equal size: a batch with an image of a tiny cluster
+    is then no batch of that image alone.
+
+    Args:
+        sizes: int [K], images of each cluster.
+        most: >= 1.
+
+    Source: in place of DeepCluster's sampling over clusters (Caron et al. 2018, arXiv:1807.05520, section 3.3).
+    """
+    size = sizes.astype(float)
+    images, clusters = jnp.sum(size), jnp.sum(size > 0, dtype=size.dtype)
+    weight = jnp.minimum(images / jnp.maximum(clusters * size, 1), most)
+    return weight * images / jnp.maximum(jnp.sum(size * weight), 1)
 
 
 def whiten(points: jax.Array, known: jax.Array, components: int) -> jax.Array:
@@ -181,15 +220,14 @@ def prototype_cross_entropy(
       scores: [..., K], cosine of embeddings and prototypes.
       assignment: int [...], -1 where unknown.
       temperature: tau > 0.
-      weight: scalar or [...], how much each counts, >= 0.
+      weight: scalar or [...], a factor of each, >= 0.
 
     Returns:
-      A scalar, the weighted mean over the known assignments; 0 if none is known.
+      A scalar, the mean over the known assignments of weight times cross-entropy; 0 if none is known.
 
     Source: DeepCluster-v2, appendix of SwAV (Caron et al. 2020, arXiv:2006.09882).
     """
     log_probability = jax.nn.log_softmax(widen(scores) / temperature)
     loss = -jnp.take_along_axis(log_probability, jnp.maximum(assignment, 0)[..., None], axis=-1)[..., 0]
-    weight = jnp.where(assignment >= 0, weight, 0.0)
-    total = jnp.sum(weight)
-    return jnp.sum(weight * loss) / jnp.where(total > 0, total, 1)
+    known = assignment >= 0
+    return jnp.sum(jnp.where(known, weight * loss, 0.0)) / jnp.maximum(jnp.sum(known, dtype=loss.dtype), 1)

@@ -83,14 +83,18 @@ def supervised_contrastive(embedding: jax.Array, alike: jax.Array, temperature: 
     return -jnp.sum(log_share, axis=1, where=positives) / jnp.maximum(count, 1)
 
 
-def info_nce(query: jax.Array, positive: jax.Array, negatives: jax.Array, temperature: float) -> jax.Array:
+def info_nce(
+    query: jax.Array, positive: jax.Array, negatives: jax.Array, temperature: float, in_batch: bool = False
+) -> jax.Array:
     """InfoNCE of MoCo: find a query's key among a queue of other keys.
 
     Args:
-      query: [B, D], compared with keys by dot product: of unit length in the paper.
-      positive: [B, D], the key of each query.
+      query: [B, V, D] of V views, compared with keys by dot product: of unit length in the paper; or [B, D].
+      positive: [B, D], the key of each image.
       negatives: [K, D], keys shared by all queries.
       temperature: tau > 0.
+      in_batch: whether the keys of the batch's other images are negatives too, as in SimCLR v2 with a memory (Chen et
+        al. 2020, arXiv:2006.10029, section 2).
 
     Returns:
       A scalar, the mean over queries.
@@ -98,9 +102,10 @@ def info_nce(query: jax.Array, positive: jax.Array, negatives: jax.Array, temper
     Source: MoCo (He et al. 2019, arXiv:1911.05722), equation 1.
     """
     query, positive, negatives = map(widen, (query, positive, negatives))
-    own = jnp.sum(query * positive, axis=1) / temperature
-    others = logsumexp(query @ negatives.T / temperature, axis=1)
-    return jnp.mean(jnp.logaddexp(own, others) - own)
+    own = jnp.einsum("b...d,bd->b...", query, positive) / temperature
+    known = logsumexp(query @ positive.T / temperature, axis=-1) if in_batch else own
+    others = logsumexp(query @ negatives.T / temperature, axis=-1)
+    return jnp.mean(jnp.logaddexp(known, others) - own)
 
 
 def info_nce_pairs(query: jax.Array, key: jax.Array, temperature: float) -> jax.Array:

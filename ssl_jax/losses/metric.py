@@ -91,25 +91,36 @@ def circle(embedding: jax.Array, label: jax.Array, margin: float = 0.25, scale: 
 
 
 def multi_similarity(
-    embedding: jax.Array, label: jax.Array, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5
+    embedding: jax.Array,
+    label: jax.Array,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+    epsilon: float | None = 0.1,
 ) -> jax.Array:
     """Weighs each pair by its similarity, relative to the other pairs of its anchor.
 
     Args:
-      embedding: [N, D], of unit length; label: int [N].
-      alpha: sharpness for positives, > 0.
-      beta: sharpness for negatives, > 0.
-      base: lambda, the similarity that divides near from far.
+        embedding: [N, D], of unit length; label: int [N].
+        alpha: sharpness for positives, > 0.
+        beta: sharpness for negatives, > 0.
+        base: lambda, the similarity that divides near from far.
+        epsilon: of the mining: a negative counts if it is more similar than the anchor's least similar positive less
+            epsilon, a positive if it is less similar than the most similar negative plus epsilon; None: all count.
 
     Returns:
-      A scalar, the mean over anchors.
+        A scalar, the mean over anchors.
 
-    Source: Wang et al. 2019 (arXiv:1904.06627), equation 15; all pairs count, without its mining.
+    Source: Wang et al. 2019 (arXiv:1904.06627), equations 11, 12 and 15.
     """
-    similarity = widen(embedding) @ widen(embedding).T - base
+    similarity = widen(embedding) @ widen(embedding).T
     positive, negative = pairs(label)
-    near = softplus_sum(-alpha * similarity, positive, axis=1) / alpha
-    far = softplus_sum(beta * similarity, negative, axis=1) / beta
+    if epsilon is not None:
+        least = jnp.min(similarity, axis=1, where=positive, initial=jnp.inf, keepdims=True)
+        most = jnp.max(similarity, axis=1, where=negative, initial=-jnp.inf, keepdims=True)
+        positive, negative = positive & (similarity < most + epsilon), negative & (similarity > least - epsilon)
+    near = softplus_sum(-alpha * (similarity - base), positive, axis=1) / alpha
+    far = softplus_sum(beta * (similarity - base), negative, axis=1) / beta
     return jnp.mean(near + far)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ssl_jax.augment import edges
 from ssl_jax.errors import UserError
-from ssl_jax.losses import kmeans, prototype_cross_entropy, random_rows, whiten
+from ssl_jax.losses import cluster_weights, kmeans, prototype_cross_entropy, random_rows, whiten
 from ssl_jax.memory import padded
 from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, encode, initialize
 
@@ -62,7 +62,7 @@ class DeepCluster(Method):
         features, index = outputs.features, batch["index"]
         logits = features @ params["head"]["kernel"] + params["head"]["bias"][None, None]
         label = jnp.broadcast_to(state.assignment[index][:, None], logits.shape[:2])
-        loss = prototype_cross_entropy(logits, label, 1.0, 1 / jnp.maximum(state.sizes[label], 1))
+        loss = prototype_cross_entropy(logits, label, 1.0, cluster_weights(state.sizes)[label])
         memory = state.memory.at[index].set(jax.lax.stop_gradient(features[:, 0]))
         state = self.State(stats, memory, state.assignment, state.sizes)
         embeddings = features if outputs.projection is None else outputs.projection

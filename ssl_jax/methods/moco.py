@@ -24,6 +24,7 @@ class MoCo(Method):
     temperature: float = 0.2  # tau
     shuffle: bool = False  # keys meet other rows than queries in split BatchNorm statistics (section 3.3)
     symmetric: bool = False  # each large view is the key once (the authors' CIFAR-10 notebook)
+    in_batch: bool = False  # the keys of the batch's other images are negatives too (SimCLR v2 with a memory)
     large_views = 2
     queues = ("queue",)
     State = Keys
@@ -42,9 +43,10 @@ class MoCo(Method):
             online, stats = apply(self.network, Variables(params["network"], stats), queries, own)
             found, target = shuffled(self.network, target, batch["views"].only(view), own if self.shuffle else None)
             keys.append(normalize(found.projection[:, 0]))
-            losses.append(find_key(online.projection, keys[-1], state.queue, self.temperature))
+            losses.append(find_key(online.projection, keys[-1], state.queue, self.temperature, self.in_batch))
         queue = push(state.queue, jnp.concatenate(keys), step)
-        metrics = {"uniform_loss": len(losses) * jnp.log(self.queue_size + 1.0)}
+        candidates = self.queue_size + (len(keys[0]) if self.in_batch else 1.0)
+        metrics = {"uniform_loss": len(losses) * jnp.log(candidates)}
         state = self.State(stats, target, queue)
         return Result(sum(losses), state, metrics, online.features[:, 0], online.projection)
 

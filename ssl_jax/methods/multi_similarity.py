@@ -14,11 +14,12 @@ class MultiSimilarity(Method):
     alpha: float = 2.0  # sharpness for positives
     beta: float = 50.0  # sharpness for negatives
     base: float = 0.5  # lambda, the similarity that divides near from far
+    epsilon: float | None = 0.1  # of the mining of pairs; None: all count
     needs_labels = True
     feature = "projection"
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, label = labelled_rows(outputs.projection, batch["label"])
-        loss = multi_similarity(embedding, label, self.alpha, self.beta, self.base)
+        loss = multi_similarity(embedding, label, self.alpha, self.beta, self.base, self.epsilon)
         return Result(loss, self.State(stats), {}, outputs.features[:, 0], outputs.projection)

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssl_jax import parallel
 from ssl_jax.losses import (
+    cluster_weights,
+    clustering,
     entropy,
     kmeans,
     prototype_cross_entropy,
@@ -17,6 +20,7 @@ from ssl_jax.losses import (
     swapped_prediction,
     whiten,
 )
+from ssl_jax.losses.clustering import most_similar
 
 
 def cosines(seed, *shape):
@@ -152,11 +156,42 @@ def test_prototype_cross_entropy_leaves_the_unknown_out():
     assert prototype_cross_entropy(scores, unknown, temperature) == 0
 
 
-def test_prototype_cross_entropy_of_weight_two_counts_twice():
+def test_prototype_cross_entropy_multiplies_each_term_by_its_weight():
     scores, assignment = jnp.asarray(cosines(10, 3, 6)), jnp.array([2, 4, -1])
-    twice = prototype_cross_entropy(scores, assignment, 0.2, jnp.array([2.0, 1.0, 9.0]))
-    rows = jnp.array([0, 0, 1])
-    np.testing.assert_allclose(twice, prototype_cross_entropy(scores[rows], assignment[rows], 0.2), rtol=1e-6)
+    weighted = prototype_cross_entropy(scores, assignment, 0.2, jnp.array([2.0, 1.0, 9.0]))
+    terms = [float(prototype_cross_entropy(scores[i : i + 1], assignment[i : i + 1], 0.2)) for i in range(2)]
+    np.testing.assert_allclose(weighted, (2 * terms[0] + terms[1]) / 2, rtol=1e-6)
+
+
+def test_cluster_weights_make_clusters_count_alike_and_keep_the_mean_at_one():
+    sizes = np.array([6, 2, 0, 4])
+    weights = np.asarray(cluster_weights(jnp.asarray(sizes)))
+    np.testing.assert_allclose((sizes * weights)[[0, 1, 3]], 12 / 3, rtol=1e-6)
+    for sizes in ([6, 2, 0, 4], [1000, 1, 3]):
+        weights = np.asarray(cluster_weights(jnp.array(sizes), most=5.0))
+        np.testing.assert_allclose(np.dot(sizes, weights) / sum(sizes), 1, rtol=1e-6)
+        assert max(weights) / min(weights) <= 5 * max(sizes) * len(sizes) / sum(sizes) + 1e-4
+
+
+@pytest.mark.parametrize("count", [5, 1024, 1500])
+def test_points_find_their_centroid_tile_by_tile(count):
+    random = np.random.default_rng(0)
+    points, centroids = (random.normal(size=(n, 3)).astype(np.float32) for n in (count, 7))
+    expected = np.argmax(points @ centroids.T + np.arange(7) / 9, axis=1)
+    bias = jnp.arange(7) / 9
+    np.testing.assert_array_equal(most_similar(jnp.asarray(points), jnp.asarray(centroids), bias), expected)
+    if count > clustering.TILE:
+        shapes = str(jax.make_jaxpr(most_similar)(points, centroids, bias))
+        assert f"{count},7]" not in shapes and "2048,7]" not in shapes  # no similarity of all points exists
+
+
+def test_clusters_are_the_same_on_one_device_and_on_eight():
+    key, known = jax.random.key(0), jnp.ones(2048, bool)
+    points = jax.random.normal(key, (2048, 4))
+    split = jax.device_put((points, known), parallel.rows(parallel.make_mesh()))
+    centroids = [kmeans(key, *rows, points[:6], 5) for rows in ((points, known), split)]
+    np.testing.assert_allclose(centroids[0][0], centroids[1][0], rtol=1e-4)
+    np.testing.assert_array_equal(centroids[0][1], centroids[1][1])
 
 
 def lloyd(points, centroids, iterations):

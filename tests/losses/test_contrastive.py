@@ -89,6 +89,18 @@ def test_info_nce_is_cross_entropy_with_the_key_in_front():
     np.testing.assert_allclose(ours, np.mean(losses), rtol=1e-5)
 
 
+def test_info_nce_of_several_views_with_the_keys_of_the_batch_among_the_negatives():
+    query, key, queue, temperature = unit(normal(6, 4, 3, 8)), unit(normal(7, 4, 8)), unit(normal(8, 12, 8)), 0.07
+    for in_batch in (False, True):
+        losses = []
+        for image, view in np.ndindex(4, 3):
+            others = [k for i, k in enumerate(key) if i != image] if in_batch else []
+            logits = np.array([query[image, view] @ k for k in (key[image], *others, *queue)], np.float64) / temperature
+            losses.append(np.log(np.exp(logits).sum()) - logits[0])
+        ours = info_nce(*map(jnp.asarray, (query, key, queue)), temperature, in_batch)
+        np.testing.assert_allclose(ours, np.mean(losses), rtol=1e-5)
+
+
 def test_info_nce_at_random_similarity_and_at_the_optimum():
     zero, queue = jnp.zeros((4, 8)), jnp.asarray(normal(9, 31, 8))
     np.testing.assert_allclose(info_nce(zero, zero, queue, 0.2), np.log(32), rtol=1e-6)

@@ -118,3 +118,22 @@ def test_equation_4_of_proxy_anchor():
             pull.append(np.log1p(np.exp(-4 * (own - 0.1)).sum()))
     loss = proxy_anchor(jnp.asarray(ROWS), jnp.asarray(LABEL), jnp.asarray(proxies), 0.1, 4.0)
     np.testing.assert_allclose(loss, np.mean(pull) + np.mean(push), rtol=1e-4)
+
+
+def test_multi_similarity_mines_the_pairs_that_the_paper_says():
+    random = np.random.default_rng(3)
+    x = random.normal(size=(10, 4))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    label = np.arange(10) % 3
+    s, terms = x @ x.T, []
+    for i in range(10):
+        positives = [s[i, j] for j in range(10) if label[j] == label[i] and j != i]
+        negatives = [s[i, j] for j in range(10) if label[j] != label[i]]
+        near = [value for value in positives if value < max(negatives) + 0.1]
+        far = [value for value in negatives if value > min(positives) - 0.1]
+        terms.append(np.log1p(sum(np.exp(-2 * (v - 0.5)) for v in near)) / 2)
+        terms[-1] += np.log1p(sum(np.exp(50 * (v - 0.5)) for v in far)) / 50
+    ours = multi_similarity(jnp.asarray(x, jnp.float32), jnp.asarray(label))
+    np.testing.assert_allclose(ours, np.mean(terms), rtol=1e-5)
+    unmined = multi_similarity(jnp.asarray(x, jnp.float32), jnp.asarray(label), epsilon=None)
+    assert not np.isclose(ours, unmined, rtol=1e-4)
