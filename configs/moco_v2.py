@@ -71,7 +71,7 @@ def sgd(learning_rate: float) -> dict:
 
 def network(encoder: dict, head: dict) -> dict:
     """The head has no BatchNorm; its hidden layer is as wide as the features (section 3)."""
-    head = {"norm": "none", "hidden": base.features(encoder), "hidden_bias": True, "output_bias": True} | head
+    head = {"norm": "none", "hidden_bias": True, "output_bias": True} | head
     return {"encoder": encoder, "projector": head, "passes": "view", "dtype": "float32"}
 
 

@@ -56,8 +56,7 @@ def lars(learning_rate: float) -> dict:
 
 def network(encoder: dict, output: int, layers: int = 2) -> dict:
     """Hidden layers are as wide as the features; all views share a pass and its BatchNorm statistics."""
-    hidden = base.features(encoder)
-    projector = {"layers": layers, "hidden": hidden, "output": output, "last_norm": "batch", "last_scale": True}
+    projector = {"layers": layers, "output": output, "last_norm": "batch", "last_scale": True}
     return {"encoder": encoder, "projector": projector, "passes": "resolution", "dtype": "float32"}
 
 

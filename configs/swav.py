@@ -140,7 +140,7 @@ def network(encoder: dict, hidden: int, prototypes: int, last_norm: str = "none"
     """Crops of one resolution share a pass through the encoder, all crops one through the heads."""
     biases = {"hidden_bias": True, "output_bias": True}
     projector = {"hidden": hidden, "output": 128, "last_norm": last_norm, "normalize": True} | biases
-    head = {"prototypes": prototypes}
+    head = {"name": "prototypes", "prototypes": prototypes}
     return {"encoder": encoder, "projector": projector, "predictor": head, "passes": "resolution", "dtype": "float32"}
 
 

@@ -8,10 +8,10 @@ import toy
 from test_methods import ROOT
 
 from ssl_jax import augment
-from ssl_jax.build import open_teacher
 from ssl_jax.checkpoint import SEAL
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
+from ssl_jax.teacher import open_teacher
 
 TINY = [("network.encoder.width", "0.0625")]
 LAB = augment.SPACES["lab"]
