@@ -103,7 +103,12 @@ def metric_learning(method: dict, projector: dict, rules: tuple = (), changes: d
     """Returns the `get_config` of a method that learns from labels, as SupCon's authors train (arXiv:2004.11362).
 
     Batches hold 8 images of a class; with 10 classes that only fits small batches, so CIFAR-10's are not balanced.
-    `rules` are of the published recipes' optimiser; `changes` are the embedded recipe's, by part.
+
+    Args:
+        method: its config group.
+        projector: its config group.
+        rules: of the published recipes' optimiser.
+        changes: what the embedded recipe changes, by group.
     """
 
     def network(encoder: dict) -> dict:

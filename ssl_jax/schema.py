@@ -15,8 +15,9 @@ from ssl_jax.methods import METHODS
 
 FROM_DATA = (ImageCount, ClassCount, augment.Grid | None)  # types of fields that the images or the recipe fill in
 
-feature = Rule(
-    lambda text: re.fullmatch(r"backbone|projection|hidden:[1-9]\d*", text), "backbone, projection or hidden:K"
+FEATURE = Rule(
+    lambda text: re.fullmatch(r"backbone|projection|hidden:[1-9]\d*", text) is not None,
+    "backbone, projection or hidden:K",
 )
 
 
@@ -51,7 +52,7 @@ class Evaluate:
 
     every: str = "4 epochs"
     labels: str = "auto"  # or required, ignored
-    feature: Annotated[str, feature] | None = None  # backbone, projection or hidden:K; None: what the paper uses
+    feature: Annotated[str, FEATURE] | None = None  # backbone, projection or hidden:K; None: what the paper uses
     bank: Annotated[int, positive] = 10_000  # training images the neighbours come from
     test: Annotated[int, positive] = 50_000  # test images at most
     crop: Annotated[float, positive] = 1.0  # share of the shorter side

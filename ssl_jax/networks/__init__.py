@@ -20,6 +20,7 @@ from ssl_jax.networks.vit import ViT
 __all__ = [
     "ENCODERS",
     "HEADS",
+    "HEAD_NAMES",
     "MLP",
     "PARTS",
     "Context",
@@ -52,7 +53,8 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "vit_large": functools.partial(ViT, dim=1024, depth=24, heads=16),
 }
 HEADS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "prototypes": Prototypes}
-PARTS = {"encoder": ENCODERS, "projector": HEADS, "predictor": HEADS, "dense": HEADS}  # what each may be, by name
+HEAD_NAMES = ("projector", "predictor", "dense")
+PARTS = {"encoder": ENCODERS} | dict.fromkeys(HEAD_NAMES, HEADS)  # what each part of a network may be, by name
 DTYPES = ("float32", "bfloat16")
 
 
