@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, FieldReference
 
 from ssl_jax import schema
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.methods import METHODS
 
 # What may change between two starts of one run without changing what it trains; but not what shapes its state.
 FREE = ("log.", "checkpoint.", "evaluate.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
@@ -151,6 +152,6 @@ def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) 
 
 def with_defaults(config: dict[str, Any] | ConfigDict) -> dict[str, Any]:
     """Returns the values of a config as they read from JSON, and the default of each field that is not set."""
-    known = dict(schema.defaults(config)) if schema.lookup(config, "method.name") in schema.METHODS else {}
+    known = dict(schema.defaults(config)) if schema.lookup(config, "method.name") in METHODS else {}
     given = {key: value for key, value in flatten(config).items() if value is not None}
     return json.loads(json.dumps(known | given))

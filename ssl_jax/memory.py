@@ -4,7 +4,9 @@ A queue [K / B, B, ...] has a slot per step. A step overwrites the oldest slot i
 that it made itself, so that nothing travels.
 """
 
-import jax, jax.numpy as jnp
+import jax
+import jax.numpy as jnp
+
 from ssl_jax.errors import UserError
 from ssl_jax.numeric import normalize
 

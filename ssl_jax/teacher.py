@@ -37,9 +37,10 @@ class Teacher:
         Raises:
             UserError: the run has no encoder under the usual name.
         """
-        table = checkpoint.read_part(
-            self.path.parent, int(self.path.name), ("params/network/encoder/", "state/stats/encoder/")
-        )
+        directory, step = self.path.parent, int(self.path.name)
+        parts = ("params/network/encoder/", "state/stats/encoder/")
+        names = [name for name in checkpoint.array_names(directory, step) if name.startswith(parts)]
+        table = checkpoint.read_arrays(directory, step, names)
         tree = traverse_util.unflatten_dict(table, sep="/")
         if "params" not in tree:
             raise UserError(
