@@ -25,7 +25,7 @@ def cifar10() -> dict:
         "epochs": 1000.0,
         "batch_size": 256,
         "augment": {"recipe": "cifar_asymmetric"},
-        "method": {"name": "barlow_twins", "weight": 0.0051, "scale": 0.1},
+        "method": {"name": "barlow_twins", "scale": 0.1},
         "network": network({"name": "resnet18", "stem": "3x3"}, width=2048, layers=3),
         "optimizer": base.solo_lars(learning_rate=0.3, weight_decay=1e-4),
     }
@@ -38,7 +38,7 @@ def imagenet() -> dict:
         "epochs": 1000.0,
         "batch_size": 2048,
         "augment": {"recipe": "barlow_twins"},
-        "method": {"name": "barlow_twins", "weight": 0.0051, "scale": 1.0},
+        "method": {"name": "barlow_twins"},
         "network": network({"name": "resnet50", "zero_gamma": True}, width=8192, layers=3) | {"dtype": "bfloat16"},
         "optimizer": base.wide_lars(rules=SLOW_BIASES),
     }
@@ -50,7 +50,7 @@ SLOW_BIASES = (("bias|scale", {"weight_decay": 0.0, "adaptation": False, "learni
 def network(encoder: dict, width: int, layers: int) -> dict:
     """The loss standardises the projection, as a last BatchNorm without parameters would."""
     projector = {"layers": layers, "hidden": width, "output": width}
-    return {"encoder": encoder, "projector": projector, "passes": "view", "dtype": "float32"}
+    return {"encoder": encoder, "projector": projector}
 
 
 get_config = base.presets(embedded, cifar10, imagenet)

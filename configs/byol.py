@@ -54,7 +54,7 @@ def imagenet() -> dict:
 def network(encoder: dict, hidden: int, output: int) -> dict:
     """Projector and predictor have the same form (section 3.3); each view has its own BatchNorm statistics."""
     head = {"hidden": hidden, "output": output, "hidden_bias": True}
-    return {"encoder": encoder, "projector": head, "predictor": dict(head), "passes": "view", "dtype": "float32"}
+    return {"encoder": encoder, "projector": head, "predictor": dict(head)}
 
 
 get_config = base.presets(embedded, cifar10, imagenet)

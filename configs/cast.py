@@ -43,11 +43,10 @@ def imagenet() -> dict:
 
 def cast(recipe: dict, **data: str) -> dict:
     """A recipe of MoCo's with the views of CAST, its loss and its limit on gradients."""
-    method = {key: value for key, value in recipe["method"].items() if key != "symmetric"}
     return recipe | {
         "data": {"masks": True} | data,
         "augment": {"recipe": "cast"},
-        "method": method | {"name": "cast", "weight": 0.75},
+        "method": {"temperature": 0.2} | recipe["method"] | {"name": "cast"},
         "optimizer": recipe["optimizer"] | {"clip": 2.0},
     }
 

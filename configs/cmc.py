@@ -24,7 +24,7 @@ def embedded() -> dict:
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": recipe["augment"] | {"recipe": "instdisc", "space": "lab", "mean": None, "std": None},
-        "method": method(negatives=0, temperature=0.1, channels=((0,), (0,))),
+        "method": {"name": "cmc", "negatives": 0, "temperature": 0.1, "channels": ((0,), (0,))},
         "network": network(base.small_encoder()),
         "optimizer": recipe["optimizer"] | {"learning_rate": 0.1},
     }
@@ -33,7 +33,7 @@ def embedded() -> dict:
 def cifar10() -> dict:
     """At the temperature of the authors' STL-10, with the negatives of their README's examples."""
     return recipe(network({"name": "resnet18", "stem": "3x3"})) | {
-        "method": method(negatives=4096, temperature=0.1),
+        "method": {"name": "cmc", "negatives": 4096, "temperature": 0.1},
         "evaluate": {"neighbours": 200, "temperature": 0.1},
     }
 
@@ -49,25 +49,14 @@ def recipe(network: dict) -> dict:
         "epochs": 240.0,
         "batch_size": 128,
         "augment": {"recipe": "cmc"},
-        "method": method(),
+        "method": {"name": "cmc"},
         "network": network,
         "optimizer": base.step_sgd(0.03, 1e-4, ("120 epochs", "160 epochs", "200 epochs")),
     }
 
 
-def method(negatives: int = 16384, temperature: float = 0.07, channels: tuple = ((0,), (1, 2))) -> dict:
-    return {
-        "name": "cmc",
-        "channels": channels,
-        "temperature": temperature,
-        "negatives": negatives,
-        "softmax": False,
-        "momentum": 0.5,
-    }
-
-
 def network(encoder: dict) -> dict:
-    return {"encoder": encoder, "projector": base.linear_head(), "passes": "view", "dtype": "float32"}
+    return {"encoder": encoder, "projector": base.linear_head()}
 
 
 get_config = base.presets(embedded, cifar10, imagenet)

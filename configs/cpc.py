@@ -27,7 +27,7 @@ def embedded() -> dict:
         "batch_size": 256,
         "data": {"size": 40},
         "augment": {"recipe": "cpc_cifar", "small_size": 16, "small_crop": (1.0, 1.0)} | colors,
-        "method": method(hidden=64),
+        "method": {"name": "cpc", "hidden": 64},
         "network": network(base.small_encoder(), norm="batch"),
         "optimizer": adam(3e-3) | {"schedule": "cosine", "warmup": "0.5 epochs"},
     }
@@ -39,7 +39,7 @@ def cifar10() -> dict:
         "epochs": 1000.0,
         "batch_size": 64,
         "augment": {"recipe": "cpc_cifar"},
-        "method": method(),
+        "method": {"name": "cpc"},
         "network": network({"name": "resnet101", "stem": "3x3"}),
         "optimizer": adam(4e-5) | {"weight_decay": 1e-5, "eps": 1e-7},
     }
@@ -52,20 +52,15 @@ def imagenet() -> dict:
         "batch_size": 512,
         "data": {"size": 260},
         "augment": {"recipe": "cpc"},
-        "method": method(),
+        "method": {"name": "cpc"},
         "network": network({"name": "resnet50"}) | {"dtype": "bfloat16"},
         "optimizer": adam(4e-4),
     }
 
 
-def method(hidden: int = 256) -> dict:
-    task = {"ignore": 2, "steps": 3, "directions": 4}
-    return {"name": "cpc"} | task | {"dimension": 64, "hidden": hidden, "scale": 0.1}
-
-
 def network(encoder: dict, norm: str = "layer") -> dict:
     """The papers' norm is one within each patch: batch statistics may tell a patch of the others of its image."""
-    return {"encoder": encoder | {"norm": norm}, "passes": "resolution", "dtype": "float32"}
+    return {"encoder": encoder | {"norm": norm}, "passes": "resolution"}
 
 
 def adam(learning_rate: float) -> dict:

@@ -19,7 +19,7 @@ def embedded() -> dict:
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": recipe["augment"] | {"recipe": "crd", "solarize": 0.0},
-        "method": method(negatives=4096),
+        "method": {"name": "crd", "negatives": 4096},
         "network": network(base.small_encoder() | {"width": 0.125}),
     }
 
@@ -30,7 +30,7 @@ def cifar10() -> dict:
         "epochs": 240.0,
         "batch_size": 64,
         "augment": {"recipe": "crd", "crop": (0.6, 1.0)},
-        "method": method(),
+        "method": {"name": "crd"},
         "network": network({"name": "resnet18", "stem": "3x3"}),
         "optimizer": base.step_sgd(0.05, 5e-4, ("150 epochs", "180 epochs", "210 epochs")),
     }
@@ -42,26 +42,14 @@ def imagenet() -> dict:
         "epochs": 100.0,
         "batch_size": 256,
         "augment": {"recipe": "crd"},
-        "method": method(),
+        "method": {"name": "crd"},
         "network": network({"name": "resnet18"}) | {"dtype": "bfloat16"},
         "optimizer": base.step_sgd(0.1, 1e-4, ("30 epochs", "60 epochs", "90 epochs")),
     }
 
 
-def method(negatives: int = 16384) -> dict:
-    return {
-        "name": "crd",
-        "teacher": "",  # workdir of a trained run
-        "temperature": 0.07,
-        "negatives": negatives,
-        "momentum": 0.5,
-        "supervised": 1.0,
-        "weight": 0.8,
-    }
-
-
 def network(encoder: dict) -> dict:
-    return {"encoder": encoder, "projector": base.linear_head(), "passes": "view", "dtype": "float32"}
+    return {"encoder": encoder, "projector": base.linear_head()}
 
 
 get_config = base.presets(embedded, cifar10, imagenet)

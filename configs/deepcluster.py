@@ -28,7 +28,7 @@ def embedded() -> dict:
 def cifar10() -> dict:
     """As for ImageNet, with ten clusters a class."""
     return imagenet() | {
-        "method": method(prototypes=100, components=256),
+        "method": method(prototypes=100),
         "network": network({"name": "resnet18", "stem": "3x3"}),
     }
 
@@ -39,7 +39,7 @@ def imagenet() -> dict:
         "epochs": 200.0,
         "batch_size": 256,
         "augment": {"recipe": "deepcluster"},
-        "method": method(prototypes=10000, components=256),
+        "method": method(),
         "network": network({"name": "resnet50"}) | {"dtype": "bfloat16"},
         "optimizer": {
             "name": "sgd",
@@ -57,18 +57,12 @@ def new_head(learning_rate: float = 1.0) -> tuple:
     return (("^head", {"momentum": 0.0, "learning_rate": learning_rate}),)
 
 
-def method(prototypes: int, components: int) -> dict:
-    return {
-        "name": "deepcluster",
-        "every": "1 epochs",
-        "prototypes": prototypes,
-        "components": components,
-        "iterations": 20,
-    }
+def method(**changes: int) -> dict:
+    return {"name": "deepcluster", "every": "1 epochs"} | changes
 
 
 def network(encoder: dict) -> dict:
-    return {"encoder": encoder, "passes": "resolution", "dtype": "float32"}
+    return {"encoder": encoder, "passes": "resolution"}
 
 
 get_config = base.presets(embedded, cifar10, imagenet)

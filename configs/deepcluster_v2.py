@@ -18,7 +18,7 @@ def embedded() -> dict:
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": swav.embedded()["augment"],
-        "method": method("1 epochs", prototypes=300),
+        "method": method(prototypes=300),
         "network": network(base.small_encoder(), hidden=512),
         "optimizer": base.small_adamw(0.001),
     }
@@ -30,7 +30,7 @@ def cifar10() -> dict:
         "epochs": 1000.0,
         "batch_size": 256,
         "augment": {"recipe": "cifar_symmetric"},
-        "method": method("1 epochs", prototypes=3000),
+        "method": method(),
         "network": network({"name": "resnet18", "stem": "3x3"}, hidden=2048),
         "optimizer": base.solo_lars(0.6, 1e-6) | {"warmup": "11 epochs", "end": 0.0006},
     }
@@ -40,7 +40,7 @@ def imagenet() -> dict:
     """The authors' scripts/deepclusterv2_800ep_pretrain.sh."""
     recipe = swav.imagenet()
     return recipe | {
-        "method": method("1 epochs", prototypes=3000),
+        "method": method(),
         "network": network({"name": "resnet50"}, hidden=2048) | {"dtype": "bfloat16"},
         "optimizer": recipe["optimizer"] | {"rules": ()},
     }
@@ -48,8 +48,7 @@ def imagenet() -> dict:
 
 def imagenet_2x160() -> dict:
     """The authors' scripts/deepclusterv2_400ep_pretrain.sh; they evaluate at 224 pixels, we at those of training."""
-    augment = swav.four_small_views() | {"crop": (0.08, 1.0)}
-    return imagenet() | {"epochs": 400.0, "data": {"size": 160}, "augment": augment}
+    return imagenet() | {"epochs": 400.0, "data": {"size": 160}, "augment": swav.ablation_views()}
 
 
 def imagenet_2x224() -> dict:
@@ -57,15 +56,14 @@ def imagenet_2x224() -> dict:
     return imagenet() | {"epochs": 400.0, "augment": swav.two_views()}
 
 
-def method(every: str, prototypes: int) -> dict:
-    own = {"every": every, "prototypes": prototypes, "heads": 3, "temperature": 0.1, "iterations": 10}
-    return {"name": "deepcluster_v2"} | own
+def method(**changes: int) -> dict:
+    return {"name": "deepcluster_v2", "every": "1 epochs"} | changes
 
 
 def network(encoder: dict, hidden: int) -> dict:
     """SwAV's, without its layer of prototypes: k-means finds them."""
     projector = {"hidden": hidden, "output": 128, "hidden_bias": True, "output_bias": True, "normalize": True}
-    return {"encoder": encoder, "projector": projector, "passes": "resolution", "dtype": "float32"}
+    return {"encoder": encoder, "projector": projector, "passes": "resolution"}
 
 
 get_config = base.presets(embedded, cifar10, imagenet, imagenet_2x160=imagenet_2x160, imagenet_2x224=imagenet_2x224)

@@ -13,26 +13,25 @@ from configs import base, moco_v2
 
 def embedded() -> dict:
     method = {"decay": 0.97, "queue_size": 4096, "dense_from": "1 epochs"}
-    return densely(moco_v2.embedded(), method, base.features(base.small_encoder()))
+    return densely(moco_v2.embedded(), method)
 
 
 def cifar10() -> dict:
     method = {"decay": 0.99, "queue_size": 4096, "dense_from": "5 epochs", "shuffle": True}
-    return densely(moco_v2.cifar10(), method, hidden=512)
+    return densely(moco_v2.cifar10(), method)
 
 
 def imagenet() -> dict:
     """The authors' configs/selfsup/densecl/densecl_imagenet_200ep.py."""
-    method = {"decay": 0.999, "queue_size": 65536, "dense_from": "1000 steps", "shuffle": True}
-    return densely(moco_v2.imagenet(), method, hidden=2048)
+    method = {"decay": 0.999, "dense_from": "1000 steps", "shuffle": True}
+    return densely(moco_v2.imagenet(), method)
 
 
-def densely(recipe: dict, method: dict, hidden: int) -> dict:
+def densely(recipe: dict, method: dict) -> dict:
     """MoCo v2's recipe, with a second head over positions."""
-    head = {"norm": "none", "hidden": hidden, "output": 128, "hidden_bias": True, "output_bias": True}
-    network = recipe["network"] | {"projector": {"layers": 2} | head, "dense": {"layers": 2} | head}
-    method = {"name": "densecl", "temperature": 0.2, "weight": 0.5, "shuffle": False} | method
-    return recipe | {"method": method, "network": network}
+    head = {"norm": "none", "output": 128, "hidden_bias": True, "output_bias": True}
+    network = recipe["network"] | {"projector": head, "dense": dict(head)}
+    return recipe | {"method": {"name": "densecl"} | method, "network": network}
 
 
 get_config = base.presets(embedded, cifar10, imagenet)

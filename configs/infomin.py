@@ -29,10 +29,10 @@ def imagenet() -> dict:
 
 def infomin(recipe: dict) -> dict:
     """MoCo v2's with the views, the patches and the temperature of InfoMin; all patches share a pass."""
-    method = {key: value for key, value in recipe["method"].items() if key != "symmetric"}
+    method = {key: value for key, value in recipe["method"].items() if key != "temperature"}
     return recipe | {
         "augment": {"recipe": "infomin"},
-        "method": method | {"name": "infomin", "temperature": 0.15, "weight": 0.5},
+        "method": method | {"name": "infomin"},
         "network": recipe["network"] | {"passes": "resolution"},
     }
 

@@ -20,7 +20,7 @@ def embedded() -> dict:
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": recipe["augment"] | {"recipe": "instdisc"},
-        "method": method(temperature=0.1, negatives=0),
+        "method": {"name": "instdisc", "temperature": 0.1, "negatives": 0},
         "network": network(base.small_encoder()),
         "optimizer": recipe["optimizer"] | {"learning_rate": 0.1},
     }
@@ -32,7 +32,7 @@ def cifar10() -> dict:
         "epochs": 200.0,
         "batch_size": 128,
         "augment": {"recipe": "instdisc", "flip": 0.0},
-        "method": method(temperature=0.1, negatives=0),
+        "method": {"name": "instdisc", "temperature": 0.1, "negatives": 0},
         "network": network({"name": "resnet18", "stem": "3x3"}),
         "optimizer": base.step_sgd(0.03, 5e-4, ("80 epochs", "120 epochs", "160 epochs")),
         "evaluate": {"neighbours": 200, "temperature": 0.1},
@@ -45,20 +45,15 @@ def imagenet() -> dict:
         "epochs": 200.0,
         "batch_size": 256,
         "augment": {"recipe": "instdisc"},
-        "method": method(temperature=0.07, negatives=4096),
+        "method": {"name": "instdisc"},
         "network": network({"name": "resnet50"}) | {"dtype": "bfloat16"},
         "optimizer": base.step_sgd(0.03, 1e-4, ("120 epochs", "160 epochs")),
         "evaluate": {"neighbours": 200},
     }
 
 
-def method(temperature: float, negatives: int) -> dict:
-    own = {"temperature": temperature, "negatives": negatives, "softmax": False, "momentum": 0.5, "proximal": 0.0}
-    return {"name": "instdisc"} | own
-
-
 def network(encoder: dict) -> dict:
-    return {"encoder": encoder, "projector": base.linear_head(), "passes": "view", "dtype": "float32"}
+    return {"encoder": encoder, "projector": base.linear_head()}
 
 
 get_config = base.presets(embedded, cifar10, imagenet)

@@ -13,16 +13,8 @@ from configs import base
 
 def embedded() -> dict:
     return base.embedded_recipe() | {
-        "method": {
-            "name": "moco",
-            "decay": 0.97,
-            "temperature": 0.2,
-            "queue_size": 4096,
-            "shuffle": False,
-            "symmetric": False,
-            "in_batch": False,
-        },
-        "network": network(base.small_encoder(), {"layers": 2, "output": 128}),
+        "method": {"name": "moco", "decay": 0.97, "queue_size": 4096},
+        "network": network(base.small_encoder(), {"output": 128}),
     }
 
 
@@ -32,15 +24,7 @@ def cifar10() -> dict:
         "epochs": 200.0,
         "batch_size": 512,
         "augment": {"recipe": "moco_v2", "crop": (0.08, 1.0), "blur": 0.0},
-        "method": {
-            "name": "moco",
-            "decay": 0.99,
-            "temperature": 0.1,
-            "queue_size": 4096,
-            "shuffle": True,
-            "symmetric": False,
-            "in_batch": False,
-        },
+        "method": {"name": "moco", "decay": 0.99, "temperature": 0.1, "queue_size": 4096, "shuffle": True},
         "network": network({"name": "resnet18", "stem": "3x3", "splits": 8}, {"layers": 1, "output": 128}),
         "optimizer": sgd(learning_rate=0.06) | {"scaling": "none", "weight_decay": 5e-4},
         "evaluate": {"neighbours": 200, "temperature": 0.1},
@@ -53,16 +37,8 @@ def imagenet() -> dict:
         "epochs": 200.0,
         "batch_size": 256,
         "augment": {"recipe": "moco_v2"},
-        "method": {
-            "name": "moco",
-            "decay": 0.999,
-            "temperature": 0.2,
-            "queue_size": 65536,
-            "shuffle": True,
-            "symmetric": False,
-            "in_batch": False,
-        },
-        "network": network({"name": "resnet50", "splits": 8}, {"layers": 2, "output": 128}) | {"dtype": "bfloat16"},
+        "method": {"name": "moco", "decay": 0.999, "shuffle": True},
+        "network": network({"name": "resnet50", "splits": 8}, {"output": 128}) | {"dtype": "bfloat16"},
         "optimizer": sgd(learning_rate=0.03) | {"weight_decay": 1e-4},
     }
 
@@ -74,8 +50,8 @@ def sgd(learning_rate: float) -> dict:
 
 def network(encoder: dict, head: dict) -> dict:
     """The head has no BatchNorm; its hidden layer is as wide as the features (section 3)."""
-    head = {"norm": "none", "hidden": base.features(encoder), "hidden_bias": True, "output_bias": True} | head
-    return {"encoder": encoder, "projector": head, "passes": "view", "dtype": "float32"}
+    head = {"norm": "none", "hidden_bias": True, "output_bias": True} | head
+    return {"encoder": encoder, "projector": head}
 
 
 get_config = base.presets(embedded, cifar10, imagenet)

@@ -13,7 +13,7 @@ It learns from labels; `data.images_per_class` balances batches (P classes of K 
 from configs import base
 
 get_config = base.metric_learning(
-    {"name": "multi_similarity", "alpha": 2.0, "beta": 50.0, "base": 0.5, "epsilon": 0.1},
+    {"name": "multi_similarity"},
     base.linear_head(),
     changes={"optimizer": base.small_adamw(0.01)},
 )

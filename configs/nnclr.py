@@ -39,7 +39,7 @@ def imagenet() -> dict:
         "epochs": 1000.0,
         "batch_size": 4096,
         "augment": {"recipe": "simclr"},
-        "method": {"name": "nnclr", "temperature": 0.1, "queue_size": 98304},
+        "method": {"name": "nnclr"},
         "network": network(encoder, layers=3, hidden=2048, output=256, predictor=4096) | {"dtype": "bfloat16"},
         "optimizer": {
             "name": "lars",
@@ -58,8 +58,6 @@ def network(encoder: dict, layers: int, hidden: int, output: int, predictor: int
         "encoder": encoder,
         "projector": head,
         "predictor": {"hidden": predictor, "output": output},
-        "passes": "view",
-        "dtype": "float32",
     }
 
 

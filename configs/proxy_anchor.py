@@ -13,7 +13,7 @@ It learns from labels; `data.images_per_class` balances batches (P classes of K 
 from configs import base
 
 get_config = base.metric_learning(
-    {"name": "proxy_anchor", "margin": 0.1, "scale": 32.0},
+    {"name": "proxy_anchor"},
     base.linear_head(),
     rules=(("proxies", {"weight_decay": 0.0, "learning_rate": 100.0}),),
     changes={"optimizer": base.small_adamw(0.01)},

@@ -3,7 +3,7 @@
 python -m ssl_jax.main --config=configs/simclr_v2.py
 
 preset      what                                            expect, and its source
-(none)      small ResNet on the embedded images, minutes    not measured yet
+(none)      small ResNet on the embedded images, minutes    see docs/benchmarks.md
 :cifar10    ResNet-18, batch 512, 1000 epochs               about 91 linear (command in the authors' README)
 :imagenet   ResNet-50 + SK, batch 4096, 800 epochs          74.6 linear, 64.5 with 1 % of the labels (Table 1)
 

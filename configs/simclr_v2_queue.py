@@ -3,7 +3,7 @@
 python -m ssl_jax.main --config=configs/simclr_v2_queue.py
 
 preset      what                                            expect, and its source
-(none)      small ResNet on the embedded images, minutes    not measured yet
+(none)      small ResNet on the embedded images, minutes    see docs/benchmarks.md
 :cifar10    ResNet-18, batch 512, 1000 epochs               no number published
 :imagenet   ResNet-50 + SK, batch 4096, 800 epochs          about 1 more than simclr_v2.py's 74.6 linear (section 2)
 
@@ -35,9 +35,8 @@ def method(decay: float, queue_size: int, temperature: float) -> dict:
     return {
         "name": "moco",
         "decay": decay,
-        "temperature": temperature,
         "queue_size": queue_size,
-        "shuffle": False,
+        "temperature": temperature,
         "symmetric": True,
         "in_batch": True,
     }

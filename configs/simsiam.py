@@ -18,7 +18,7 @@ def embedded() -> dict:
     recipe = base.embedded_recipe()
     fast = (("predictor", {"constant": True, "learning_rate": 10.0}),)
     return recipe | {
-        "method": {"name": "simsiam", "stop_gradient": True},
+        "method": {"name": "simsiam"},
         "network": network(base.small_encoder(), layers=2, width=512, hidden=128),
         "optimizer": recipe["optimizer"] | {"rules": fast},
     }
@@ -30,7 +30,7 @@ def cifar10() -> dict:
         "epochs": 800.0,
         "batch_size": 512,
         "augment": {"recipe": "simsiam", "blur": 0.0},
-        "method": {"name": "simsiam", "stop_gradient": True},
+        "method": {"name": "simsiam"},
         "network": network({"name": "resnet18", "stem": "3x3"}, layers=2, width=2048, hidden=512),
         "optimizer": sgd(learning_rate=0.03, weight_decay=5e-4),
     }
@@ -43,8 +43,8 @@ def imagenet() -> dict:
         "epochs": 100.0,
         "batch_size": 512,
         "augment": {"recipe": "simsiam"},
-        "method": {"name": "simsiam", "stop_gradient": True},
-        "network": network(encoder, layers=3, width=2048, hidden=512) | {"dtype": "bfloat16"},
+        "method": {"name": "simsiam"},
+        "network": network(encoder, layers=3, hidden=512) | {"dtype": "bfloat16"},
         "optimizer": sgd(learning_rate=0.05, weight_decay=1e-4),
     }
 
@@ -56,16 +56,17 @@ def sgd(learning_rate: float, weight_decay: float) -> dict:
     return settings | {"per_epoch": True, "rules": rules}
 
 
-def network(encoder: dict, layers: int, width: int, hidden: int) -> dict:
-    """The projection ends in a BatchNorm without parameters; the predictor is a bottleneck."""
+def network(encoder: dict, layers: int, hidden: int, width: int | None = None) -> dict:
+    """The projection ends in a BatchNorm without parameters; the predictor is a bottleneck, as wide at its ends.
+
+    Without a width the projection is as wide as the features.
+    """
     projector = {"layers": layers, "hidden": width, "output": width, "last_norm": "batch"}
-    predictor = {"hidden": hidden, "output": width, "output_bias": True}
+    predictor = {"hidden": hidden, "output_bias": True}
     return {
         "encoder": encoder,
         "projector": projector,
         "predictor": predictor,
-        "passes": "view",
-        "dtype": "float32",
     }
 
 

@@ -12,4 +12,4 @@ It learns from labels; `data.images_per_class` balances batches (P classes of K 
 
 from configs import base
 
-get_config = base.metric_learning({"name": "supervised_info_nce", "temperature": 0.1}, base.linear_head())
+get_config = base.metric_learning({"name": "supervised_info_nce"}, base.linear_head())

@@ -13,7 +13,7 @@ It learns from labels; `data.images_per_class` balances batches (P classes of K 
 from configs import base
 
 get_config = base.metric_learning(
-    {"name": "triplet", "margin": 0.2, "mining": "semihard", "squared": False},
+    {"name": "triplet"},
     base.linear_head(),
     # Semi-hard triplets bring embeddings close together in short runs.
     changes={"optimizer": base.small_adamw(0.01), "method": {"mining": "all"}},

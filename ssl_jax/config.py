@@ -11,24 +11,27 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict, FieldReference
 
+from ssl_jax import schema
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.methods import METHODS
 
-# What may change between two starts of one run without changing its numbers.
-FREE = ("log.", "checkpoint.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
+# What may change between two starts of one run without changing what it trains; but not what shapes its state.
+FREE = ("log.", "checkpoint.", "evaluate.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
+FIXED = ("evaluate.labels",)
 
 
 def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     """Reads a config.
 
     Args:
-        text: FILE or FILE:PRESET; the file defines `get_config(preset)`.
+        text: FILE or FILE:PRESET; the file defines `get_config(preset)`, which returns a dict of what the recipe sets.
         overrides: pairs of a dotted key and its new value as text.
 
     Returns:
-        The locked config.
+        The locked config, with every key that can be set.
 
     Raises:
-        UserError: an unknown file, preset or key, or a value of the wrong type.
+        UserError: if the file, the preset, the method or a key is unknown, or a value has the wrong type.
     """
     file, _, preset = text.partition(":")
     path = pathlib.Path(file)
@@ -41,9 +44,10 @@ def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     spec = importlib.util.spec_from_file_location("ssl_jax_config", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = module.get_config(preset).lock() if hasattr(module, "get_config") else {}
-    if "method" not in config:
+    recipe = module.get_config(preset) if hasattr(module, "get_config") else {}
+    if "method" not in recipe:
         raise UserError(f"{file} defines no get_config(preset) that names a method; start from a recipe in configs/")
+    config = schema.complete(recipe).lock()
     for key, value in overrides:
         override(config, key, value)
     return config
@@ -60,11 +64,11 @@ def override(config: ConfigDict, key: str, text: str) -> None:
     Args:
         config: changed in place.
         key: dotted, as in "optimizer.learning_rate".
-        text: a number, true or false, a text, a tuple as in "(0.3,1.0)"; nothing at all unsets a `placeholder`, and so
-            does "none" where no text is expected.
+        text: a number, true or false, a text, a tuple as in "(0.3,1.0)"; an empty text unsets what may be unset, and
+            so does "none" where no text is expected.
 
     Raises:
-        UserError: an unknown key or a value of another type.
+        UserError: if the key is unknown or the value has another type.
     """
     *groups, last = key.split(".")
     group = config
@@ -110,16 +114,14 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Makes a workdir this run's own, by its config.json.
 
     Raises:
-        UserError: it cannot be written, or holds another run; nothing in it is changed then.
+        UserError: if it cannot be written, or holds another run; nothing in it is changed then.
     """
     path, part = workdir / "config.json", workdir / "config.json.part"
-    ours = json.loads(json.dumps(flatten(config)))  # as it reads after writing: tuples are lists
     try:
         if path.exists():
-            theirs = flatten(json.loads(path.read_text()))
-            check_same(workdir, theirs, ours)
+            check_same(workdir, json.loads(path.read_text()), config)
         elif workdir.is_dir() and any(file.name not in (path.name, part.name) for file in workdir.iterdir()):
-            raise UserError(f"{workdir} is not empty and holds no run; name another --workdir")
+            raise UserError(f"{workdir} is not empty and has no config.json; name another --workdir")
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(config.to_dict(), indent=1))
@@ -132,11 +134,24 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
         raise UserError(f"{path} is damaged; restore it or name another --workdir") from error
 
 
-def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Complains about a workdir whose run differs in more than what is free to change."""
-    keys = [key for key in theirs | ours if not key.startswith(FREE)]
-    missing = object()
-    differ = [key for key in keys if theirs.get(key, missing) != ours.get(key, missing)]
+def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) -> None:
+    """Checks that a workdir's run differs in nothing but what may change.
+
+    A key that is not set on one side, perhaps because it is newer than the run, has its default there.
+
+    Raises:
+        UserError: if it differs in more.
+    """
+    there, here = with_defaults(theirs), with_defaults(ours)
+    keys = [key for key in there | here if not key.startswith(FREE) or key in FIXED]
+    differ = [key for key in keys if there.get(key) != here.get(key)]
     if differ:
-        changes = ", ".join(f"{key} ({theirs.get(key)!r} there, {ours.get(key)!r} now)" for key in differ)
+        changes = ", ".join(f"{key} ({there.get(key)!r} there, {here.get(key)!r} now)" for key in differ)
         raise UserError(f"{workdir} holds another run, which differs in {changes}; name another --workdir")
+
+
+def with_defaults(config: dict[str, Any] | ConfigDict) -> dict[str, Any]:
+    """Returns the values of a config as they read from JSON, and the default of each field that is not set."""
+    known = dict(schema.defaults(config)) if schema.lookup(config, "method.name") in METHODS else {}
+    given = {key: value for key, value in flatten(config).items() if value is not None}
+    return json.loads(json.dumps(known | given))

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import optax
 
 from ssl_jax import schedule
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.fields import positive
 from ssl_jax.schedule import Schedule
 
 Path = tuple[Any, ...]
@@ -50,7 +51,7 @@ class Settings:
     eps: float = 1e-8
     variant: str = "byol"  # of LARS: simclr, byol, larc or solo
     eta: float = 1e-3  # trust coefficient of LARS
-    clip: float | None = None  # the norm that the gradient of all parameters together is shortened to
+    clip: Annotated[float, positive] | None = None  # largest norm of the gradient of all parameters together
     rules: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 

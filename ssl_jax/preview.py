@@ -6,9 +6,10 @@ import jax
 import numpy as np
 
 from ssl_jax import augment, command, data
-from ssl_jax.build import Run, build
+from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.report import pictures
+from ssl_jax.run import Run
 
 ROWS = 8  # images shown
 

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import optax
 
 from ssl_jax import augment, data, parallel, preview, report
-from ssl_jax.build import Run
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.evaluate import probe
 from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
 from ssl_jax.monitor import Interruption, Monitor, summary
+from ssl_jax.run import Run
 
 
 class TrainState(NamedTuple):

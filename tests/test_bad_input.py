@@ -83,7 +83,10 @@ VALUES = [
     ("data.sorce=x", "unknown config key 'data.sorce'; did you mean 'data.source'?"),
     ("learning_rate=1", "did you mean 'optimizer.learning_rate'?"),
     ("seed.x=1", "unknown config key 'seed.x'"),
-    ("method.decay=0.9", "is a group of keys: set one of method.decay.end, method.decay.schedule, method.decay.start"),
+    (
+        "method.decay=0.9",
+        "is a group of keys: set one of method.decay.duration, method.decay.end, method.decay.",
+    ),
     ("steps=1.5", "'steps' takes a whole number, not '1.5'"),
     ("batch_size=none", "'batch_size' takes a whole number, not 'none'"),
     ("batch_size=", "'batch_size' takes a whole number, not ''"),
@@ -102,7 +105,7 @@ VALUES = [
     ("method.name=simclr", "the method simclr has no hyper-parameter 'decay'; valid: temperature"),
     ("method.decay.schedule=cosin", "unknown schedule 'cosin': did you mean 'cosine'?"),
     ("network.encoder.name=resnet19", "there is no encoder 'resnet19'; did you mean 'resnet18'?"),
-    ("network.encoder.name=vit_tiny", "vit_tiny has no stem and no width, which other encoders have; unset: --config."),
+    ("network.encoder.name=vit_tiny", "vit_tiny has no stem and no width, which others have; unset: --config."),
     ("network.projector.output=0", "network.projector.output is 0; set it to more than 0"),
     ("network.encoder.stem=5x5", "there is no stem '5x5'; valid: 3x3, 3x3/2, 7x7, deep"),
     ("network.encoder.width=nan", "network.encoder.width is nan; set it to more than 0"),
@@ -114,6 +117,10 @@ VALUES = [
     ("optimizer.warmup=long", "'long' is no duration: write '10 epochs'"),
     ("evaluate.every=-1", "'-1' is no duration: write '10 epochs'"),
     ("evaluate.labels=require", "evaluate.labels cannot be 'require'; did you mean 'required'?"),
+    ("evaluate.feature=head", "evaluate.feature is head; set it to backbone, projection or hidden:K"),
+    ("evaluate.feature=hidden:2", "evaluate.feature is 'hidden:2', but network.projector has 1 hidden layers"),
+    ("network.projector.layers=0", "network.projector.layers is 0; set it to more than 0"),
+    ("network.predictor.name=mpl", "there is no head 'mpl'; did you mean 'mlp'?"),
     ("evaluate.temperature=0", "evaluate.temperature is 0.0; set it to more than 0"),
     ("checkpoint.every=never", "'never' is no duration: write '10 epochs'"),
     ("checkpoint.keep=0", "checkpoint.keep is 0; set it to more than 0"),
@@ -146,7 +153,7 @@ def test_values(complaint, change, sentence):
 @pytest.mark.parametrize("config", ["moco_v2.py", "nnclr.py", "densecl.py"])
 def test_a_queue_shorter_than_a_step_is_refused(complaint, config):
     said = complaint("method.queue_size=8", config=config)
-    assert "a queue of 8 keys holds no step's 64; raise method.queue_size" in said
+    assert "method.queue_size is 8 and a step adds 64 rows; set it to a multiple of 64" in said
 
 
 @pytest.mark.parametrize(
@@ -158,7 +165,10 @@ def test_a_queue_shorter_than_a_step_is_refused(complaint, config):
         ),
         ("augment.small_views=-1", "augment.small_views is -1; set it to 0 or more"),
         ("method.queue_from=soon", "'soon' is no duration: write '10 epochs'"),
-        ('optimizer.rules=(("prototypes",{"freeze":1}),)', "'prototypes' matches no parameter; the nearest are pr"),
+        (
+            'optimizer.rules=(("prototypes",{"freeze":1}),)',
+            "'prototypes' matches no parameter; the nearest are network/pr",
+        ),
         ('optimizer.rules=(("predictor",{"freze":1}),)', "did you mean 'freeze'?"),
         ('optimizer.rules=(("(",{"freeze":1}),)', "the optimizer rule '(' is no regular expression"),
     ],
@@ -233,7 +243,7 @@ def test_a_workdir_that_cannot_be_written(complaint, tmp_path, place):
 def test_a_workdir_that_holds_something_else(start, workdir):
     workdir.mkdir()
     (workdir / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="is not empty and holds no run; name another --workdir"):
+    with pytest.raises(UserError, match=r"is not empty and has no config\.json; name another --workdir"):
         start()
     assert [path.name for path in workdir.iterdir()] == ["thesis.tex"]
 

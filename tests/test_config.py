@@ -1,16 +1,16 @@
 """Configs: what the command line sets in them, and whose workdir is whose."""
 
-import dataclasses
 import json
 import re
 
 import pytest
 from test_methods import CONFIGS, PRESETS, ROOT, Counted
 
-from ssl_jax import networks
-from ssl_jax.build import FACTS, build
-from ssl_jax.config import FREE, claim, flatten, load
+from ssl_jax import augment, networks, optimizer, schema
+from ssl_jax.build import build
+from ssl_jax.config import FIXED, FREE, claim, flatten, load
 from ssl_jax.errors import UserError
+from ssl_jax.fields import fields
 from ssl_jax.methods import METHODS
 
 
@@ -104,15 +104,55 @@ def test_the_table_of_a_config_lists_its_presets(name):
     assert listed == [preset for other, preset in PRESETS if other == name and preset]
 
 
+TEXTS = {bool: ("true", True), int: ("3", 3), float: ("0.5", 0.5), str: ("x", "x"), tuple: ("(1,2)", (1, 2))}
+CLASSES = [
+    *((cls, "network.encoder") for cls in (networks.ResNet, networks.ViT)),
+    *((cls, f"network.{head}") for cls in (networks.MLP, networks.Prototypes) for head in networks.HEAD_NAMES),
+    (optimizer.Settings, "optimizer"),
+    (augment.View, "augment"),
+    (schema.Evaluate, "evaluate"),
+]
+
+
+@pytest.mark.parametrize(("cls", "group"), CLASSES)
+def test_every_field_can_be_set(cls, group):
+    settable = [name for name in fields(cls) if name not in ("parent", "name", "dtype")]
+    assert settable
+    for name in settable:
+        kind = fields(cls)[name].kind
+        text, value = TEXTS[kind]
+        assert flatten(read(**{f"{group}.{name}": text}))[f"{group}.{name}"] == value
+
+
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
-def test_every_field_of_method_and_heads_can_be_overridden(name, preset):
+def test_every_hyper_parameter_can_be_set(name, preset):
     config = read(name, preset)
-    cls = METHODS[config.method.name]
-    fields = {field.name for field in dataclasses.fields(cls) if field.type not in FACTS} - {"network"}
-    assert fields == set(config.method) - {"name"}
-    for head in {"projector", "predictor", "dense"} & set(config.network):
-        if "prototypes" not in config.network[head]:
-            assert set(networks.fields(networks.MLP)) == set(config.network[head])
+    known = schema.hyper_parameters(METHODS[config.method.name])
+    assert set(known) == set(config.method) - {"name"}
+    for field, described in known.items():
+        if f"method.{field}" in schema.groups(config):
+            continue  # a schedule, which is set by its parts
+        text, value = TEXTS[described.kind]
+        assert read(name, preset, **{f"method.{field}": text}).method[field] == value
+
+
+def test_what_is_unset_has_its_default():
+    assert build(read("simclr", method__temperature="")).method.temperature == METHODS["simclr"].temperature
+    assert build(read("simclr", network__encoder__width="")).method.network.encoder.width == 1.0
+
+
+def test_a_head_is_as_wide_as_what_the_encoder_chosen_last_gives():
+    run = build(read("simclr_v2", network__encoder__name="resnet50", network__encoder__width="1"))
+    params, _ = run.shapes
+    assert params["network"]["projector"]["linear1"]["kernel"].shape == (2048, 2048)
+    assert params["network"]["projector"]["linear3"]["kernel"].shape == (2048, 128)
+
+
+def test_a_projection_may_be_as_wide_as_the_features():
+    run = build(read("simsiam", network__projector__output="", network__projector__hidden=""))
+    params, _ = run.shapes
+    assert params["network"]["projector"]["linear2"]["kernel"].shape == (128, 128)
+    assert params["network"]["predictor"]["linear2"]["kernel"].shape == (128, 128)
 
 
 def test_a_further_preset_shares_what_its_set_s_shares():
@@ -145,17 +185,52 @@ def test_a_changed_rule_of_the_optimizer_makes_another_run(tmp_path):
         claim(tmp_path, read("swav", optimizer__rules=rules))
 
 
-def test_a_key_that_only_one_side_has_makes_another_run(tmp_path):
-    config = read()
+def older(tmp_path, config, group, name, value=None):
+    """Makes a workdir whose config.json lacks a key, or says another value of it."""
     claim(tmp_path, config)
-    older = json.loads((tmp_path / "config.json").read_text())
-    del older["evaluate"]["crop"]
-    (tmp_path / "config.json").write_text(json.dumps(older))
-    with pytest.raises(UserError, match=r"evaluate\.crop"):
-        claim(tmp_path, config)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored[group][name]
+    if value is not None:
+        stored[group][name] = value
+    (tmp_path / "config.json").write_text(json.dumps(stored))
 
 
-@pytest.mark.parametrize("name", FREE)
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [("data", "canvas"), ("data", "masks"), ("optimizer", "nesterov"), ("augment", "space"), ("method", "temperature")],
+)
+def test_a_key_that_is_newer_than_a_run_has_its_default_there(tmp_path, group, name):
+    config = read("simclr", "imagenet", data__canvas="", seed="3")
+    older(tmp_path, config, group, name)
+    claim(tmp_path, config)
+    assert name in json.loads((tmp_path / "config.json").read_text())[group]
+
+
+def test_a_default_that_a_run_wrote_down_is_the_same_run(tmp_path):
+    config = read("simclr", "imagenet")
+    older(tmp_path, config, "method", "temperature", 0.1)
+    claim(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("method.temperature", "0.2"), ("data.masks", "true"), ("optimizer.nesterov", "true")]
+)
+def test_a_key_that_is_newer_than_a_run_and_set_makes_another_run(tmp_path, key, value):
+    older(tmp_path, read("simclr", "imagenet"), *key.split("."))
+    with pytest.raises(UserError, match=re.escape(key)):
+        claim(tmp_path, read("simclr", "imagenet", **{key: value}))
+
+
+def test_what_evaluates_logs_and_keeps_may_change_but_not_what_shapes_the_state(tmp_path):
+    claim(tmp_path, read())
+    claim(
+        tmp_path, read(evaluate__neighbours="5", evaluate__feature="projection", log__every="3", checkpoint__keep="1")
+    )
+    with pytest.raises(UserError, match=r"evaluate\.labels \('auto' there, 'ignored' now\)"):
+        claim(tmp_path, read(evaluate__labels="ignored"))
+
+
+@pytest.mark.parametrize("name", FREE + FIXED)
 def test_what_is_free_exists(name):
     assert any(key.startswith(name) for key in flatten(read()))
 

@@ -8,10 +8,10 @@ import toy
 from test_methods import ROOT
 
 from ssl_jax import augment
-from ssl_jax.build import open_teacher
 from ssl_jax.checkpoint import SEAL
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
+from ssl_jax.teacher import open_teacher
 
 TINY = [("network.encoder.width", "0.0625")]
 LAB = augment.SPACES["lab"]
@@ -52,6 +52,6 @@ def test_runs_that_teach_nothing_are_explained(tmp_path, config):
     assert "there is no run in 'runs/nowhere'" in complaint("runs/nowhere")
     toy.write_run(tmp_path, config)
     (tmp_path / "checkpoints" / "3" / SEAL).unlink()
-    assert "holds no checkpoint yet, or damaged ones alone" in complaint(str(tmp_path))
+    assert "has no whole checkpoint yet" in complaint(str(tmp_path))
     (tmp_path / "config.json").write_text('{"seed": 0, ')
     assert "config.json cannot be read" in complaint(str(tmp_path))

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax import networks
-from ssl_jax.build import plain
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.config import claim
+from ssl_jax.fields import to_dict
 from ssl_jax.networks import MLP, Network, Prototypes
 
 BATCH, VIEWS, SIZE, DIMENSION, PROTOTYPES = 8, 2, 4, 6, 10
@@ -35,7 +35,7 @@ def batch(seed=0, views=VIEWS):
 def write_run(workdir, config, nest=lambda tree: tree):
     """Makes a workdir as a run of this config leaves it, with random weights, `nest`ed in its state; returns them."""
     claim(workdir, config)
-    variables = networks.build(plain(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
+    variables = networks.build(to_dict(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
     stats = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((8, 4))}
     state = {"params": nest(variables["params"]), "state": stats}
     with Checkpoints(workdir / "checkpoints") as checkpoints:

@@ -4,6 +4,7 @@ from ssl_jax.data.loader import batches, fit, ordered, read, share, spec
 from ssl_jax.data.order import Balanced, Shuffled
 from ssl_jax.data.resident import fits, load_all
 from ssl_jax.data.source import Source, open_source
+from ssl_jax.data.splits import open_splits
 from ssl_jax.data.subset import Subset
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "fits",
     "load_all",
     "open_source",
+    "open_splits",
     "ordered",
     "read",
     "share",

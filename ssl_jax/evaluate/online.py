@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import augment, data, parallel
-from ssl_jax.build import Run
 from ssl_jax.evaluate import probe
 from ssl_jax.evaluate.knn import nearest, top1, weighted_knn
 from ssl_jax.evaluate.linear import linear_probe, raw_baseline
 from ssl_jax.evaluate.spectrum import rankme
 from ssl_jax.report import pictures
+from ssl_jax.run import Run
 
 RANKED = 8192  # rows of the bank: enough to tell the effective rank
 RAW_SIZE = 32  # pixels: the raw-pixel baseline looks at images no larger than this

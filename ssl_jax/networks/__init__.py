@@ -1,13 +1,13 @@
 """Networks: encoders, heads and their composition; `build` makes one from a config."""
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.fields import Field, fields
 from ssl_jax.networks.context import Context, PatchPrediction
 from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.heads import MLP, Prototypes
@@ -19,7 +19,10 @@ from ssl_jax.networks.vit import ViT
 
 __all__ = [
     "ENCODERS",
+    "HEADS",
+    "HEAD_NAMES",
     "MLP",
+    "PARTS",
     "Context",
     "Encoding",
     "Jigsaw",
@@ -32,6 +35,9 @@ __all__ = [
     "ViT",
     "build",
     "minimum_size",
+    "name_of",
+    "options",
+    "settings",
 ]
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
@@ -46,6 +52,9 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "vit_base": functools.partial(ViT, dim=768, heads=12),
     "vit_large": functools.partial(ViT, dim=1024, depth=24, heads=16),
 }
+HEADS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "prototypes": Prototypes}
+HEAD_NAMES = ("projector", "predictor", "dense")
+PARTS = {"encoder": ENCODERS} | dict.fromkeys(HEAD_NAMES, HEADS)  # what each part of a network may be, by name
 DTYPES = ("float32", "bfloat16")
 
 
@@ -53,33 +62,36 @@ def build(config: Mapping[str, Any]) -> Network:
     """Makes a network from its config.
 
     Args:
-        config: `encoder` holds a `name` of `ENCODERS` and fields of that encoder; `projector`, `predictor` and `dense`
-            hold the fields of an `MLP` or of `Prototypes`, or are None or left out; `passes` is "view" or "resolution";
-            `dtype` is that of the computation, "float32" or "bfloat16" (parameters and outputs are always float32).
+        config: `encoder`, `projector`, `predictor` and `dense` hold a `name` of the table of `PARTS` (a head's is "mlp"
+            unless it is set) and fields of that module; a head that is empty, None or left out is not there. `dtype` is
+            that of the computation, "float32" or "bfloat16" (parameters and outputs are always float32). The rest are
+            fields of `Network`.
 
     Raises:
         UserError: if a name or a field is unknown or a field is missing.
     """
-    check_fields(config, {"encoder", "projector", "predictor", "dense", "passes", "dtype"}, "network")
+    check_fields(config, {*settings(), *PARTS}, "network")
     dtype = config.get("dtype", "float32")
     if dtype not in DTYPES:
         raise UserError(f"the network cannot compute in {dtype!r}; {nearest(dtype, DTYPES)}")
-    encoder = dict(config.get("encoder") or {})
-    name = encoder.pop("name", "")
-    if name not in ENCODERS:
-        raise UserError(f"there is no encoder {name!r}; {nearest(name, ENCODERS)}")
-    elsewhere = {field for factory in ENCODERS.values() for field in fields(factory)} - set(fields(ENCODERS[name]))
-    foreign = sorted(elsewhere & set(encoder))
-    if foreign:
-        unset = " ".join(f"--config.network.encoder.{field}=" for field in foreign)
-        raise UserError(f"{name} has no {' and no '.join(foreign)}, which other encoders have; unset: {unset}")
-    return Network(
-        encoder=make(ENCODERS[name], encoder, dtype, "network.encoder"),
-        projector=head(config.get("projector"), dtype, "network.projector"),
-        predictor=head(config.get("predictor"), dtype, "network.predictor"),
-        dense=head(config.get("dense"), dtype, "network.dense"),
-        passes=config.get("passes", "view"),
-    )
+    values = {name: value for name, value in config.items() if name != "dtype"}
+    return Network(**values | {part: module(part, config.get(part) or {}, dtype) for part in PARTS})
+
+
+def settings() -> dict[str, Field]:
+    """Returns the fields of a network's config beside its parts."""
+    own = {name: field for name, field in fields(Network).items() if name not in ("parent", "name", *PARTS)}
+    return {"dtype": Field(str, "float32"), **own}
+
+
+def options(factory: Callable) -> dict[str, Field]:
+    """Returns the fields of a module that a config may set."""
+    return fields(factory, without=("parent", "name", "dtype")) if factory is not dict else {}
+
+
+def name_of(part: str, config: Mapping[str, Any]) -> str:
+    """Returns the name in its table of the module that a config describes; heads are MLPs unless they say otherwise."""
+    return config.get("name") or ("" if part == "encoder" else "mlp")
 
 
 def minimum_size(encoder: nn.Module) -> int:
@@ -87,28 +99,27 @@ def minimum_size(encoder: nn.Module) -> int:
     return encoder.stride
 
 
-def head(options, dtype, place):
-    if not options:
+def module(part: str, config: Mapping[str, Any], dtype: str) -> nn.Module | None:
+    """Makes an encoder or a head."""
+    if not config and part != "encoder":
         return None
-    return make(Prototypes if "prototypes" in options else MLP, options, dtype, place)
-
-
-def make(factory, options, dtype, place):
-    possible = fields(factory)
-    check_fields(options, possible, place)
-    missing = [name for name, field in possible.items() if field.default is field.empty and name not in options]
-    if missing:
+    table, place, name = PARTS[part], f"network.{part}", name_of(part, config)
+    if name not in table:
+        raise UserError(f"there is no {'encoder' if part == 'encoder' else 'head'} {name!r}; {nearest(name, table)}")
+    given = {key: value for key, value in config.items() if key != "name"}
+    known = options(table[name])
+    others = {key for factory in table.values() for key in options(factory)} - set(known)
+    if wrong := sorted(others & set(given)):
+        unset = " ".join(f"--config.{place}.{key}=" for key in wrong)
+        raise UserError(f"{name} has no {' and no '.join(wrong)}, which others have; unset: {unset}")
+    check_fields(given, known, place)
+    if missing := [key for key, field in known.items() if field.required and key not in given]:
         raise UserError(f"{place} needs a value for {', '.join(missing)}")
-    return factory(**options, dtype=dtype)
+    return table[name](**given, dtype=dtype)
 
 
-def fields(factory):
-    """The parameters of a module's constructor that a config may set, by name."""
-    parameters = inspect.signature(factory).parameters
-    return {name: value for name, value in parameters.items() if name not in ("parent", "name", "dtype")}
-
-
-def check_fields(options, valid, place):
-    for name in options:
+def check_fields(given, valid, place):
+    """Complains of a field that there is not."""
+    for name in given:
         if name not in valid:
             raise UserError(f"{place} has no field {name!r}; {nearest(name, valid)}")

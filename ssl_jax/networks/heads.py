@@ -1,11 +1,12 @@
 """Projection and prediction heads."""
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 
+from ssl_jax.fields import positive
 from ssl_jax.networks.norm import Norm, standardized
 from ssl_jax.numeric import normalize
 
@@ -14,8 +15,8 @@ class MLP(nn.Module):
     """x [..., D] -> [..., output]: linear layers, each but the last followed by a norm and a ReLU.
 
     Attributes:
-        output: channels that come out.
-        hidden: channels of the hidden layers.
+        output: channels that come out; None: as many as come in.
+        hidden: channels of the hidden layers; None: as many as come in.
         layers: linear layers in all; 1: a linear map.
         norm: batch, group, layer or none, after each hidden layer.
         hidden_bias: whether hidden layers add a bias.
@@ -29,9 +30,9 @@ class MLP(nn.Module):
         dtype: of the computation; None: that of x.
     """
 
-    output: int
-    hidden: int = 2048
-    layers: int = 2
+    output: Annotated[int, positive] | None = None
+    hidden: Annotated[int, positive] | None = None
+    layers: Annotated[int, positive] = 2
     norm: str = "batch"
     hidden_bias: bool = False
     output_bias: bool = False
@@ -49,12 +50,13 @@ class MLP(nn.Module):
         product = standardized(jax.lax.dot_general, self.standardize) if self.standardize else jax.lax.dot_general
         dense = functools.partial(nn.Dense, dtype=self.dtype, dot_general=product)
         norm = functools.partial(Norm, groups=self.groups, splits=self.splits, dtype=self.dtype)
+        width = x.shape[-1]
         for i in range(1, self.layers):
-            x = dense(self.hidden, use_bias=self.hidden_bias, name=f"linear{i}")(x)
+            x = dense(self.hidden or width, use_bias=self.hidden_bias, name=f"linear{i}")(x)
             x = nn.relu(norm(self.norm, name=f"norm{i}")(x, train))
             if i == stop:
                 return x
-        x = dense(self.output, use_bias=self.output_bias, name=f"linear{self.layers}")(x)
+        x = dense(self.output or width, use_bias=self.output_bias, name=f"linear{self.layers}")(x)
         x = norm(self.last_norm, scale=self.last_scale, bias=False, name=f"norm{self.layers}")(x, train)
         return normalize(x) if self.normalize else x
 
@@ -69,7 +71,7 @@ class Prototypes(nn.Module):
         dtype: of the computation; None: that of x.
     """
 
-    prototypes: int
+    prototypes: Annotated[int, positive]
     dtype: Any = None
 
     @nn.compact

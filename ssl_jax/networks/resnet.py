@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.fields import positive
 from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.norm import Norm, standardized
 from ssl_jax.networks.selective_kernel import SelectiveKernel
@@ -112,7 +113,7 @@ class ResNet(nn.Module):
 
     layers: tuple[int, ...]
     bottleneck: bool = False
-    width: float = 1.0
+    width: Annotated[float, positive] = 1.0
     stem: str = "7x7"
     norm: str = "batch"
     groups: int = 32

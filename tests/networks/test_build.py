@@ -11,7 +11,7 @@ from ssl_jax.networks import build
 CONFIG = {
     "encoder": {"name": "resnet10", "stem": "3x3", "width": 0.125, "zero_gamma": True},
     "projector": {"output": 8, "hidden": 16, "normalize": True},
-    "predictor": {"prototypes": 12},
+    "predictor": {"name": "prototypes", "prototypes": 12},
     "passes": "resolution",
     "dtype": "bfloat16",
 }
@@ -42,9 +42,18 @@ def test_heads_may_be_missing():
         ({"encoder": {"name": "resnet17"}}, "no encoder 'resnet17'; did you mean 'resnet1"),
         ({"encoder": {}}, "no encoder ''; valid: resnet10"),
         ({"encoder": {"name": "resnet18", "stm": "3x3"}}, "network.encoder has no field 'stm'; did you mean 'stem'"),
-        ({"encoder": {"name": "vit_tiny", "stem": "3x3"}}, "vit_tiny has no stem, which other encoders have"),
-        ({"projector": {"hidden": 16}}, "network.projector needs a value for output"),
-        ({"predictor": {"prototypes": 3, "hidden": 4}}, "network.predictor has no field 'hidden'"),
+        ({"encoder": {"name": "vit_tiny", "stem": "3x3"}}, "vit_tiny has no stem, which others have"),
+        ({"predictor": {"name": "prototypes"}}, "network.predictor needs a value for prototypes"),
+        ({"predictor": {"name": "prototype"}}, "there is no head 'prototype'; did you mean 'prototypes'"),
+        (
+            {"predictor": {"name": "prototypes", "prototypes": 3, "hidden": 4}},
+            "prototypes has no hidden, which",
+        ),
+        (
+            {"projector": {"prototypes": 3}},
+            "unset: --config.network.projector.prototypes=",
+        ),
+        ({"projector": {"hiden": 16}}, "network.projector has no field 'hiden'; did you mean 'hidden'"),
         ({"dtype": "float16"}, "did you mean 'bfloat16'"),
     ],
 )

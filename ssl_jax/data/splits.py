@@ -1,0 +1,35 @@
+"""The images to train on and those to evaluate on."""
+
+from ssl_jax.data.source import Source, open_source
+from ssl_jax.errors import UserError, nearest
+
+LABELS = ("auto", "required", "ignored")
+
+
+def open_splits(name: str, labels: str, data_dir: str | None, masks: bool) -> tuple[Source, Source | None]:
+    """Opens the images to train on and, where labels are there and wanted, those to evaluate on.
+
+    Args:
+        name: of the source, see `open_source`.
+        labels: auto, required or ignored.
+        data_dir: where TFDS keeps its prepared sets.
+        masks: whether images come with a mask.
+
+    Returns:
+        The training images; the labelled test images, None if there are none or labels are ignored.
+
+    Raises:
+        UserError: if the source cannot be opened, or required labels are missing.
+    """
+    if labels not in LABELS:
+        raise UserError(f"evaluate.labels cannot be {labels!r}; {nearest(labels, LABELS)}")
+    source = open_source(name, "train", data_dir, masks)
+    assert source is not None  # every source has training images
+    if labels == "ignored" or (source.classes is None and labels == "auto"):
+        return source, None
+    test = open_source(name, "test", data_dir, masks)  # colours beneath transparency, as in training
+    usable = source.classes is not None and test is not None and test.classes is not None
+    if labels == "required" and not usable:
+        lack = "has no labels" if source.classes is None else "has no labelled test split"
+        raise UserError(f"evaluate.labels is 'required', but {name} {lack}; set evaluate.labels=auto")
+    return source, test if usable else None

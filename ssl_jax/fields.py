@@ -1,0 +1,100 @@
+"""The fields of a dataclass as a config sees them: types, defaults, and the ranges that annotations give."""
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+from ml_collections import ConfigDict, FieldReference
+
+
+class Rule(NamedTuple):
+    """What a value must be, as metadata of an annotation: `hidden: Annotated[int, positive]`."""
+
+    holds: Callable[[Any], bool]
+    says: str  # completes "set it to ..."
+
+
+positive = Rule(lambda value: value > 0, "more than 0")
+not_negative = Rule(lambda value: value >= 0, "0 or more")
+
+
+class Field(NamedTuple):
+    """One key of a config group."""
+
+    annotation: Any
+    default: Any = None
+    required: bool = False
+
+    @property
+    def kind(self) -> type:
+        """The type of its value in a config: bool, int, float, str or tuple."""
+        return kind(self.annotation)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What its value must be."""
+        return rules(self.annotation)
+
+    def reference(self, value: Any = None) -> FieldReference:
+        """Returns what a config holds for it: the value or nothing, of its type."""
+        return FieldReference(value, field_type=self.kind)
+
+
+def fields(factory: Callable, without: tuple[str, ...] = ()) -> dict[str, Field]:
+    """Returns the fields of a dataclass, a Flax module or a `functools.partial` of one, by name."""
+    cls, bound = factory, {}
+    if isinstance(factory, functools.partial):
+        cls, bound = factory.func, factory.keywords
+    annotations = typing.get_type_hints(cls, include_extras=True)
+    found = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if field.init and field.name not in without:
+            default = bound.get(field.name, field.default)
+            required = default is dataclasses.MISSING
+            found[field.name] = Field(annotations[field.name], None if required else default, required)
+    return found
+
+
+def kind(annotation: Any) -> type:
+    """Returns the type in which a config writes a value: durations are text, schedules numbers, sequences tuples."""
+    if typing.get_origin(annotation) is Annotated:
+        return kind(typing.get_args(annotation)[0])
+    if isinstance(annotation, typing.NewType):  # a number that may be written in other units, such as "10 epochs"
+        return str
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        kinds = [kind(one) for one in typing.get_args(annotation) if one is not types.NoneType]
+        return str if str in kinds else kinds[0]
+    if annotation in (bool, int, float, str):
+        return annotation
+    origin = typing.get_origin(annotation) or annotation
+    if origin is Callable:
+        return float
+    if origin in (tuple, Sequence):
+        return tuple
+    return dict if origin is Mapping else str  # what is opened by its name
+
+
+def rules(annotation: Any) -> tuple[Rule, ...]:
+    """Returns the rules of an annotation and of the types it is a union of."""
+    own = tuple(one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Rule))
+    parts = typing.get_args(annotation) if typing.get_origin(annotation) in (types.UnionType, typing.Union) else ()
+    return own + tuple(rule for part in parts for rule in rules(part))
+
+
+def set_fields(config: Mapping | ConfigDict, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Returns the keys of a config group that are set, but for some."""
+    return {key: value for key, value in config.items() if value is not None and key not in without}
+
+
+def to_dict(config: Mapping | ConfigDict) -> dict[str, Any]:
+    """Returns a config as nested dicts, without the keys that are not set; lists, as from JSON, become tuples."""
+
+    def plain(value):
+        if isinstance(value, Mapping | ConfigDict):
+            return to_dict(value)
+        return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+    return {key: plain(value) for key, value in set_fields(config).items()}

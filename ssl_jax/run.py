@@ -1,0 +1,102 @@
+"""A run: what a config describes, built."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from ssl_jax import augment, data, optimizer, schedule
+from ssl_jax.fields import set_fields, to_dict
+from ssl_jax.method import Batch, Method, PyTree, Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A config, built and checked: all that training needs beside devices and a workdir."""
+
+    config: ConfigDict
+    source: data.Source  # the images to train on
+    test: data.Source | None  # labelled images to evaluate on, None where there are none
+    recipe: augment.Recipe
+    method: Method
+    steps: int  # of the whole run
+    steps_per_epoch: int
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step, over all devices."""
+        return self.config.batch_size
+
+    @property
+    def canvas(self) -> int:
+        """Side in pixels of the square that the host fits images into."""
+        return self.config.data.canvas or self.config.data.size
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; empty where labels are missing or ignored."""
+        return () if self.test is None else self.test.classes
+
+    def to_steps(self, duration: int | str) -> int:
+        """Turns a duration into steps."""
+        return schedule.duration(duration, self.steps_per_epoch, self.batch_size)
+
+    @functools.cached_property
+    def order(self) -> Callable[[int], np.ndarray]:
+        """From a step to the positions of its batch in the source."""
+        seed, each = self.config.seed, self.config.data.images_per_class
+        if each is None:
+            return data.Shuffled(seed, len(self.source), self.batch_size)
+        return data.Balanced(seed, np.asarray(self.source.labels), self.batch_size, each)
+
+    @functools.cached_property
+    def example_batch(self) -> Batch:
+        """The shapes of what a method reads."""
+        raw = data.spec(self.source, self.batch_size, self.canvas)
+        key = jax.eval_shape(jax.random.key, 0)
+        return jax.eval_shape(functools.partial(augment.batch, self.recipe), key, raw, jnp.int32(0))
+
+    @functools.cached_property
+    def shapes(self) -> tuple[PyTree, Any]:
+        """The shapes of the parameters and of the method's first state."""
+        return jax.eval_shape(self.method.init, jax.eval_shape(jax.random.key, 0), self.example_batch)
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser of these parameters."""
+        return self._optimizer[0]
+
+    @functools.cached_property
+    def learning_rate(self) -> Schedule:
+        """The optimiser's learning rate as a function of the step."""
+        return self._optimizer[1]
+
+    @functools.cached_property
+    def _optimizer(self):
+        settings, (params, _) = to_dict(self.config.optimizer), self.shapes
+        return optimizer.build(settings, self.steps, self.batch_size, self.steps_per_epoch, params)
+
+    def evaluate_at(self, step: int) -> bool:
+        """Whether the features are evaluated after this many steps."""
+        return due(step, self.to_steps(self.config.evaluate.every), self.steps)
+
+    def save_at(self, step: int) -> bool:
+        """Whether a checkpoint is written after this many steps."""
+        return due(step, self.to_steps(self.config.checkpoint.every), self.steps)
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Returns True every `every` steps and after the last one; with `every` 0 only then."""
+    return step == last or (every > 0 and step % every == 0)
+
+
+def build_recipe(config: ConfigDict) -> augment.Recipe:
+    """Returns the augmentation that a config describes."""
+    changes = set_fields(config.augment, without=("recipe",))
+    return augment.recipe(str(config.augment.recipe), config.data.size, **changes)

@@ -1,0 +1,231 @@
+"""The schema of a config: which groups it has, and which fields each, from the dataclasses that the groups fill."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from ml_collections import ConfigDict
+
+from ssl_jax import augment, networks, optimizer
+from ssl_jax.errors import UserError, nearest
+from ssl_jax.fields import Field, Rule, fields, not_negative, positive, set_fields
+from ssl_jax.method import ClassCount, ImageCount, Method
+from ssl_jax.methods import METHODS
+
+FROM_DATA = (ImageCount, ClassCount, augment.Grid | None)  # types of fields that the images or the recipe fill in
+
+FEATURE = Rule(
+    lambda text: re.fullmatch(r"backbone|projection|hidden:[1-9]\d*", text) is not None,
+    "backbone, projection or hidden:K",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The keys of a config outside its groups."""
+
+    seed: Annotated[int, not_negative] = 0
+    epochs: float = 1.0  # of the training images
+    steps: int | None = None  # overrules epochs
+    batch_size: int = 256  # images, over all devices
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The images."""
+
+    source: str = "embedded:fashion_mnist"
+    dir: str | None = None  # of prepared TensorFlow Datasets sets, local or gs://; None: their default
+    size: Annotated[int, positive] = 28  # pixels, side of the (large) views
+    canvas: Annotated[int, positive] | None = None  # pixels the host fits images into; None: size
+    masks: bool = False  # whether images come with a mask of what matters in them: a folder's, in alpha channels
+    images_per_class: Annotated[int, positive] | None = None  # in a batch, for losses over pairs; None: any images
+    workers: Annotated[int, not_negative] = 0  # processes that read; 0: threads
+    device_bytes: int = 2**30  # a set that takes less is kept on the device whole
+    host_bytes: int = 2**31  # samples to evaluate on that take less are read once
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """How the features are evaluated during training."""
+
+    every: str = "4 epochs"
+    labels: str = "auto"  # or required, ignored
+    feature: Annotated[str, FEATURE] | None = None  # backbone, projection or hidden:K; None: what the paper uses
+    bank: Annotated[int, positive] = 10_000  # training images the neighbours come from
+    test: Annotated[int, positive] = 50_000  # test images at most
+    crop: Annotated[float, positive] = 1.0  # share of the shorter side
+    neighbours: Annotated[int, positive] = 20
+    temperature: Annotated[float, positive] = 0.07  # of the neighbours' votes
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What is kept of a run."""
+
+    every: str = "1 epochs"
+    keep: Annotated[int, positive] = 2  # the latest; the best by k-NN is kept besides
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """What is logged."""
+
+    every: Annotated[int, positive] = 10  # steps
+    wandb: bool = False
+
+
+PLAIN = {"": Training, "data": Data, "evaluate": Evaluate, "checkpoint": Checkpoint, "log": Log}  # filled with defaults
+SCHEDULE = {"schedule": Field(str), "start": Field(float), "end": Field(float), "duration": Field(str)}
+NAME = {"name": Field(str)}
+
+
+def groups(config: Mapping[str, Any] | ConfigDict) -> dict[str, dict[str, Field]]:
+    """Returns the fields of each group of a config, by its dotted name.
+
+    Args:
+        config: names its method, encoder and heads; of these the fields depend.
+
+    Raises:
+        UserError: if there is no such method.
+    """
+    method = method_class(config)
+    found = {place: fields(cls) for place, cls in PLAIN.items()}
+    found |= {
+        "augment": augmentation(),
+        "optimizer": fields(optimizer.Settings),
+        "method": NAME | hyper_parameters(method),
+    }
+    for name in network_names(method):
+        found |= network(config.get(name) or {}, name)
+    for place in tuple(found):  # a value that moves in time
+        for name in found[place]:
+            key = f"{place}.{name}"
+            if isinstance(lookup(config, key), Mapping | ConfigDict):
+                found[key] = SCHEDULE
+    return found
+
+
+def network(config: Mapping[str, Any] | ConfigDict, place: str) -> dict[str, dict[str, Field]]:
+    """The groups of a network: its own fields, and those of every encoder and head that could be named there."""
+    found = {place: networks.settings()}
+    for part, table in networks.PARTS.items():
+        possible = {name: field for factory in table.values() for name, field in networks.options(factory).items()}
+        named = networks.options(table.get(networks.name_of(part, config.get(part) or {}), dict))
+        found[f"{place}.{part}"] = NAME | {name: named.get(name, Field(possible[name].annotation)) for name in possible}
+    return found
+
+
+def augmentation() -> dict[str, Field]:
+    """What may be changed in a recipe of augmentation; without a default: as its paper has it."""
+    view = {name: Field(field.annotation) for name, field in fields(augment.View).items()}
+    own: dict[str, Any] = {"recipe": str, "space": str, "mean": tuple, "std": tuple, "small_crop": tuple}
+    own |= {"small_size": Annotated[int, positive], "small_views": Annotated[int, not_negative]}
+    return {name: Field(kind) for name, kind in own.items()} | view
+
+
+def method_class(config: Mapping[str, Any] | ConfigDict) -> type[Method]:
+    """Returns the class of the method that a config names."""
+    name = (config.get("method") or {}).get("name")
+    if name not in METHODS:
+        raise UserError(f"unknown method {name!r}; {nearest(str(name), METHODS)}")
+    return METHODS[name]
+
+
+def hyper_parameters(method: type[Method]) -> dict[str, Field]:
+    """Returns the fields of a method that its config group sets."""
+    return {
+        name: field
+        for name, field in fields(method).items()
+        if field.annotation not in FROM_DATA and field.annotation is not networks.Network
+    }
+
+
+def network_names(method: type[Method]) -> list[str]:
+    """Returns the fields of a method that are networks; each is made from the config group of its name."""
+    return [name for name, field in fields(method).items() if field.annotation is networks.Network]
+
+
+def complete(recipe: Mapping[str, Any] | ConfigDict) -> ConfigDict:
+    """Returns the whole config of a recipe, which names what it changes: every field can be set in it.
+
+    Raises:
+        UserError: if there is no such method.
+    """
+    recipe = recipe.to_dict() if isinstance(recipe, ConfigDict) else recipe
+    config = ConfigDict()
+    found = groups(recipe)
+    for place, known in found.items():
+        given = (lookup(recipe, place) if place else recipe) or {}
+        group = ConfigDict(foreign(given, known, place, found))
+        for name, field in known.items():
+            value = given.get(name)
+            if f"{place}.{name}" in found:
+                continue  # a group of its own
+            if place in PLAIN and field.default is not None:
+                group[name] = field.kind(field.default if value is None else value)
+            else:
+                group[name] = field.reference(value)
+        put(config, place, group)
+    return config
+
+
+def foreign(given: Mapping, known: Mapping, place: str, found: Mapping) -> dict[str, Any]:
+    """What a recipe sets that no field is for; `check` complains of it."""
+    prefix = f"{place}." if place else ""
+    return {name: value for name, value in given.items() if name not in known and prefix + name not in found}
+
+
+def put(config: ConfigDict, place: str, group: ConfigDict) -> None:
+    """Sets a group of a config by its dotted name."""
+    *parents, last = place.split(".")
+    for name in parents:
+        config = config[name]
+    if last:
+        config[last] = group
+    else:
+        for name, value in group.items(preserve_field_references=True):
+            config[name] = value
+
+
+def lookup(config: Mapping[str, Any] | ConfigDict, key: str) -> Any:
+    """Returns the value of a dotted key, None where there is none."""
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping | ConfigDict) else None
+    return value
+
+
+def check(config: ConfigDict) -> None:
+    """Checks that every key that is set is a field of its group, and every value in its range.
+
+    Raises:
+        UserError: if one is not.
+    """
+    found = groups(config)
+    for place, known in found.items():
+        prefix = f"{place}." if place else ""
+        for name, value in set_fields(lookup(config, place) if place else config).items():
+            key = prefix + name
+            if key in found:
+                continue
+            if name not in known:
+                owner = (
+                    f"the method {config.method.name} has no hyper-parameter" if place == "method" else "there is no"
+                )
+                raise UserError(
+                    f"{owner} {name if place == 'method' else key!r}; {nearest(name, set(known) - {'name'})}"
+                )
+            for rule in known[name].rules:
+                if not rule.holds(value):
+                    raise UserError(f"{key} is {value}; set it to {rule.says}")
+
+
+def defaults(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
+    """Returns the default of each field of a config by its dotted key; None where there is none."""
+    return {
+        f"{place}.{name}" if place else name: field.default
+        for place, known in groups(config).items()
+        for name, field in known.items()
+    }
