@@ -11,7 +11,8 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
 from ssl_jax.run import Run, build_recipe
-from ssl_jax.teacher import Teacher, open_teacher
+from ssl_jax.teacher import Teacher
+from ssl_jax.workdir import open_teacher
 
 __all__ = ["Run", "build"]
 

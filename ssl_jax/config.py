@@ -2,22 +2,15 @@
 
 import ast
 import importlib.util
-import json
 import pathlib
 import sys
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict, FieldReference
 
 from ssl_jax import schema
 from ssl_jax.errors import UserError, nearest
-from ssl_jax.methods import METHODS
-
-# What may change between two starts of one run without changing what it trains; but not what shapes its state.
-FREE = ("log.", "checkpoint.", "evaluate.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
-FIXED = ("evaluate.labels",)
 
 
 def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
@@ -108,50 +101,3 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
             flatten(value, f"{prefix}{name}.") if isinstance(value, ConfigDict | dict) else {f"{prefix}{name}": value}
         )
     return flat
-
-
-def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Makes a workdir this run's own, by its config.json.
-
-    Raises:
-        UserError: if it cannot be written, or holds another run; nothing in it is changed then.
-    """
-    path, part = workdir / "config.json", workdir / "config.json.part"
-    try:
-        if path.exists():
-            check_same(workdir, json.loads(path.read_text()), config)
-        elif workdir.is_dir() and any(file.name not in (path.name, part.name) for file in workdir.iterdir()):
-            raise UserError(f"{workdir} is not empty and has no config.json; name another --workdir")
-        if jax.process_index() == 0:
-            workdir.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(config.to_dict(), indent=1))
-            part.replace(path)  # whole or not at all, whoever reads it meanwhile
-    except OSError as error:
-        raise UserError(
-            f"the workdir {workdir} cannot be written ({error.strerror}); name another --workdir"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged; restore it or name another --workdir") from error
-
-
-def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) -> None:
-    """Checks that a workdir's run differs in nothing but what may change.
-
-    A key that is not set on one side, perhaps because it is newer than the run, has its default there.
-
-    Raises:
-        UserError: if it differs in more.
-    """
-    there, here = with_defaults(theirs), with_defaults(ours)
-    keys = [key for key in there | here if not key.startswith(FREE) or key in FIXED]
-    differ = [key for key in keys if there.get(key) != here.get(key)]
-    if differ:
-        changes = ", ".join(f"{key} ({there.get(key)!r} there, {here.get(key)!r} now)" for key in differ)
-        raise UserError(f"{workdir} holds another run, which differs in {changes}; name another --workdir")
-
-
-def with_defaults(config: dict[str, Any] | ConfigDict) -> dict[str, Any]:
-    """Returns the values of a config as they read from JSON, and the default of each field that is not set."""
-    known = dict(schema.defaults(config)) if schema.lookup(config, "method.name") in METHODS else {}
-    given = {key: value for key, value in flatten(config).items() if value is not None}
-    return json.loads(json.dumps(known | given))

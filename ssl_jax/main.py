@@ -8,7 +8,7 @@ import pathlib
 import jax
 
 from ssl_jax import command, parallel
-from ssl_jax.config import claim, flatten, load
+from ssl_jax.config import flatten, load
 
 EXAMPLES = """
 presets of every config:
@@ -46,11 +46,13 @@ def main(options) -> None:
     parallel.start()
     from ssl_jax.build import build
     from ssl_jax.train import train
+    from ssl_jax.workdir import claim, lock
 
     run = build(config)
     workdir = pathlib.Path(options.workdir or default_workdir(options, config)).resolve()
     claim(workdir, config)
-    train(run, workdir)
+    with lock(workdir):
+        train(run, workdir)
 
 
 def default_workdir(options, config) -> str:

@@ -76,6 +76,11 @@ class Log:
     wandb: bool = False
 
 
+TAKE = ("encoder",)
+INIT = {
+    "from": Field(str),  # a workdir or an .npz file of weights to start from
+    "take": Field(tuple, TAKE),  # regular expressions of the parameters' paths that are taken
+}
 PLAIN = {"": Training, "data": Data, "evaluate": Evaluate, "checkpoint": Checkpoint, "log": Log}  # filled with defaults
 SCHEDULE = {"schedule": Field(str), "start": Field(float), "end": Field(float), "duration": Field(str)}
 NAME = {"name": Field(str)}
@@ -93,6 +98,7 @@ def groups(config: Mapping[str, Any] | ConfigDict) -> dict[str, dict[str, Field]
     method = method_class(config)
     found = {place: fields(cls) for place, cls in PLAIN.items()}
     found |= {
+        "init": INIT,
         "augment": augmentation(),
         "optimizer": fields(optimizer.Settings),
         "method": NAME | hyper_parameters(method),

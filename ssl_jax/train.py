@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssl_jax import augment, data, parallel, preview, report
+from ssl_jax import augment, data, parallel, preview, report, workdir
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.evaluate import probe
 from ssl_jax.evaluate.online import Evaluator
@@ -156,36 +156,52 @@ class Trainer:
         return (parallel.scatter(self.mesh, batch) for batch in stream)
 
 
-def train(run: Run, workdir: pathlib.Path) -> None:
+def train(run: Run, folder: pathlib.Path) -> None:
     """Trains a run to its end, or goes on where it stopped.
 
     Args:
         run: what to train.
-        workdir: holds its config.json already; gets metrics, checkpoints, pictures and the report.
+        folder: holds its config.json already; gets metrics, checkpoints, pictures and the report.
 
     Raises:
         UserError: the checkpoint does not fit, or training diverged.
     """
     began = time.monotonic()
-    page = workdir / "report.html"
-    with Checkpoints(workdir / "checkpoints", run.config.checkpoint.keep, warn=print) as checkpoints:
+    page = folder / "report.html"
+    with Checkpoints(folder / "checkpoints", run.config.checkpoint.keep, warn=print) as checkpoints:
         if checkpoints.latest_step() == run.steps and page.exists():
-            print(f"finished: {workdir} holds all {run.steps:,} steps; report: {page}")
+            print(f"finished: {folder} holds all {run.steps:,} steps; report: {page}")
             return
         trainer = Trainer(run, parallel.make_mesh())
-        step, state = checkpoints.restore(trainer.abstract) or (0, trainer.init())
+        step, state = start(trainer, checkpoints)
         evaluator = Evaluator(run, trainer.mesh)
-        with Monitor(workdir, run.config, run.steps, step, began) as monitor, Interruption() as interruption:
+        with Monitor(folder, run.config, run.steps, step, began) as monitor, Interruption() as interruption:
             if step == 0:
                 if jax.process_index() == 0:
-                    preview.write(run, workdir / "views.png")
+                    preview.write(run, folder / "views.png")
                 monitor.record(0, evaluator.baselines(state))
             state = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
-            if not summary(workdir):  # it may have been killed just before the report
-                monitor.record(run.steps, evaluator.conclude(state, workdir / "neighbours.png"))
+            if not summary(folder):  # it may have been killed just before the report
+                monitor.record(run.steps, evaluator.conclude(state, folder / "neighbours.png"))
     if jax.process_index() == 0:
-        report.write([workdir])
-        print(*filter(None, (summary(workdir), f"report: {page}")), sep="\n")
+        report.write([folder])
+        print(*filter(None, (summary(folder), f"report: {page}")), sep="\n")
+
+
+def start(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, TrainState]:
+    """Returns the step and state to go on from: of the latest checkpoint, of the weights in init.from, or new ones."""
+    restored = checkpoints.restore(trainer.abstract)
+    if restored:
+        step, state = restored
+        how = f"resumes at step {step:,}"
+    else:
+        step, state = 0, trainer.init()
+        how = "starts anew"
+        if trainer.run.config.init["from"]:
+            state, how = workdir.start_from(trainer.run, state)
+    if jax.process_index() == 0:
+        print(how)
+    return step, state
 
 
 def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> TrainState:

@@ -8,10 +8,11 @@ from test_methods import CONFIGS, PRESETS, ROOT, Counted
 
 from ssl_jax import augment, networks, optimizer, schema
 from ssl_jax.build import build
-from ssl_jax.config import FIXED, FREE, claim, flatten, load
+from ssl_jax.config import flatten, load
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields
 from ssl_jax.methods import METHODS
+from ssl_jax.workdir import FIXED, FREE, claim
 
 
 def read(name="byol", preset="", **changes):

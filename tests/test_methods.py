@@ -131,7 +131,7 @@ def test_one_device_and_eight_agree(run, step, state):
     alone, metrics = step(state)
     together, metrics_together = eight(state)
     chex.assert_trees_all_close(metrics, jax.device_get(metrics_together), rtol=1e-4, atol=1e-5)
-    # The moments hold every gradient. Adam divides by a gradient's size, so rounding can become a whole step of its rate.
+    # The moments hold every gradient. Adam divides by a gradient's size: rounding can become a whole step of its rate.
     kept = [(train.state, train.opt_state) for train in (alone, jax.device_get(together))]
     chex.assert_trees_all_close(*kept, rtol=1e-3, atol=1e-4)
     rate = 2 * float(metrics["learning_rate"]) if run.config.optimizer.name == "adamw" else 1e-4

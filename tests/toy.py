@@ -6,9 +6,9 @@ import jax.numpy as jnp
 
 from ssl_jax import networks
 from ssl_jax.checkpoint import Checkpoints
-from ssl_jax.config import claim
 from ssl_jax.fields import to_dict
 from ssl_jax.networks import MLP, Network, Prototypes
+from ssl_jax.workdir import claim
 
 BATCH, VIEWS, SIZE, DIMENSION, PROTOTYPES = 8, 2, 4, 6, 10
 
