@@ -4,6 +4,7 @@ from ssl_jax.parallel.lookup import products
 from ssl_jax.parallel.memory import keep_freed_memory
 from ssl_jax.parallel.mesh import (
     anywhere,
+    concatenate,
     gather,
     make_mesh,
     over,
@@ -14,12 +15,15 @@ from ssl_jax.parallel.mesh import (
     scatter,
     start,
 )
+from ssl_jax.parallel.neighbors import neighbors
 
 __all__ = [
     "anywhere",
+    "concatenate",
     "gather",
     "keep_freed_memory",
     "make_mesh",
+    "neighbors",
     "over",
     "products",
     "replicate",
