@@ -180,9 +180,10 @@ def train(run: Run, folder: pathlib.Path) -> None:
                 if jax.process_index() == 0:
                     preview.write(run, folder / "views.png")
                 monitor.record(0, evaluator.baselines(state))
-            state = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
+            state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
             if not summary(folder):  # it may have been killed just before the report
-                monitor.record(run.steps, evaluator.conclude(state, folder / "neighbours.png"))
+                features = features or evaluator.extract(state)
+                monitor.record(run.steps, evaluator.conclude(features, folder / "neighbours.png"))
     if jax.process_index() == 0:
         report.write([folder])
         print(*filter(None, (summary(folder), f"report: {page}")), sep="\n")
@@ -204,8 +205,11 @@ def start(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, TrainState]:
     return step, state
 
 
-def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> TrainState:
+def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> tuple[TrainState, Any]:
     """Takes the steps from `start` on; between them it logs, evaluates and saves when it is time.
+
+    Returns:
+        The last state and the evaluator's features of it; None for these if there was no step to take.
 
     Raises:
         KeyboardInterrupt: it was asked to stop, and all processes have saved the same step.
@@ -214,6 +218,7 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
     batches = trainer.batches(start)
     pending = None  # the metrics of the step before, fetched while the device works on the next
     asked = False  # at the step before, in some process, to stop
+    features = None
     for step in range(start + 1, run.steps + 1):
         batch = next(batches)
         with jax.transfer_guard("disallow"):
@@ -226,7 +231,8 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
         if evaluate or save:  # what is saved has been seen to be finite
             monitor.see(*pending)
             pending = None
-        measured = evaluator.measure(state) if evaluate else {}
+        features = evaluator.extract(state) if evaluate else None  # only the last are kept
+        measured = evaluator.measure(features, state.probe) if evaluate else {}
         if measured:
             monitor.record(step, measured)
         if save:
@@ -235,4 +241,4 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
             checkpoints.wait()
             monitor.note(f"stopped at step {step:,}, everything is saved: the same command goes on")
             raise KeyboardInterrupt
-    return state
+    return state, features

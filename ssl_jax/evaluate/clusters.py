@@ -10,9 +10,10 @@ def agreement(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
         labels: integers [N], the classes.
         clusters: integers [N], the clusters; their numbering plays no part.
 
-    Returns: `mutual_information` in nats; `homogeneity` and `completeness`, the shares of the entropy of the labels
-    and of the clusters that it explains; `v_measure`, their harmonic mean, which is NMI by the arithmetic mean;
-    `nmi_geometric`; and `ami` and `ari`, both 0 on average for random partitions.
+    Returns:
+        `mutual_information` in nats; `homogeneity` and `completeness`, the shares of the entropy of the labels and of
+        the clusters that it explains; `v_measure`, their harmonic mean, which is NMI by the arithmetic mean;
+        `nmi_geometric`; and `ami` and `ari`, both 0 on average for random partitions.
 
     Source: Vinh et al. 2010, "Information theoretic measures for clusterings comparison", JMLR 11, sections 2 and 4.
     """

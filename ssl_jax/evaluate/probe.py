@@ -1,4 +1,7 @@
-"""A linear classifier trained beside the encoder, to see while training how good the features are."""
+"""A linear classifier trained beside the encoder, to see while training how good its features are.
+
+It is sized by, trained and tested on the backbone's features, whichever `evaluate.feature` chooses.
+"""
 
 from typing import NamedTuple
 
@@ -39,7 +42,8 @@ def update(probe: Probe, features: jax.Array, labels: jax.Array) -> tuple[Probe,
         features: [B, D] of any float type; no gradient flows back into them.
         labels: [B]; -1, unknown, is ignored.
 
-    Returns: the next state and {"probe_loss": the mean cross-entropy of the labelled examples, 0 if there are none}.
+    Returns:
+        The next state and {"probe_loss": the mean cross-entropy of the labelled examples, 0 if there are none}.
     """
     features = jax.lax.stop_gradient(features).astype(probe.mean.dtype)
     mean = MOMENTUM * probe.mean + (1 - MOMENTUM) * jnp.mean(features, 0)

@@ -5,6 +5,7 @@ from ssl_jax.parallel.memory import keep_freed_memory
 from ssl_jax.parallel.mesh import (
     AXIS,
     anywhere,
+    concatenate,
     gather,
     make_mesh,
     over,
@@ -15,13 +16,16 @@ from ssl_jax.parallel.mesh import (
     scatter,
     start,
 )
+from ssl_jax.parallel.neighbors import neighbors
 
 __all__ = [
     "AXIS",
     "anywhere",
+    "concatenate",
     "gather",
     "keep_freed_memory",
     "make_mesh",
+    "neighbors",
     "over",
     "products",
     "replicate",

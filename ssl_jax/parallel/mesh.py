@@ -71,6 +71,24 @@ def scatter(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]
     return {name: jax.make_array_from_process_local_data(rows(mesh), array) for name, array in batch.items()}
 
 
+def concatenate(mesh: Mesh, batches: Sequence[Any]) -> Any:
+    """Concatenates batches [B, ...] that are split by rows, on each device what it has of them: nothing travels.
+
+    Args:
+        mesh: the devices.
+        batches: trees of arrays.
+
+    Returns:
+        A tree of arrays split by rows: first the rows that the first device has of all batches, then the second's.
+    """
+    split = PartitionSpec(AXIS)
+
+    def on_each(*shares):
+        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *shares)
+
+    return jax.jit(jax.shard_map(on_each, mesh=mesh, in_specs=split, out_specs=split))(*batches)
+
+
 def replicate(mesh: Mesh, tree: Any) -> Any:
     """Puts host arrays, the same in every process, onto every device."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated(mesh), x, x.shape), tree)

@@ -1,11 +1,14 @@
 """The linear probe finds the minimum of its objective, what can be learnt, and nothing where there is nothing."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
 
+from ssl_jax import parallel
 from ssl_jax.evaluate import linear
+from ssl_jax.evaluate.features import Features
 from ssl_jax.evaluate.linear import fit, linear_probe, principal_components, raw_baseline, standardize
 
 
@@ -21,7 +24,7 @@ def draw(n: int, d: int = 20, classes: int = 4, noise: float = 1.0, seed: int = 
 @pytest.mark.parametrize("strength", [1e-3, 1e-1])
 def test_fit_reaches_the_minimum_that_scipy_finds(strength):
     features, labels = draw(300)
-    x, _ = standardize(jnp.asarray(features), jnp.asarray(features))
+    x, _ = standardize(jnp.asarray(features), jnp.asarray(features), labels >= 0)
     x64 = np.asarray(x, np.float64)
 
     def objective(kernel):
@@ -107,7 +110,32 @@ def test_raw_baseline_tells_images_apart_by_their_pixels():
         name: np.clip(patterns[y] + rng.normal(0, 60, (len(y), 6, 6, 3)), 0, 255).astype(np.uint8)
         for name, y in labels.items()
     }
-    arguments = images["train"], labels["train"], images["test"], labels["test"], 3
-    assert raw_baseline(*arguments) == (100.0, 100.0)
-    brighter = (arguments[0] * 0.01 + 3, arguments[1], arguments[2] * 0.01 + 3, arguments[3], 3)
-    assert raw_baseline(*brighter) == (100.0, 100.0)
+    train, test = (features(images[name].reshape(len(y), -1), y) for name, y in labels.items())
+    assert raw_baseline(train, test, 3) == (100.0, 100.0)
+    brighter = (one._replace(x=one.x.astype(jnp.float32) * 0.01 + 3) for one in (train, test))
+    assert raw_baseline(*brighter, 3) == (100.0, 100.0)
+
+
+def features(x, labels, padding=0):
+    """Features with rows of padding at their end, far from everything."""
+    x, labels = np.pad(x, ((0, padding), (0, 0)), constant_values=99), np.pad(labels, (0, padding), constant_values=-1)
+    index = np.where(np.arange(len(x)) < len(x) - padding, np.arange(len(x)), -1)
+    return Features(*map(jnp.asarray, (x, labels.astype(np.int32), index.astype(np.int32))))
+
+
+def test_rows_without_a_label_take_no_part():
+    (x, y), test = draw(400), draw(300, seed=1)
+    padded = np.concatenate([x, np.full((50, x.shape[1]), 1e3, np.float32)]), np.concatenate([y, np.full(50, -1)])
+    assert linear_probe(*padded, *test, 4) == linear_probe(x, y, *test, 4)
+    kernels = (fit(jnp.asarray(x), jnp.asarray(y), 4, 0.1) for x, y in (padded, (x, y)))
+    np.testing.assert_allclose(*kernels, rtol=1e-3, atol=1e-5)
+
+
+def test_devices_that_share_the_rows_fit_the_same():
+    mesh = parallel.make_mesh()
+    train, test = (features(*draw(n, noise=2.0, seed=n), padding) for n, padding in ((380, 20), (330, 6)))
+    expected = [linear_probe(train.x, train.label, test.x, test.label, 4), *raw_baseline(train, test, 4)]
+    train, test = jax.device_put((train, test), parallel.rows(mesh))
+    labels = parallel.gather((train.label, test.label))
+    ours = [linear_probe(train.x, labels[0], test.x, labels[1], 4), *raw_baseline(train, test, 4, mesh)]
+    np.testing.assert_allclose(ours, expected, atol=0.7)  # two images in 330

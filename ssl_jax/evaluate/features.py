@@ -1,0 +1,153 @@
+"""The features of a fixed sample of images, on the mesh."""
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ssl_jax import augment, data, parallel
+from ssl_jax.build import Run
+from ssl_jax.errors import UserError
+from ssl_jax.method import Method
+
+Encode = Callable[[Any, dict[str, jax.Array]], Any]  # state, batch -> tree of arrays [B, ...]
+
+
+class Features(NamedTuple):
+    """Features in the order of their sample; on a mesh split by rows, with padding at the end."""
+
+    x: jax.Array  # [N, D]
+    label: jax.Array  # int32 [N], -1: unknown
+    index: jax.Array  # int32 [N], positions in the sample, -1: padding
+
+
+class Sample:
+    """A fixed sample of a source: the same images, in the same order, whatever the mesh.
+
+    It is read once if it takes no more than `data.host_bytes`, else for each pass.
+
+    Args:
+        run: its batch size, its canvas and how it reads.
+        mesh: the devices.
+        source: where the images come from.
+        limit: how many at most, drawn at random once and for all.
+    """
+
+    def __init__(self, run: Run, mesh: jax.sharding.Mesh, source: data.Source, limit: int):
+        self.run, self.mesh = run, mesh
+        order = np.random.default_rng(0).permutation(len(source))[:limit]
+        self.images = data.Subset(source, np.sort(order))
+        fits = data.fits(self.images, run.canvas, run.config.data.host_bytes)
+        self.cache = list(self.read()) if fits else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self) -> Iterator[dict[str, np.ndarray]]:
+        """Streams this process's share of the batches.
+
+        They are cut such that what a device has of all of them, one after the other, is a contiguous part of the
+        sample.
+        """
+        size, devices = self.run.batch_size, self.mesh.size
+        steps = -(-len(self) // size)
+        index = np.arange(steps * size, dtype=np.int32)
+        index[len(self) :] = -1
+        batches = index.reshape(devices, steps, size // devices).swapaxes(0, 1).reshape(steps, size)
+        share = dict(process_index=jax.process_index(), process_count=jax.process_count())
+        workers = self.run.config.data.workers
+        return data.batches(self.images, batches.__getitem__, self.run.canvas, 0, steps, workers=workers, **share)
+
+    def image(self, i: int) -> np.ndarray:
+        """Returns one image, uint8 [H, W, 3], at most as large as the canvas."""
+        batch = data.read(self.images, np.array([i]), self.run.canvas)
+        _, _, height, width = batch["box"][0]
+        return batch["image"][0, :height, :width]
+
+
+def extract(encode: Encode, state: Any, sample: Sample) -> dict[str, Features]:
+    """Encodes a sample in one pass.
+
+    Args:
+        encode: a compiled function of the state and a batch with `image` and `box`; returns arrays [B, D] by name.
+        state: of the run.
+        sample: what to encode.
+
+    Returns:
+        `Features` under each of the names.
+    """
+    parts = []
+    for batch in sample.cache or sample.read():
+        batch = parallel.scatter(sample.mesh, batch)
+        encoded = encode(state, {name: batch[name] for name in ("image", "box")})
+        parts.append((encoded, batch["label"], batch["index"]))
+    encoded, label, index = parallel.concatenate(sample.mesh, parts)
+    return {name: Features(x, label, index) for name, x in encoded.items()}
+
+
+def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int]) -> Encode:
+    """Returns the function that encodes a batch of centre crops, by name after some layers of the head each.
+
+    It is one program, in which the encoder runs once.
+
+    Args:
+        run: whose method encodes.
+        mesh: the devices.
+        layers: name -> how many layers of the projector the features go on through, see `Method.represent`.
+    """
+
+    @functools.partial(jax.jit, out_shardings=parallel.rows(mesh))
+    def encode(state, batch):
+        images = augment.center(run.recipe, batch, run.config.data.size, run.config.evaluate.crop)
+        return {name: run.method.represent(state.params, state.state, images, n) for name, n in layers.items()}
+
+    return encode
+
+
+def pixels(run: Run, mesh: jax.sharding.Mesh, size: int) -> Encode:
+    """Returns the function that makes pixels, of centre crops of this size at most, the features `pixels`."""
+
+    @functools.partial(jax.jit, out_shardings=parallel.rows(mesh))
+    def encode(state, batch):
+        side = min(run.config.data.size, size)
+        images = augment.center(run.recipe, batch, side, run.config.evaluate.crop)
+        return {"pixels": images.reshape(len(images), -1)}
+
+    return encode
+
+
+def layers(method: Method, feature: str | None = None) -> tuple[str, dict[str, int]]:
+    """Says which features of a method are evaluated.
+
+    Args:
+        method: with or without a projector.
+        feature: `evaluate.feature`: "backbone", "projection" or "hidden:K", what the Kth hidden layer of the projector
+            passes on; None: what the method's paper uses.
+
+    Returns:
+        The name of the chosen features, and for each name the number of the projector's layers they are taken after:
+        the chosen ones, the backbone's and the projection. Without a projector there is the backbone alone.
+
+    Raises:
+        UserError: if there are no such features.
+    """
+    feature = feature or method.feature
+    projector = method.network.projector
+    depth = 0 if projector is None else projector.layers
+    known = {"backbone": 0} | ({"projection": depth} if depth else {})
+    if feature == "projection" and not depth:
+        feature = "backbone"  # the projection is the head's output; without a head, the features
+    if hidden := re.fullmatch(r"hidden:(\d+)", feature):
+        number = int(hidden[1])
+        if not 0 < number < depth:
+            raise UserError(
+                f"evaluate.feature is {feature!r}, but the projector has {max(0, depth - 1)} hidden layers; "
+                "set it to backbone, projection or hidden:K with a K from 1 to their number"
+            )
+        known |= {feature: number}
+    if feature not in known:
+        raise UserError(f"evaluate.feature is {feature!r}; set it to backbone, projection or hidden:K")
+    return feature, known
