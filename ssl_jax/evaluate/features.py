@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from ssl_jax import augment, data, parallel
-from ssl_jax.build import Run
 from ssl_jax.errors import UserError
 from ssl_jax.method import Method
+from ssl_jax.run import Run
 
 Encode = Callable[[Any, dict[str, jax.Array]], Any]  # state, batch -> tree of arrays [B, ...]
 
