@@ -1,6 +1,5 @@
 """Vision transformers."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -11,51 +10,11 @@ from ssl_jax.errors import UserError, nearest
 from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.positions import resample, sincos, stretched
+from ssl_jax.networks.transformer import Block, init, run_blocks
 from ssl_jax.numeric import widen
 
 POOLS = ("token", "mean")
 POSITIONS = ("learned", "sincos_rows", "sincos_columns")
-init = nn.initializers.truncated_normal(0.02)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention on x [B, N, D] (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
-
-    The weights [B, heads, N, N] are sown as the intermediate `attention`.
-    """
-
-    heads: int
-    bias: bool
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        qkv = dense(3 * x.shape[-1], use_bias=self.bias, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
-        logits = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k)
-        weights = jax.nn.softmax(widen(logits))
-        self.sow("intermediates", "attention", weights)
-        y = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
-        return dense(x.shape[-1], name="out")(y.reshape(x.shape))
-
-
-class Block(nn.Module):
-    """A transformer block on x [B, N, D]: attention, then a two-layer MLP; each normalises first and has a shortcut."""
-
-    heads: int
-    hidden: int
-    bias: bool
-    eps: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        norm = functools.partial(Norm, "layer", eps=self.eps, dtype=self.dtype)
-        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        x = x + Attention(self.heads, self.bias, self.dtype, name="attention")(norm(name="norm1")(x))
-        y = dense(self.hidden, name="linear1")(norm(name="norm2")(x))
-        return x + dense(x.shape[-1], name="linear2")(nn.gelu(y, approximate=False))
 
 
 class ViT(nn.Module):
@@ -76,6 +35,12 @@ class ViT(nn.Module):
         resampling: how learned ones are interpolated, "bicubic", "antialias" or "offset", see `positions.resample`.
         bias: whether queries, keys and values have a bias.
         eps: of the layer norms.
+        mask_token: whether there is a token in place of masked patches.
+        registers: extra tokens that belong to no patch (Darcet et al. 2023, arXiv:2309.16588).
+        layer_scale: see `Block`.
+        drop_path: rate at which the last block is left out for an image, where a key switches that on; earlier blocks
+            have rates in proportion to their depth (Huang et al. 2016, arXiv:1603.09382).
+        remat: whether the backward pass computes each block again, see `run_blocks`.
         dtype: of the computation; None: that of the images.
 
     Raises:
@@ -93,6 +58,11 @@ class ViT(nn.Module):
     resampling: str = "bicubic"
     bias: bool = True
     eps: float = 1e-6
+    mask_token: bool = False
+    registers: int = 0
+    layer_scale: float = 0.0
+    drop_path: float = 0.0
+    remat: bool = False
     dtype: Any = None
 
     @property
@@ -100,22 +70,66 @@ class ViT(nn.Module):
         """Side of a patch in pixels."""
         return self.patch
 
-    def __call__(self, x: jax.Array, train: bool = False, mask=None, keep=None) -> Encoding:
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None, keep: jax.Array | None = None
+    ) -> Encoding:
+        """Encodes images.
+
+        Args:
+            x: [N, H, W, C].
+            train: has no effect.
+            mask: bool [N, S], the patches that the mask token replaces; needs `mask_token`.
+            keep: int [N, n], the patches that are seen; the encoding's patches are these alone.
+        """
+        tokens, layers = self.tokens(x, mask, keep)
+        patches = tokens[:, self.extra :]
+        pooled = tokens[:, 0] if self.pool == "token" else widen(patches).mean(1)
         grid = x.shape[1] // self.patch, x.shape[2] // self.patch
-        tokens = self.tokens(x, train)
-        if self.pool == "token":
-            return Encoding(tokens[:, 0], tokens[:, 1:], grid)
-        return Encoding(widen(tokens).mean(1), tokens, grid)
+        return Encoding(pooled, patches, grid, tuple(layers[1:, :, self.extra :]))
 
     @nn.compact
-    def tokens(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Returns the normalised tokens [B, N, dim] after the last block: class token, if any, and patches."""
+    def tokens(
+        self, x: jax.Array, mask: jax.Array | None = None, keep: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the tokens: class token, if any, registers, patches.
+
+        Returns:
+            The normalised tokens [N, T, dim], and before the norm those before the first block and after each block,
+            [depth + 1, N, T, dim].
+        """
         self.check(x)
-        x = self.embed(x)
-        for i in range(self.depth):
-            hidden = round(self.dim * self.mlp_ratio)
-            x = Block(self.heads, hidden, self.bias, self.eps, self.dtype, name=f"block{i + 1}")(x)
-        return Norm("layer", eps=self.eps, dtype=self.dtype, name="norm")(x)
+        x = self.embed(x, mask, keep)
+        last, layers = self.run(x)
+        return Norm("layer", eps=self.eps, dtype=self.dtype, name="norm")(last), jnp.concatenate([x[None], layers])
+
+    def attention(self, x: jax.Array, block: int = -1) -> jax.Array:
+        """Returns the attention weights [N, heads, T, T] of a block, from 0, for images [N, H, W, C]."""
+        block %= self.depth
+        _, layers = self.tokens(x)
+        params = {"params": self.variables["params"][f"block{block + 1}"]}
+        return self.block(parent=None).apply(params, layers[block], method="weights")
+
+    @property
+    def extra(self) -> int:
+        """Tokens in front of the patches: the class token, if any, and the registers."""
+        return (self.pool == "token") + self.registers
+
+    def block(self, **options) -> Block:
+        hidden = round(self.dim * self.mlp_ratio)
+        return Block(self.dim, self.heads, hidden, self.bias, self.eps, self.layer_scale, self.dtype, **options)
+
+    def run(self, x):
+        """Returns the last block's output, and the outputs of all blocks [depth, N, T, dim]."""
+        if self.is_initializing():
+            layers = []
+            for i in range(self.depth):
+                x = self.block(name=f"block{i + 1}")(x)
+                layers.append(x)
+            return x, jnp.stack(layers)
+        params = [self.variables["params"][f"block{i + 1}"] for i in range(self.depth)]
+        rates = self.drop_path * jnp.arange(self.depth, dtype=jnp.float32) / max(self.depth - 1, 1)
+        key = self.make_rng("drop_path") if self.drop_path and self.has_rng("drop_path") else None
+        return run_blocks(self.block(parent=None), params, x, rates, key, self.remat)
 
     def check(self, x):
         height, width = x.shape[1:3]
@@ -128,18 +142,29 @@ class ViT(nn.Module):
             if value not in valid:
                 raise UserError(f"the network cannot have {value!r}; {nearest(value, valid)}")
 
-    def embed(self, x):
-        """Returns the patches [B, N, dim] with their positions, behind the class token if there is one."""
+    def embed(self, x, mask, keep):
+        """Returns the tokens [N, T, dim] before the first block: class token, registers, patches with positions."""
         batch, p = x.shape[0], self.patch
         rows, columns = x.shape[1] // p, x.shape[2] // p
         x = x.reshape(batch, rows, p, columns, p, -1).swapaxes(2, 3).reshape(batch, rows * columns, -1)
         x = nn.Dense(self.dim, kernel_init=init, dtype=self.dtype, name="patch")(x)
+        if self.mask_token:
+            masked = self.param("mask_token", init, (self.dim,)).astype(x.dtype)
+            x = x if mask is None else jnp.where(mask[:, :, None], masked[None, None], x)
+        elif mask is not None:
+            raise UserError("patches are masked and there is no mask token; set network.encoder.mask_token=true")
         x = x + self.grid(rows, columns).astype(x.dtype)[None]
-        if self.pool == "mean":
+        x = x if keep is None else jnp.take_along_axis(x, keep[:, :, None], axis=1)
+        front = []
+        if self.pool == "token":
+            # The class token's own position would only be a second summand of the same parameter.
+            front.append(self.param("token", init, (self.dim,))[None])
+        if self.registers:
+            front.append(self.param("registers", init, (self.registers, self.dim)))
+        if not front:
             return x
-        # The class token's own position would only be a second summand of the same parameter.
-        token = self.param("token", init, (self.dim,)).astype(x.dtype)
-        return jnp.concatenate([jnp.broadcast_to(token[None, None], (batch, 1, self.dim)), x], axis=1)
+        tokens = jnp.concatenate(front).astype(x.dtype)[None]
+        return jnp.concatenate([jnp.broadcast_to(tokens, (batch, *tokens.shape[1:])), x], axis=1)
 
     def grid(self, rows, columns):
         """Returns the positions [rows * columns, dim]."""

@@ -1,0 +1,58 @@
+"""Scaled dot-product attention, fused by cuDNN where it can be."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from absl import logging
+
+from ssl_jax.numeric import widen
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Returns the attention's output [N, T, heads, D] of queries, keys and values of that shape.
+
+    On a GPU, cuDNN's flash attention computes it without storing the weights; elsewhere, or where cuDNN cannot (then
+    one warning says why), XLA does.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.1.
+    """
+    implementation = "xla"
+    if jax.default_backend() == "gpu":
+        obstacle = cudnn_obstacle(query.shape[1:], query.dtype)
+        if obstacle:
+            warn_once(f"attention on {query.shape[1:]} is not fused: {obstacle}")
+        else:
+            implementation = "cudnn"
+    return jax.nn.dot_product_attention(query, key, value, implementation=implementation)
+
+
+def weights(query: jax.Array, key: jax.Array) -> jax.Array:
+    """Returns the weights [N, heads, T, T], whose rows sum to 1, of queries and keys [N, T, heads, D]."""
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
+    return nn.softmax(widen(logits))
+
+
+@functools.cache
+def cudnn_obstacle(shape: tuple[int, int, int], dtype) -> str:
+    """Returns why cuDNN cannot run forward and backward on rows [T, heads, D]; empty if it can, which is tried."""
+    if dtype not in (jnp.bfloat16, jnp.float16):
+        return f"cuDNN does not compute in {dtype}; set network.dtype=bfloat16"
+    rows = jax.ShapeDtypeStruct((1, *shape), dtype)
+    fused = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+
+    def gradients(*rows):
+        output, pull = jax.vjp(fused, *rows)
+        return pull(output)
+
+    try:
+        jax.jit(gradients).lower(rows, rows, rows).compile()
+    except Exception as error:  # JAX and XLA raise many types, and with any of them XLA's attention still runs
+        return str(error).partition("\n")[0]
+    return ""
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    logging.warning(message)

@@ -1,0 +1,137 @@
+"""The transformer's block, and a stack of them compiled once."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.networks import attention
+from ssl_jax.networks.norm import Norm
+
+init = nn.initializers.truncated_normal(0.02)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention on x [N, T, D].
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2.
+    """
+
+    dim: int
+    heads: int
+    bias: bool
+    dtype: Any
+
+    def setup(self):
+        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        self.qkv = dense(3 * self.dim, use_bias=self.bias)
+        self.out = dense(self.dim)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.out(attention.attend(*self.project(x)).reshape(x.shape))
+
+    def weights(self, x: jax.Array) -> jax.Array:
+        """Returns the attention weights [N, heads, T, T]."""
+        query, key, _ = self.project(x)
+        return attention.weights(query, key)
+
+    def project(self, x):
+        """Returns queries, keys and values, each [N, T, heads, D / heads]."""
+        return jnp.moveaxis(self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
+
+
+class Block(nn.Module):
+    """A transformer block on x [N, T, D]: attention, then a two-layer MLP; each normalises first and has a shortcut.
+
+    With a key "drop_path", each of the two is left out for an image with probability `rate` (stochastic depth, Huang
+    et al. 2016, arXiv:1603.09382) and scaled by 1 / (1 - rate) otherwise.
+
+    Attributes:
+        dim: channels D.
+        heads: attention heads, a divisor of `dim`.
+        hidden: channels of the MLP's hidden layer.
+        bias: whether queries, keys and values have a bias.
+        eps: of the layer norms.
+        layer_scale: initial value of a trained factor on each channel of both parts (Touvron et al. 2021,
+            arXiv:2103.17239, section 2); 0: no factors.
+        dtype: of the computation; None: that of x.
+    """
+
+    dim: int
+    heads: int
+    hidden: int
+    bias: bool = True
+    eps: float = 1e-6
+    layer_scale: float = 0.0
+    dtype: Any = None
+
+    def setup(self):
+        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        norm = functools.partial(Norm, "layer", eps=self.eps, dtype=self.dtype)
+        self.norm1, self.norm2 = norm(), norm()
+        self.attention = Attention(self.dim, self.heads, self.bias, self.dtype)
+        self.linear1, self.linear2 = dense(self.hidden), dense(self.dim)
+        if self.layer_scale:
+            factor = nn.initializers.constant(self.layer_scale)
+            self.scale1, self.scale2 = (self.param(name, factor, (self.dim,)) for name in ("scale1", "scale2"))
+
+    def __call__(self, x: jax.Array, rate: jax.Array | float = 0.0) -> jax.Array:
+        y = self.attention(self.norm1(x))
+        x = x + self.drop(self.scaled(y, "scale1"), rate)
+        y = self.linear2(nn.gelu(self.linear1(self.norm2(x)), approximate=False))
+        return x + self.drop(self.scaled(y, "scale2"), rate)
+
+    def weights(self, x: jax.Array) -> jax.Array:
+        """Returns the weights [N, heads, T, T] of the block's attention."""
+        return self.attention.weights(self.norm1(x))
+
+    def scaled(self, y, name):
+        return y * getattr(self, name).astype(y.dtype)[None, None] if self.layer_scale else y
+
+    def drop(self, y, rate):
+        if not self.has_rng("drop_path"):
+            return y
+        kept = jax.random.bernoulli(self.make_rng("drop_path"), 1 - rate, (y.shape[0], 1, 1))
+        return jnp.where(kept, y / jnp.asarray(1 - rate, y.dtype), jnp.zeros((), y.dtype))
+
+
+def run_blocks(
+    block: Block,
+    params: Sequence[Any],
+    x: jax.Array,
+    rates: jax.Array,
+    key: jax.Array | None = None,
+    remat: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """Runs x [N, T, D] through blocks of one shape in a scan, which is compiled once for all of them.
+
+    Args:
+        block: an unbound block, whose fields all blocks share.
+        params: the parameters of each block.
+        x: tokens.
+        rates: the drop-path rate of each block.
+        key: switches drop-path on; None: it is off.
+        remat: whether the backward pass computes each block again, so that only the blocks' inputs are stored; else the
+            outputs of matrix products are stored too, and the rest, which is cheap, is computed again.
+
+    Returns:
+        The last block's output, and the outputs of all blocks [depth, N, T, D].
+    """
+
+    def body(x, inputs):
+        params, rate, key = inputs
+        x = block.apply({"params": params}, x, rate, rngs=None if key is None else {"drop_path": key})
+        return x, x
+
+    def stack(*leaves):
+        # Kernels are cast first, so that the stacked copy is in the dtype in which they are multiplied.
+        return jnp.stack([leaf.astype(block.dtype) if block.dtype and leaf.ndim > 1 else leaf for leaf in leaves])
+
+    keys = None if key is None else jax.random.split(key, len(params))
+    policy = None if remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    return jax.lax.scan(
+        jax.checkpoint(body, prevent_cse=False, policy=policy), x, (jax.tree.map(stack, *params), rates, keys)
+    )
