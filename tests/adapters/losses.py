@@ -1,7 +1,5 @@
 """Golden cases of the contrastive, regression and clustering losses."""
 
-import itertools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
