@@ -14,7 +14,7 @@ import optax
 
 from ssl_jax import schedule
 from ssl_jax.errors import UserError, nearest
-from ssl_jax.fields import positive
+from ssl_jax.fields import not_negative, positive
 from ssl_jax.schedule import Schedule
 
 Path = tuple[Any, ...]
@@ -22,7 +22,7 @@ Path = tuple[Any, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a config may say of the optimiser.
+    """The optimiser's settings in a config.
 
     `learning_rate`, `warmup_start` and `end` are all multiplied by the scaling: they are values at a batch of 256
     (linear), at a batch of 1 (sqrt), or as they stand (none). Durations are steps, "10 epochs", "40000 examples".
@@ -35,23 +35,24 @@ class Settings:
     """
 
     name: str  # sgd, lars or adamw
-    learning_rate: float
+    learning_rate: Annotated[float, not_negative]
     scaling: str = "linear"  # with the batch: linear (x batch / 256), sqrt (x sqrt(batch)) or none
     schedule: str = "cosine"  # cosine to `end`, step (x `factor` at `milestones`) or constant
     warmup: int | str = 0  # duration of the linear warm-up
-    warmup_start: float = 0.0  # learning rate it starts from
-    end: float = 0.0  # learning rate a cosine ends at
+    warmup_start: Annotated[float, not_negative] = 0.0  # learning rate it starts from
+    end: Annotated[float, not_negative] = 0.0  # learning rate a cosine ends at
     milestones: Sequence[int | str] = ()
-    factor: float = 0.1
+    factor: Annotated[float, positive] = 0.1
     per_epoch: bool = False  # the schedule moves once an epoch, not each step
-    momentum: float = 0.9
+    momentum: Annotated[float, not_negative] = 0.9  # of sgd and lars
     nesterov: bool = False
     weight_decay: float | Mapping[str, Any] = 0.0  # a number or a schedule
-    betas: Sequence[float] = (0.9, 0.999)
-    eps: float = 1e-8
-    variant: str = "byol"  # of LARS: simclr, byol, larc or solo
-    eta: float = 1e-3  # trust coefficient of LARS
+    betas: Sequence[float] = (0.9, 0.999)  # of adamw
+    eps: Annotated[float, positive] = 1e-8  # of adamw
+    variant: str = "byol"  # of lars: simclr, popular, byol, larc or solo
+    eta: Annotated[float, positive] = 1e-3  # trust coefficient of lars
     clip: Annotated[float, positive] | None = None  # largest norm of the gradient of all parameters together
+    clip_each: Annotated[float, positive] | None = None  # largest norm of each parameter's gradient
     rules: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
@@ -69,20 +70,20 @@ class Rule(NamedTuple):
 def build(
     config: Mapping[str, Any], steps: int, batch_size: int, steps_per_epoch: int, params: Any
 ) -> tuple[optax.GradientTransformation, Schedule]:
-    """Builds the optimiser a config describes.
+    """Builds the optimiser of a config, once for a run: rules, schedules and names are resolved here.
 
     Args:
-      config: the fields of `Settings`.
-      steps: of the whole run.
-      batch_size: global, in images.
-      steps_per_epoch: whole batches in the training set.
-      params: the parameters (or their shapes) the rules speak of.
+        config: the fields of `Settings`.
+        steps: of the whole run.
+        batch_size: global, in images.
+        steps_per_epoch: whole batches in the training set.
+        params: the parameters, or a tree like theirs of anything, as from `jax.eval_shape`: only their paths matter.
 
     Returns:
-      The optax transformation, and its learning rate as a function of the step.
+        The optax transformation, and its learning rate as a function of the step.
 
     Raises:
-      UserError: an unknown field, name or duration, or a rule that matches no parameter.
+        UserError: if a field, a name or a duration is unknown, or a rule matches no parameter.
     """
     settings = parse(config)
     to_steps = functools.partial(schedule.duration, steps_per_epoch=steps_per_epoch, batch_size=batch_size)
@@ -139,7 +140,7 @@ def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) 
     resolved = {written(path): Rule() for path, _ in jax.tree_util.tree_leaves_with_path(params)}
     for rule in rules:
         if not (isinstance(rule, Sequence) and len(rule) == 2 and isinstance(rule[1], Mapping)):
-            raise UserError(f"{rule!r} is no optimizer rule: write rules as ((pattern, {{setting: value}}), ...)")
+            raise UserError(f"{rule!r} is not an optimizer rule; write rules as ((pattern, {{setting: value}}), ...)")
         pattern, fields = rule
         for key in set(fields) - set(Rule._fields):
             raise UserError(f"unknown setting {key!r} in the optimizer rule {pattern!r}: {nearest(key, Rule._fields)}")
@@ -149,11 +150,15 @@ def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) 
 
 
 def matching(pattern: str, paths: Iterable[str]) -> list[str]:
-    """Returns the paths in which the regular expression is found, at least one."""
+    """Returns the paths in which the regular expression is found.
+
+    Raises:
+        UserError: if there is none, or the pattern is not a regular expression.
+    """
     try:
         found = [path for path in paths if re.search(pattern, path)]
     except re.error as error:
-        raise UserError(f"the optimizer rule {pattern!r} is no regular expression: {error}") from error
+        raise UserError(f"the optimizer rule {pattern!r} is not a regular expression: {error}") from error
     if not found:
         close = ", ".join(difflib.get_close_matches(pattern, paths, cutoff=0.0))
         raise UserError(f"the optimizer rule {pattern!r} matches no parameter; the nearest are {close}")
@@ -174,6 +179,8 @@ def transformation(
         own = "" if rule.momentum is None else f", momentum {rule.momentum}"
         return f"frozen until {rule.freeze}" + ", constant" * rule.constant + own
 
+    groups = {group(rule): rule for rule in rules.values()}  # few, for many parameters
+
     def at(step):
         def update(rule):
             rate = jnp.asarray(peak, float) if rule.constant else learning_rate(step)
@@ -183,11 +190,24 @@ def transformation(
             scaled = optax.chain(inner, per_parameter(lambda rule, update, _: update * rule.learning_rate, rules))
             return frozen(scaled, step < rule.freeze)
 
-        groups = {group(rule): rule for rule in rules.values()}  # few, for many parameters
         updates = {name: update(rule) for name, rule in groups.items()}
         return optax.partition(updates, lambda tree: labels(group, tree, rules))
 
-    return optax.chain(optax.clip_by_global_norm(settings.clip), scheduled(at)) if settings.clip else scheduled(at)
+    clips = [clip_each(settings.clip_each)] if settings.clip_each else []
+    clips += [optax.clip_by_global_norm(settings.clip)] if settings.clip else []
+    return optax.chain(*clips, scheduled(at)) if clips else scheduled(at)
+
+
+def clip_each(limit: float) -> optax.GradientTransformation:
+    """Shortens the gradient of each parameter to a norm of at most `limit`.
+
+    Source: `clip_gradients` in the code of DINO (Caron et al. 2021, arXiv:2104.14294), with its 1e-6.
+    """
+
+    def clip(gradient):
+        return gradient * jnp.minimum(1.0, limit / (optax.safe_norm(gradient, 0.0) + 1e-6)).astype(gradient.dtype)
+
+    return optax.stateless(lambda updates, params: jax.tree.map(clip, updates))
 
 
 class ScheduledState(NamedTuple):
@@ -276,6 +296,14 @@ def lars_simclr(settings: Settings, learning_rate, weight_decay, rules) -> optax
     return optax.chain(decayed(weight_decay, rules), inner)
 
 
+def lars_popular(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
+    """As in SimCLR's code with `classic_momentum` off: the trust ratio is that of what leaves the momentum."""
+    adapted = functools.partial(labels, lambda rule: rule.adaptation, rules=rules)
+    momentum = optax.trace(settings.momentum, settings.nesterov)
+    trust = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=settings.eta), adapted)
+    return optax.chain(decayed(weight_decay, rules), momentum, trust, optax.scale_by_learning_rate(learning_rate))
+
+
 def lars_byol(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
     """As in BYOL, Barlow Twins, VICReg and MoCo v3: the learning rate multiplies what leaves the momentum."""
     adapted = functools.partial(labels, lambda rule: rule.adaptation, rules=rules)
@@ -307,6 +335,7 @@ def larc(settings: Settings, learning_rate, weight_decay, rules, clip=False) -> 
 Factory = Callable[..., optax.GradientTransformation]
 LARS: dict[str, Factory] = {
     "simclr": lars_simclr,
+    "popular": lars_popular,
     "byol": lars_byol,
     "larc": larc,
     "solo": functools.partial(larc, clip=True),

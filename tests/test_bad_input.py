@@ -170,7 +170,7 @@ def test_a_queue_shorter_than_a_step_is_refused(complaint, config):
             "'prototypes' matches no parameter; the nearest are network/pr",
         ),
         ('optimizer.rules=(("predictor",{"freze":1}),)', "did you mean 'freeze'?"),
-        ('optimizer.rules=(("(",{"freeze":1}),)', "the optimizer rule '(' is no regular expression"),
+        ('optimizer.rules=(("(",{"freeze":1}),)', "the optimizer rule '(' is not a regular expression"),
     ],
 )
 def test_multi_crop_and_optimizer_rules(complaint, change, sentence):

@@ -41,37 +41,45 @@ def size(x):
     return np.sqrt(np.sum(np.square(x)))
 
 
-def by_hand(variant, rate, excluded, eta=0.01, momentum=0.9, decay=0.1):
-    """The four variants of LARS for one parameter, as their authors' code has them."""
+def by_hand(variant, rate, excluded, nesterov=False, eta=0.01, momentum=0.9, decay=0.1):
+    """The variants of LARS for one parameter, as in their authors' code."""
+
+    def trust(param, update):
+        return 1.0 if excluded else eta * size(param) / size(update)
 
     def step(param, grad, buffer, lr):
+        total = grad if excluded else grad + decay * param
+        if variant == "popular":
+            buffer = momentum * buffer + total
+            update = momentum * buffer + total if nesterov else buffer
+            return param - lr * trust(param, update) * update, buffer
         if excluded:
             adapted = grad
         elif variant in ("simclr", "byol"):
-            grad = grad + decay * param
-            adapted = eta * size(param) / size(grad) * grad
+            adapted = trust(param, total) * total
         else:
-            trust = eta * size(param) / (size(grad) + decay * size(param) + 1e-8)
-            if variant == "solo":
-                trust = min(trust / lr, 1.0)
-            adapted = trust * (grad + decay * param)
-        if variant == "simclr":
-            buffer = momentum * buffer + lr * adapted
-            return param - buffer, buffer
-        buffer = momentum * buffer + adapted
-        return param - lr * buffer, buffer
+            ratio = eta * size(param) / (size(grad) + decay * size(param) + 1e-8)
+            adapted = (min(ratio / lr, 1.0) if variant == "solo" else ratio) * total
+        inside, outside = (lr, 1.0) if variant == "simclr" else (1.0, lr)
+        buffer = momentum * buffer + inside * adapted
+        update = momentum * buffer + inside * adapted if nesterov else buffer
+        return param - outside * update, buffer
 
     return step
 
 
-@pytest.mark.parametrize("variant", ["simclr", "byol", "larc", "solo"])
-def test_lars_under_a_changing_learning_rate(variant):
+VARIANTS = ["simclr", "popular", "byol", "larc", "solo"]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_lars_under_a_changing_learning_rate(variant, nesterov):
     config = {"name": "lars", "variant": variant, "learning_rate": 0.01, "eta": 0.01, "weight_decay": 0.1}
-    transformation, rate = build(warmup=2, warmup_start=0.002, rules=EXCLUDE, **config)
+    transformation, rate = build(warmup=2, warmup_start=0.002, rules=EXCLUDE, nesterov=nesterov, **config)
     history, _ = train(transformation)
     for module, name in (("conv", "kernel"), ("conv", "bias"), ("norm", "scale"), ("head", "kernel")):
         param = np.float64(tree(0)[module][name])
-        buffer, move = np.zeros_like(param), by_hand(variant, rate, excluded=name != "kernel")
+        buffer, move = np.zeros_like(param), by_hand(variant, rate, name != "kernel", nesterov)
         for step in range(STEPS):
             param, buffer = move(param, tree(1 + step)[module][name], buffer, float(rate(step)))
             np.testing.assert_allclose(history[step][module][name], param, rtol=1e-4, atol=1e-6)
@@ -89,18 +97,47 @@ def test_a_long_gradient_is_shortened_and_a_short_one_is_not():
         np.testing.assert_allclose(shorter, leaf / 4, rtol=1e-4, atol=1e-7)
 
 
+def test_each_gradient_is_clipped_by_its_own_norm():
+    grads = tree(1)
+    limit = float(np.median([size(grad) for grad in jax.tree.leaves(grads)]))  # some are longer, some shorter
+    transformation, _ = build(momentum=0.0, schedule="constant", clip_each=limit)
+    after = train(transformation, 1)[0][0]
+    for module, leaves in grads.items():
+        for name, grad in leaves.items():
+            shortened = grad * min(1.0, limit / (size(grad) + 1e-6))
+            np.testing.assert_allclose(after[module][name], tree(0)[module][name] - 0.1 * shortened, rtol=1e-5)
+
+
+def test_gradients_are_clipped_each_before_all_together():
+    transformation, _ = build(momentum=0.0, schedule="constant", clip_each=0.5, clip=0.6)
+    after = train(transformation, 1)[0][0]
+    grads = jax.tree.map(lambda g: g * min(1.0, 0.5 / size(g)), tree(1))
+    scale = min(1.0, 0.6 / float(optax.tree.norm(grads)))
+    assert scale < 1
+    for new, old, grad in zip(*map(jax.tree.leaves, (after, tree(0), grads)), strict=True):
+        np.testing.assert_allclose(new, old - 0.1 * scale * grad, rtol=1e-4, atol=1e-6)
+
+
+def test_shapes_are_enough_to_build():
+    config = {"name": "lars", "learning_rate": 0.1, "rules": EXCLUDE, "clip_each": 1.0}
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree(0))
+    histories = [train(optimizer.build(config, STEPS, 256, 2, params)[0])[0] for params in (shapes, tree(0))]
+    for ours, theirs in zip(*map(jax.tree.leaves, histories), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_lars_variants_differ():
     """So that the test above cannot pass with one for another."""
     ends = []
-    for variant in ("simclr", "byol", "larc", "solo"):
+    for variant in VARIANTS:
         transformation, _ = build(name="lars", variant=variant, eta=0.1, weight_decay=0.1, warmup=2)
         ends.append(train(transformation)[0][-1]["conv"]["kernel"])
-    for i in range(4):
+    for i in range(len(VARIANTS)):
         for j in range(i):
             assert np.abs(ends[i] - ends[j]).max() > 1e-3
 
 
-@pytest.mark.parametrize("variant", ["simclr", "byol", "larc", "solo"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_lars_moves_a_parameter_of_zeros_by_its_plain_gradient(variant):
     transformation, _ = build(name="lars", variant=variant, weight_decay=0.1, schedule="constant", learning_rate=0.1)
     params = jax.tree.map(np.zeros_like, tree(0))
@@ -283,7 +320,7 @@ def test_a_config_dict_builds():
         ({"momentun": 0.9}, "optimizer.momentun: did you mean 'momentum'"),
         ({"warmup": "10 hours"}, "is no duration"),
         ({"rules": (("heat/kernel", {"freeze": 1}),)}, "matches no parameter; the nearest are head/kernel"),
-        ({"rules": (("head(", {"freeze": 1}),)}, "is no regular expression"),
+        ({"rules": (("head(", {"freeze": 1}),)}, "is not a regular expression"),
         ({"rules": (("head", {"weight_deca": 1}),)}, "did you mean 'weight_decay'"),
         ({"rules": (("head", {"freeze": "for ever"}),)}, "is no duration"),
     ],

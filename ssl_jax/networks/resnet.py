@@ -13,9 +13,10 @@ from ssl_jax.fields import positive
 from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.norm import Norm, standardized
 from ssl_jax.networks.selective_kernel import SelectiveKernel
+from ssl_jax.networks.squeeze_excitation import SqueezeExcitation
 from ssl_jax.numeric import widen
 
-STEM_STRIDES = {"7x7": 4, "deep": 4, "3x3/2": 2, "3x3": 1}
+STEM_STRIDES = {"7x7": 4, "deep": 4, "tiered": 4, "3x3/2": 2, "3x3": 1}
 
 
 class Block(nn.Module):
@@ -32,6 +33,7 @@ class Block(nn.Module):
     project: bool
     zero_gamma: bool
     selective: float
+    excitation: float
     conv: Callable
     norm: Callable
 
@@ -55,10 +57,16 @@ class Block(nn.Module):
             y = y if last else nn.relu(y)
         if self.project:
             x = self.norm(name="shortcut_norm")(self.shortcut(x), train)
-        return nn.relu(x + y)
+        return nn.relu(x + self.excited(y))
 
     def convolution(self, width, kernel, stride, name):
         return self.conv(width, (kernel, kernel), (stride, stride), padding=kernel // 2, name=name)
+
+    def excited(self, y):
+        if not self.excitation:
+            return y
+        width = max(1, int(self.inner * self.excitation))
+        return SqueezeExcitation(width, self.conv, name="excitation")(y)
 
     def shortcut(self, x):
         if not self.selective:
@@ -79,7 +87,7 @@ class PreactivationBlock(Block):
             if i > 1:
                 y = nn.relu(self.norm(name=f"norm{i}")(y, train))
             y = self.convolution(width, kernel, stride, f"conv{i}")(y)
-        return y + (self.shortcut(first) if self.project else x)
+        return self.excited(y) + (self.shortcut(first) if self.project else x)
 
 
 class ResNet(nn.Module):
@@ -92,13 +100,16 @@ class ResNet(nn.Module):
         bottleneck: whether blocks are bottlenecks (ResNet-50 and deeper).
         width: factor on all channel numbers.
         stem: "7x7" (stride 2, then max-pooling; 4 in all), "3x3" (stride 1, for images of CIFAR's size), "3x3/2"
-            (stride 2), "deep" (three 3x3 in place of the 7x7, arXiv:1812.01187).
+            (stride 2), "deep" (three 3x3 in place of the 7x7, arXiv:1812.01187), "tiered" (the same with 3/8 and 1/2 of
+            the channels in its first two convolutions, as in timm).
         norm: batch, group, layer or none.
         groups: channel groups of the norm `group`.
         splits: sub-batches with their own statistics, of the norm `batch`.
         zero_gamma: whether each block starts as the identity (the factor of its last norm at 0, arXiv:1706.02677).
         standardize: epsilon of weight standardisation (1e-8 where papers use it), 0: weights as they are.
         selective: share of channels that choose between kernels in bottlenecks (1/16 in SimCLR v2), 0: plain kernels.
+        excitation: width of the squeeze-and-excitation at the end of each block, as a share of the channels inside the
+            block (SimCLR v2's se_ratio; arXiv:1709.01507), 0: none.
         preactivation: whether blocks normalise before they convolve (arXiv:1603.05027).
         pool: padding of the stem's max-pooling: "ignored" (torchvision), "same" (TensorFlow) or "zeros" (BiT).
         project: whether the first block of a stage projects its shortcut even if the shapes agree (TensorFlow, BiT).
@@ -121,6 +132,7 @@ class ResNet(nn.Module):
     zero_gamma: bool = False
     standardize: float = 0.0
     selective: float = 0.0
+    excitation: float = 0.0
     preactivation: bool = False
     pool: str = "ignored"
     project: bool = False
@@ -164,6 +176,7 @@ class ResNet(nn.Module):
             bottleneck=self.bottleneck,
             zero_gamma=self.zero_gamma,
             selective=self.selective,
+            excitation=self.excitation,
             conv=conv,
             norm=norm,
         )
@@ -199,11 +212,12 @@ class ResNet(nn.Module):
             "3x3": [(3, width, 1)],
             "3x3/2": [(3, width, 2)],
             "deep": [(3, half, 2), (3, half, 1), (3, width, 1)],
+            "tiered": [(3, 3 * width // 8, 2), (3, half, 1), (3, width, 1)],
         }
         pooled = self.stride == 4 * 2 ** (len(self.layers) - 1)
         for i, (kernel, channels, stride) in enumerate(plans[self.stem], start=1):
             x = conv(channels, (kernel, kernel), (stride, stride), padding=kernel // 2, name=f"stem_conv{i}")(x)
-            if not self.preactivation:
+            if not (self.preactivation and i == len(plans[self.stem])):  # the first block normalises
                 x = nn.relu(norm(name=f"stem_norm{i}")(x, train))
         return max_pool(x, self.pool) if pooled else x
 

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from adapters import adapter
 from adapters.losses import INTERMEDIATE, differentiate
 from ssl_jax import losses
-from ssl_jax.method import push
 from ssl_jax.numeric import normalize
 
 
@@ -98,13 +97,13 @@ def cmc_memorymoco(args, arrays):
     def step(state, given):
         queue, pointer = state
         loss, (grad,) = differentiate(lambda query: losses.info_nce(query, given["k"], queue, arrays["T"]), given["q"])
-        # They overwrite row by row, the oldest first; so does a queue that is given the newest row first.
-        queue = push(queue, given["k"][::-1])
-        pointer = (pointer + args["batch"]) % args["K"]
-        ring = jnp.roll(queue[::-1], pointer, axis=0)
-        return (queue, pointer), {"loss": loss, "grad_q": grad, "memory_after": ring}
+        places = (pointer + jnp.arange(args["batch"])) % args[
+            "K"
+        ]  # a batch need not divide their ring, as it must ours
+        queue = queue.at[places].set(given["k"])
+        return (queue, places[-1] + 1), {"loss": loss, "grad_q": grad, "memory_after": queue}
 
-    return over_steps(step, (jnp.asarray(arrays["memory_0"])[::-1], 0), {"q": arrays["q"], "k": arrays["k"]})
+    return over_steps(step, (jnp.asarray(arrays["memory_0"]), 0), {"q": arrays["q"], "k": arrays["k"]})
 
 
 @adapter("crd")

@@ -31,6 +31,20 @@ def sample_sizes():
         yield sizes
 
 
+@contextlib.contextmanager
+def norm_fields(**fields):
+    """Gives every Norm of the models that run inside it these fields: our models have no options for them."""
+
+    def override(call, args, kwargs, context):
+        if isinstance(context.module, Norm) and context.method_name == "__call__":
+            for name, value in fields.items():
+                object.__setattr__(context.module, name, value)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(override):
+        yield
+
+
 def torch_statistics(old, new, sizes):
     """Our new running statistics with torch's unbiased variance: module path -> their leaf -> value."""
     stats = {}
@@ -56,7 +70,18 @@ def on_devices(count, function, *rows):
 )
 def byol_head(args, arrays):
     norm = args["bn"]
-    assert (norm["decay_rate"], norm["eps"]) == (Norm.momentum, Norm.eps)
+    assert norm["cross_replica_axis"], "without an axis there are as many statistics as replicas"
+    fields = {
+        "momentum": norm["decay_rate"],
+        "eps": norm["eps"],
+        "scale": norm["create_scale"],
+        "bias": norm["create_offset"],
+    }
+    with norm_fields(**fields):
+        return byol_head_numbers(args, arrays)
+
+
+def byol_head_numbers(args, arrays):
     model = MLP(args["out"], args["hidden"], 2, hidden_bias=True)
     names = {"linear1": "linear", "norm1": "batch_norm", "linear2": "linear_1"}
     given = variables([(ours, f"param/predictor/{theirs}") for ours, theirs in names.items()], arrays, HAIKU)
@@ -74,7 +99,7 @@ def byol_head(args, arrays):
     for name, devices in (("sync", args["world_size"]), ("global", 1)):
         (grads, grad_x), (y, stats) = on_devices(devices, step, arrays["x"], arrays["cotangent"])
         ours |= {f"y_{name}": y, f"grad_x_{name}": grad_x}
-        average = {leaf: np.asarray(value) / (1 - norm["decay_rate"]) for leaf, value in stats.items()}
+        average = {leaf: np.asarray(value) / (1 - args["bn"]["decay_rate"]) for leaf, value in stats.items()}
         for leaf in ("mean", "var"):
             state = f"state_after_{name}/predictor/batch_norm/~/{leaf}_ema"
             ours |= {f"{state}/hidden": stats[leaf][None], f"{state}/average": average[leaf][None]}

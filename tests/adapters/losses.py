@@ -1,18 +1,17 @@
 """Golden cases of the contrastive, regression and clustering losses."""
 
-import itertools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from adapters import adapter
 from ssl_jax import losses, schedule
-from ssl_jax.method import ema
+from ssl_jax.augment import Views
+from ssl_jax.method import Variables
 from ssl_jax.methods.moco import MoCo
-from ssl_jax.methods.swav import SwAV
-from ssl_jax.networks import MLP, Network, Prototypes
-from ssl_jax.numeric import normalize
+from ssl_jax.methods.swav import SwAV, unit_prototypes
+from ssl_jax.networks import MLP, Encoding, Network, Prototypes
+from ssl_jax.numeric import as_rows, ema, normalize
 
 INTERMEDIATE = "an intermediate: the loss and its gradient through it are compared"
 
@@ -27,9 +26,10 @@ def two_views(first, second, temperature):
     return losses.nt_xent(jnp.stack([first, second], 1), temperature)
 
 
-def per_rank(first, second, world_size, temperature):
+def per_rank(first, second, world_size, temperature, norm=True):
     """The sum over both views of each process's mean: what NT-Xent is before the processes' mean is taken."""
-    embedding = normalize(jnp.concatenate([first, second]))
+    embedding = jnp.concatenate([first, second])
+    embedding = normalize(embedding) if norm else embedding
     each = losses.contrastive_cross_entropy(embedding, jnp.tile(jnp.eye(len(first), dtype=bool), (2, 2)), temperature)
     return each.reshape(2, int(world_size), -1).mean(2).sum(0)
 
@@ -37,21 +37,25 @@ def per_rank(first, second, world_size, temperature):
 @adapter("ntxent_tf2", ignored={"logits_ab": INTERMEDIATE, "labels": "one-hot positions of the positives"})
 def ntxent_tf2(args, arrays):
     temperature = arrays["temperature"]
-    if "world_size" in args:
-        views = arrays["hidden1"], arrays["hidden2"]
-        loss, grads = differentiate(lambda a, b: two_views(a, b, temperature), *views)
-        ours = {"loss_mean": loss, "loss_single_device": loss}
-        ours["loss_per_replica"] = per_rank(*views, arrays["world_size"], temperature)
-        for view, grad in enumerate(grads, 1):
-            ours |= {f"grad_hidden{view}": grad, f"grad_single_hidden{view}": grad}
-        return ours
-    if args["hidden_norm"]:
-        loss, (grad,) = differentiate(lambda x: two_views(*jnp.split(x, 2), temperature), arrays["hidden"])
-    else:
-        alike = jnp.tile(jnp.eye(args["n"], dtype=bool), (2, 2))
-        raw = losses.contrastive_cross_entropy
-        loss, (grad,) = differentiate(lambda x: 2 * jnp.mean(raw(x, alike, temperature)), arrays["hidden"])
-    return {"loss": loss, "grad_hidden": grad}
+
+    def loss_of(first, second):
+        if args.get("hidden_norm", True):
+            return two_views(first, second, temperature)
+        alike = jnp.tile(jnp.eye(len(first), dtype=bool), (2, 2))
+        rows = jnp.concatenate([first, second])
+        return 2 * jnp.mean(losses.contrastive_cross_entropy(rows, alike, temperature))
+
+    if "world_size" not in args:
+        loss, (grad,) = differentiate(lambda x: loss_of(*jnp.split(x, 2)), arrays["hidden"])
+        return {"loss": loss, "grad_hidden": grad}
+    views = arrays["hidden1"], arrays["hidden2"]
+    loss, grads = differentiate(loss_of, *views)
+    norm = args.get("hidden_norm", True)
+    ours = {"loss_mean": loss, "loss_single_device": loss}
+    ours["loss_per_replica"] = per_rank(*views, arrays["world_size"], temperature, norm)
+    for view, grad in enumerate(grads, 1):
+        ours |= {f"grad_hidden{view}": grad, f"grad_single_hidden{view}": grad}
+    return ours
 
 
 @adapter("ntxent_torch")
@@ -117,50 +121,56 @@ def mocov3(args, arrays):
 
 
 class Given(nn.Module):
-    """An encoder that returns what it sees."""
+    """An encoder or a head that returns what it is given, vectors [N, D]."""
 
-    def __call__(self, x, train=False):
+    layers: int = 1
+
+    def __call__(self, x, train=False, mask=None, keep=None):
         return x
 
 
-def to_ring(queue, pointer, batch):
-    """MoCo's queue [D, K], written batch by batch at a pointer, from ours [K, D], newest batch first."""
-    batches = queue.reshape(-1, batch, queue.shape[1])[::-1]
-    return jnp.roll(batches, pointer // batch, axis=0).reshape(queue.shape).T
+class GivenEncoder(nn.Module):
+    """An encoder whose features are the images, vectors [N, D]."""
+
+    def __call__(self, x, train=False, mask=None, keep=None):
+        return Encoding(x, x[:, None], (1, 1))
 
 
-def from_ring(ring, batch):
-    """Our queue from MoCo's, its pointer at 0."""
-    batches = jnp.asarray(ring.T).reshape(-1, batch, len(ring))
-    return batches[::-1].reshape(ring.T.shape)
+def slotted(rows, batch):
+    """Rows [K, D] as a queue [K / B, B, D]."""
+    return jnp.asarray(rows).reshape(-1, batch, rows.shape[-1])
 
 
-@adapter("moco_v1", ignored={"logits": INTERMEDIATE})
+@adapter("moco_v1", ignored={"logits": INTERMEDIATE, "queue_ptr_after": "where the next keys go in the ring"})
 def moco_v1(args, arrays):
     size, batch = args["K"], args["batch"]
-    network = Network(encoder=Given(), projector=MLP(output=args["dim"], layers=1, output_bias=True))
+    network = Network(encoder=GivenEncoder(), projector=MLP(output=args["dim"], layers=1, output_bias=True))
     method = MoCo(network, decay=lambda step: arrays["momentum"], queue_size=size, temperature=arrays["temperature"])
 
     def linear(weight, bias):
         return {"projector": {"linear1": {"kernel": jnp.asarray(arrays[weight].T), "bias": jnp.asarray(arrays[bias])}}}
 
-    params = linear("Wq", "bq")
-    state = method.State({}, linear("Wk_0", "bk_0"), {}, from_ring(arrays["queue_0"], batch))
+    params = {"network": linear("Wq", "bq")}
+    state = method.State({}, Variables(linear("Wk_0", "bk_0"), {}), slotted(arrays["queue_0"].T, batch))
 
     @jax.jit
     def move(state, views, step):
-        _, state = method.after_step(params, state, step)  # they move the key encoder before it encodes
-        gradient = jax.value_and_grad(method.loss, has_aux=True)
-        (loss, (state, _)), grads = gradient(params, state, {"views": (views,)}, jax.random.key(0), step)
-        grad, key = grads["projector"]["linear1"], state.target["projector"]["linear1"]
-        ours = {"loss": loss, "grad_Wq": grad["kernel"].T, "grad_bq": grad["bias"]}
-        return state, ours | {"Wk_after": key["kernel"].T, "bk_after": key["bias"]}
+        _, state = method.after_step(params, state, jax.random.key(0), step)  # theirs moves before it encodes
+
+        def loss(params):
+            result = method.loss(params, state, {"views": views}, jax.random.key(0), step)
+            return result.loss, result.state
+
+        (value, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        grad, key = (tree["projector"]["linear1"] for tree in (grads["network"], state.target.params))
+        ours = {"loss": value, "grad_Wq": grad["kernel"].T, "grad_bq": grad["bias"]}
+        ours |= {"Wk_after": key["kernel"].T, "bk_after": key["bias"]}
+        return state, ours | {"queue_after": as_rows(state.queue).T}
 
     history = []
-    for step, pointer in enumerate(arrays["queue_ptr_after"]):
-        views = jnp.stack([arrays["xq"][step], arrays["xk"][step]], 1)
-        state, ours = move(state, views, step)
-        history.append(ours | {"queue_after": to_ring(state.queue, pointer, batch)})
+    for step, pair in enumerate(zip(arrays["xq"], arrays["xk"], strict=True)):
+        state, ours = move(state, Views([jnp.stack(pair, 1)]), step)
+        history.append(ours)
     return jax.tree.map(lambda *steps: jnp.stack(steps), *history)
 
 
@@ -275,31 +285,38 @@ def swav_lightly(args, arrays):
 
 @adapter("swav_loss", ignored=dict.fromkeys(("temperature", "epsilon"), "in the case's args"))
 def swav_loss(args, arrays):
-    batch, crops = args["batch"], args["crops"]
+    batch, crops, size = args["batch"], sum(args["crops"]), args["queue_length"]
+    large = arrays["queue_after"].shape[1] if size else 2  # their crops_for_assign, whatever the resolutions are
     method = SwAV(
-        Network(encoder=Given(), projector=Given(), predictor=Prototypes(args["K"]), passes="resolution"),
+        Network(GivenEncoder(), projector=Given(), predictor=Prototypes(args["K"]), passes="resolution"),
         temperature=args["temperature"],
         epsilon=args["epsilon"],
         iterations=args["sinkhorn_iterations"],
-        queue_size=args["queue_length"],
+        queue_size=size,
     )
-    state = method.State({}, jnp.zeros((args["queue_length"], crops[0], args["dim"])))
-    params, state = method.after_step({"predictor": {"kernel": jnp.asarray(arrays["prototypes"].T)}}, state, 0)
+    state = method.State({}, jnp.zeros((size // batch, batch, large, args["dim"])))
+    params = {"network": unit_prototypes({"predictor": {"kernel": jnp.asarray(arrays["prototypes"].T)}})}
 
     @jax.jit
     def move(state, features, step):
         def loss(params, features):
-            by_image = features.reshape(sum(crops), batch, -1).swapaxes(0, 1)
-            views = tuple(jnp.split(by_image, list(itertools.accumulate(crops[:-1])), axis=1))
-            return method.loss(params, state, {"views": views}, jax.random.key(0), step)
+            by_image = features.reshape(crops, batch, -1).swapaxes(0, 1)
+            groups = {"large": by_image[:, :large], "small": by_image[:, large:]}
+            groups = {role: group for role, group in groups.items() if group.shape[1]}
+            views = Views(groups.values(), groups)
+            result = method.loss(params, state, {"views": views}, jax.random.key(0), step)
+            return result.loss, result.state
 
         gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-        (value, (new, _)), (of_params, of_features) = gradient(params, features)
-        prototypes = of_params["predictor"]["kernel"].T
+        (value, new), (of_params, of_features) = gradient(params, features)
+        prototypes = of_params["network"]["predictor"]["kernel"].T
         return new, {"loss": value, "grad_features": of_features, "grad_prototypes_normalised": prototypes}
 
     history = []
     for step, features in enumerate(jnp.asarray(arrays["features"])):
         state, ours = move(state, features, step)
-        history.append(ours | ({"queue_after": state.queue.swapaxes(0, 1)} if args["queue_length"] else {}))
+        if size:  # theirs keeps the newest batch in front
+            newest_first = jnp.roll(state.queue[::-1], step + 1, axis=0)
+            ours |= {"queue_after": newest_first.reshape(size, large, -1).swapaxes(0, 1)}
+        history.append(ours)
     return jax.tree.map(lambda *steps: jnp.stack(steps), *history)

@@ -1,5 +1,7 @@
 """Golden cases of optimisers and schedules."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ EXCLUDED = {"weight_decay": 0.0, "adaptation": False}
 
 def run(arrays, rules=(), weight_decay=0.0, output="params", **settings):
     """Our parameters after each of the case's steps, under their names, and the optimiser's states."""
-    names = [name.removeprefix("init/") for name in arrays if name.startswith("init/")]
+    names = list(parameters(arrays))
     params = {name: jnp.asarray(arrays["init/" + name]) for name in names}
     grads = {name: jnp.asarray(arrays["grad/" + name]) for name in names}
     rate = jnp.asarray(arrays["lr"])
@@ -32,10 +34,17 @@ def run(arrays, rules=(), weight_decay=0.0, output="params", **settings):
     return {f"{output}/{name}": history[name] for name in names}, states
 
 
+def parameters(arrays):
+    return {name.removeprefix("init/"): value for name, value in arrays.items() if name.startswith("init/")}
+
+
+def without(names):
+    """The rules that take weight decay and adaptation from these parameters."""
+    return tuple((f"^{re.escape(name)}$", EXCLUDED) for name in names)
+
+
 def one_dimensional(arrays):
-    """A rule that excludes the parameters with one dimension."""
-    names = [name.removeprefix("init/") for name in arrays if name.startswith("init/") and arrays[name].ndim == 1]
-    return (("^(" + "|".join(names) + ")$", EXCLUDED),)
+    return without(name for name, value in parameters(arrays).items() if value.ndim == 1)
 
 
 @adapter("sgd_torch")
@@ -58,10 +67,13 @@ def adamw_dino(args, arrays):
 
 @adapter("lars_byol")
 def lars_byol(args, arrays):
-    rules = (("/b$|norm", EXCLUDED),) if args["exclude_bias_and_norm"] else ()
+    def excluded(name):
+        module, leaf = name.rsplit("/", 1)
+        return args["exclude_bias_and_norm"] and (leaf == "b" or "norm" in module)
+
     ours, _ = run(
         arrays,
-        rules,
+        without(filter(excluded, parameters(arrays))),
         args["weight_decay"],
         name="lars",
         variant="byol",
@@ -73,36 +85,42 @@ def lars_byol(args, arrays):
 
 @adapter("lars_simclr")
 def lars_simclr(args, arrays):
-    assert args["classic_momentum"], "the variant with the learning rate outside the momentum is lars_byol"
+    patterns = args["exclude_from_weight_decay"] or ()
+    classic = args["classic_momentum"]
     ours, states = run(
         arrays,
-        (("|".join(args["exclude_from_weight_decay"]), EXCLUDED),),
+        without(name for name in parameters(arrays) if any(re.search(pattern, name) for pattern in patterns)),
         args["weight_decay"],
         name="lars",
-        variant="simclr",
+        variant="simclr" if classic else "popular",
         eta=args["eeta"],
         momentum=args["momentum"],
         nesterov=args["use_nesterov"],
     )
-    momentum = optax.tree.get(states, "trace")  # of what is added: minus theirs
-    return ours | {f"momentum/{name}": -value for name, value in momentum.items()}
+    momentum = optax.tree.get(states, "trace")
+    sign = -1 if classic else 1  # of what is added, minus theirs; else of gradients, as theirs
+    return ours | {f"momentum/{name}": sign * value for name, value in momentum.items()}
 
 
 @adapter("lars_torch")
 def lars_torch(args, arrays):
-    excluded = one_dimensional(arrays)
-    same_rule = {
-        ("byol", True): ["barlowtwins", "vicreg", "dino", "mocov3"],
-        ("byol", False): ["barlowtwins_nofilter"],
-        ("larc", True): ["solo", "lightly_wd0groups"],
-        ("larc", False): ["swav_larc"],
-        ("solo", False): ["solo_clip"],
+    excluded, everything = one_dimensional(arrays), without(parameters(arrays))
+    rules_of = {
+        "barlowtwins": ("byol", excluded),
+        "vicreg": ("byol", excluded),
+        "dino": ("byol", excluded),
+        "mocov3": ("byol", excluded),
+        "barlowtwins_nofilter": ("byol", ()),
+        "solo": ("larc", excluded),
+        "lightly_wd0groups": ("larc", excluded if args["weight_decay"] else everything),  # no decay, no adaptation
+        "swav_larc": ("larc", ()),
+        "solo_clip": ("solo", ()),
     }
     ours = {}
-    for (variant, excludes), codes in same_rule.items():
+    for code, (variant, rules) in rules_of.items():
         settings = {"name": "lars", "variant": variant, "eta": args["eta"], "momentum": args["momentum"]}
-        params, _ = run(arrays, excluded if excludes else (), args["weight_decay"], output="", **settings)
-        ours |= {f"params_{code}{name}": value for code in codes for name, value in params.items()}
+        params, _ = run(arrays, rules, args["weight_decay"], output="", **settings)
+        ours |= {f"params_{code}{name}": value for name, value in params.items()}
     return ours
 
 
@@ -168,6 +186,7 @@ def sched_swav(args, arrays):
 def sched_lightly_solo(args, arrays):
     steps, warmup, base = args["max_steps"], args["warmup"], args["base_lr"]
     start, end = args["solo_warmup_start_lr"], args["solo_eta_min"]
+    peak = base if warmup else start  # without a warm-up, solo-learn's never leaves the rate it starts from
     step = np.arange(steps)
     lightly = schedule.join(
         lambda step: schedule.linear(0.0, base, warmup)(step + 1),
@@ -177,7 +196,7 @@ def sched_lightly_solo(args, arrays):
     return {
         "lightly_cosine_schedule_996_to_1": schedule.cosine(0.996, 1.0, steps - 1)(step),
         "lightly_cosine_warmup_scheduler": lightly(step),
-        "solo_linear_warmup_cosine": inclusive_warmup(start, base, end, warmup, steps)(step),
+        "solo_linear_warmup_cosine": inclusive_warmup(start, peak, end, warmup, steps)(step),
     }
 
 

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from adapters import adapter
-from adapters.losses import differentiate, from_ring, to_ring
+from adapters.losses import differentiate, slotted
 from ssl_jax import losses
+from ssl_jax.augment import Views
+from ssl_jax.method import Variables
 from ssl_jax.methods.densecl import DenseCL
-from ssl_jax.networks import MLP, Network
+from ssl_jax.networks import MLP, Encoding, Network
+from ssl_jax.numeric import as_rows
 
 
 @adapter("cpc_patchgrid")
@@ -31,10 +34,10 @@ def cpc_patchgrid(args, arrays):
 
 
 class Maps(nn.Module):
-    """An encoder whose feature maps are the images."""
+    """An encoder whose last feature map is the image [N, H, W, C]."""
 
-    def maps(self, x, train=False):
-        return [x]
+    def __call__(self, x, train=False, mask=None, keep=None):
+        return Encoding(x.mean((1, 2)), x.reshape(len(x), -1, x.shape[-1]), x.shape[1:3])
 
 
 LAYERS = {"linear1": "0", "linear2": "2"}  # ours, theirs
@@ -79,25 +82,33 @@ def densecl(args, arrays):
         temperature=arrays["temperature"],
         weight=weight,
     )
-    params = neck(arrays, "param_q")
-    queues = [from_ring(arrays[name], batch) for name in ("queue_0", "queue2_0")]
-    state = method.State({}, neck(arrays, "param_k_0"), {}, *queues)
-    history = []
-    for step, pointer in enumerate(arrays["ptr_after"].reshape(len(arrays["feat_q"]), -1)[:, 0]):
-        _, state = method.after_step(params, state, step)  # they move the key encoder before it encodes
-        query, key = (jnp.asarray(arrays[f"feat_{name}"][step]).transpose(0, 2, 3, 1) for name in "qk")
-        views = {"views": (jnp.stack([query, key], 1),)}
-        gradient = jax.value_and_grad(method.loss, has_aux=True)
-        (loss, (state, metrics)), grads = gradient(params, state, views, jax.random.key(0), jnp.int32(step))
+    params = {"network": neck(arrays, "param_q")}
+    queues = [slotted(arrays[name].T, batch) for name in ("queue_0", "queue2_0")]
+    state = method.State({}, Variables(neck(arrays, "param_k_0"), {}), *queues)
+
+    @jax.jit
+    def move(state, query, key, step):
+        _, state = method.after_step(params, state, jax.random.key(0), step)  # theirs moves before it encodes
+
+        def loss(params):
+            views = Views([jnp.stack([query, key], 1)])
+            result = method.loss(params, state, {"views": views}, jax.random.key(0), step)
+            return result.loss, (result.state, result.metrics["dense_loss"])
+
+        (value, (state, dense)), grads = jax.value_and_grad(loss, has_aux=True)(params)
         positions = (x.reshape(batch, -1, args["C"]) for x in (query, key))
-        history.append(
-            {
-                "loss_dense_weighted": weight * metrics["dense_loss"],
-                "loss_single_weighted": loss - weight * metrics["dense_loss"],
-                "match_index": losses.nearest_position(*positions),
-                "queue_after": to_ring(state.queue, pointer, batch),
-                "queue2_after": to_ring(state.dense_queue, pointer, batch),
-                **unneck(grads, "grad_q", arrays),
-            }
-        )
-    return jax.tree.map(lambda *steps: jnp.stack(steps), *history) | unneck(state.target, "param_k_after", arrays)
+        return state, {
+            "loss_dense_weighted": weight * dense,
+            "loss_single_weighted": value - weight * dense,
+            "match_index": losses.nearest_position(*positions),
+            "queue_after": as_rows(state.queue).T,
+            "queue2_after": as_rows(state.dense_queue).T,
+            **unneck(grads["network"], "grad_q", arrays),
+        }
+
+    history = []
+    for step, pair in enumerate(zip(arrays["feat_q"], arrays["feat_k"], strict=True)):
+        state, ours = move(state, *(jnp.asarray(x).transpose(0, 2, 3, 1) for x in pair), step)
+        history.append(ours)
+    after = unneck(state.target.params, "param_k_after", arrays)
+    return jax.tree.map(lambda *steps: jnp.stack(steps), *history) | after

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapters import adapter
-from adapters.batch_norm import run, sample_sizes, torch_statistics
+from adapters.batch_norm import norm_fields, run, sample_sizes, torch_statistics
 from adapters.weights import COUNTER, TENSORFLOW, TORCH, get, nchw, nhwc, to_torch, variables
-from ssl_jax.networks import Norm, ResNet
+from ssl_jax.networks import ResNet
 
 NORM_AND_CONV = {"norm": "normalization", "conv": "convolution"}
 
@@ -17,8 +17,8 @@ NORM_AND_CONV = {"norm": "normalization", "conv": "convolution"}
 def eval_outputs(model, given, x):
     """The features of a ResNet in evaluation mode and the list of its maps."""
     compiled = jax.jit(lambda given, x: model.apply(given, x, capture_intermediates=lambda _, name: name == "maps"))
-    features, state = compiled(given, x)
-    return features, state["intermediates"]["maps"][0]
+    encoding, state = compiled(given, x)
+    return encoding.pooled, state["intermediates"]["maps"][0]
 
 
 def resnet_table(layers, stem, block, parts):
@@ -31,24 +31,35 @@ def resnet_table(layers, stem, block, parts):
     return table
 
 
+def channels(arrays, name, stages, last):
+    """The widths of the stages and inside their blocks, as the first and the last convolution of a block have them."""
+    inner, widths = (
+        tuple(len(arrays[name.format(stage=stage, layer=stage + 1, conv=conv)]) for stage in range(stages))
+        for conv in (1, last)
+    )
+    return {"widths": widths, "inner": inner}
+
+
 @adapter("tv_resnet18_slim", "tv_resnet50_slim", ignored=COUNTER)
 def torchvision_resnet(args, arrays):
     bottleneck = args["block"] == "Bottleneck"
-    width = 256 if bottleneck else 64
     stem = [("stem_conv1", "param/conv1"), ("stem_norm1", "param/bn1")]
     parts = {f"conv{i}": f"conv{i}" for i in (1, 2, 3)} | {f"norm{i}": f"bn{i}" for i in (1, 2, 3)}
     parts |= {"shortcut_conv": "downsample.0", "shortcut_norm": "downsample.1"}
     table = resnet_table(args["layers"], stem, "param/layer{layer}.{i}", parts)
-    widths = tuple(width * 2**i // args["divisor"] for i in range(4))
-    stem_width = len(arrays["param/conv1.weight"])
-    model = ResNet(tuple(args["layers"]), bottleneck, widths=widths, stem_width=stem_width)
+    model = ResNet(
+        tuple(args["layers"]),
+        bottleneck,
+        stem_width=len(arrays["param/conv1.weight"]),
+        **channels(arrays, "param/layer{layer}.0.conv{conv}.weight", 4, last=3 if bottleneck else 2),
+    )
     given = variables(table, arrays, TORCH)
     x, cotangent = nhwc(arrays["x"]), arrays["cotangent"]
     features, maps = eval_outputs(model, given, x)
 
     def loss(params, x):
-        features, new = model.apply(given | {"params": params}, x, train=True, mutable=["batch_stats"])
-        return jnp.sum(features * cotangent), (features, new["batch_stats"])
+        encoding, new = model.apply(given | {"params": params}, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(encoding.pooled * cotangent), (encoding.pooled, new["batch_stats"])
 
     with sample_sizes() as sizes:
         (grad, grad_x), (train, new) = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(given["params"], x)
@@ -91,26 +102,27 @@ def huggingface_resnet(args, arrays):
 
 @adapter("timm_resnetv2_gnws")
 def timm_resnetv2(args, arrays):
-    assert args["preact"]
+    deep = "deep" in args["stem_type"] or args["stem_type"] == "tiered"
+    convs = [f"stem.conv{i}" for i in (1, 2, 3)] if deep else ["stem.conv"]
     parts = {f"{kind}{i}": f"{kind}{i}" for kind in ("conv", "norm") for i in (1, 2, 3)}
-    table = resnet_table(
-        args["layers"],
-        [("stem_conv1", "param/stem.conv"), ("norm", "param/norm")],
-        "param/stages.{stage}.blocks.{i}",
-        parts | {"shortcut_conv": "downsample.conv"},
-    )
+    parts |= {"shortcut_conv": "downsample.conv", "shortcut_norm": "downsample.norm"}
+    stem = [(f"stem_conv{i}", f"param/{name}") for i, name in enumerate(convs, 1)]
+    stem += [(ours.replace("conv", "norm"), theirs.replace("conv", "norm")) for ours, theirs in stem]
+    stem += [("norm", "param/norm")]
+    table = resnet_table(args["layers"], stem, "param/stages.{stage}.blocks.{i}", parts)
+    stages = len(args["layers"])
     model = ResNet(
         tuple(args["layers"]),
         bottleneck=True,
         norm="group",
         groups=args["num_groups"],
-        standardize=args["wstd_eps"],
-        preactivation=True,
-        pool={"": "ignored", "fixed": "zeros", "same": "same"}[args["stem_type"]],
+        standardize=args["wstd_eps"] or 1e-300,  # 0 is off with us
+        preactivation=args["preact"],
+        stem="tiered" if args["stem_type"] == "tiered" else "deep" if deep else "7x7",
+        pool="zeros" if "fixed" in args["stem_type"] else "same" if "same" in args["stem_type"] else "ignored",
         project=True,
-        stem_width=args["stem_chs"],
-        widths=tuple(args["channels"]),
-        inner=tuple(len(arrays[f"param/stages.{i}.blocks.0.conv1.weight"]) for i in range(len(args["layers"]))),
+        stem_width=len(arrays[f"param/{convs[-1]}.weight"]),
+        **channels(arrays, "param/stages.{stage}.blocks.0.conv{conv}.weight", stages, last=3),
     )
     features, maps = eval_outputs(model, variables(table, arrays, TORCH), nhwc(arrays["x"]))
     return {"feature_map": nchw(maps[-1]), "pooled": features}
@@ -126,32 +138,36 @@ def timm_resnetv2(args, arrays):
     },
 )
 def tensorflow_resnet(args, arrays):
-    assert not args["se_ratio"]
-    assert args["bn_decay"] == Norm.momentum
     bottleneck, selective = args["block"] == "BottleneckBlock", args["sk_ratio"]
+    width = 64 * args["width_multiplier"]
+    inner = tuple(int(width * 2**i) for i in range(4))  # Keras rounds down
     model = ResNet(
         tuple(args["layers"]),
         bottleneck,
-        width=args["width_multiplier"],
         stem="3x3" if args["cifar_stem"] else "deep" if selective else "7x7",
         selective=selective,
+        excitation=args["se_ratio"],
         pool="same",
         project=True,
+        stem_width=int(width),
+        inner=inner,
+        widths=tuple(int(4 * width * 2**i) for i in range(4)) if bottleneck else inner,
     )
-    table = tensorflow_table(args["layers"], bottleneck, selective, model.stem, arrays)
+    table = tensorflow_table(args["layers"], bottleneck, selective, args["se_ratio"], model.stem, arrays)
     given, x = variables(table, arrays, TENSORFLOW), jnp.asarray(arrays["x"], jnp.float64)
     features, maps = eval_outputs(model, given, x)
-    train, new = run(model, given, x)
+    with norm_fields(momentum=args["bn_decay"]):
+        encoding, new = run(model, given, x)
     after = {
         theirs.replace("param/", "after_train/") + leaf: get(new["batch_stats"], ours)[name("")]
         for ours, theirs in table
         for leaf, (collection, name, _) in TENSORFLOW.items()
         if theirs + leaf in arrays and collection == "batch_stats"
     }
-    return after | {"features_eval": features, "features_train": train, "stem_eval": maps[0]}
+    return after | {"features_eval": features, "features_train": encoding.pooled, "stem_eval": maps[0]}
 
 
-def tensorflow_table(layers, bottleneck, selective, stem, arrays):
+def tensorflow_table(layers, bottleneck, selective, excitation, stem, arrays):
     """Keras numbers its layers in the order in which they were made, which is the order of ours here."""
     stems = range(1, 4 if stem == "deep" else 2)
     convs, norms = [f"stem_conv{i}" for i in stems], [f"stem_norm{i}" for i in stems]
@@ -162,9 +178,10 @@ def tensorflow_table(layers, bottleneck, selective, stem, arrays):
             middle = ["conv2/conv", "conv2/squeeze", "conv2/mix"] if bottleneck and selective else ["conv2"]
             middle_norm = ["conv2/norm", "conv2/squeeze_norm"] if bottleneck and selective else ["norm2"]
             last = [3] if bottleneck else []
+            excite = ["excitation/squeeze", "excitation/excite"] if excitation else []
             convs += [
                 block + name
-                for name in [f"{s}conv" for s in shortcut] + ["conv1", *middle] + [f"conv{n}" for n in last]
+                for name in [f"{s}conv" for s in shortcut] + ["conv1", *middle] + [f"conv{n}" for n in last] + excite
             ]
             norms += [
                 block + name

@@ -45,6 +45,7 @@ TORCH = {
 }
 TENSORFLOW = {
     "kernel:0": ("params", constant("kernel"), np.asarray),
+    "bias:0": ("params", constant("bias"), np.asarray),
     "gamma:0": ("params", constant("scale"), np.asarray),
     "beta:0": ("params", constant("bias"), np.asarray),
     "moving_mean:0": ("batch_stats", constant("mean"), np.asarray),
