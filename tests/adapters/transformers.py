@@ -6,7 +6,7 @@ import numpy as np
 
 from adapters import adapter
 from adapters.weights import TORCH, nchw, nhwc, variables
-from ssl_jax.networks import Norm, ViT, vit
+from ssl_jax.networks import Norm, ViT
 from ssl_jax.networks.positions import resample, sincos
 
 
@@ -32,18 +32,9 @@ def vit_outputs(model, given, x):
     """Features, final tokens, and the attention weights and the output of every block."""
 
     def compute(given, x):
-        def kept(module, name):
-            return name == "tokens" or (isinstance(module, vit.Block) and name == "__call__")
-
-        encoding, state = model.apply(given, x, mutable=["intermediates"], capture_intermediates=kept)
-        seen = [state["intermediates"][f"block{i + 1}"] for i in range(model.depth)]
-        attention = jnp.stack([block["attention"]["attention"][0] for block in seen])
-        return (
-            encoding.pooled,
-            state["intermediates"]["tokens"][0],
-            attention,
-            jnp.stack([block["__call__"][0] for block in seen]),
-        )
+        tokens, layers = model.apply(given, x, method="tokens")
+        attention = [model.apply(given, x, block, method="attention") for block in range(model.depth)]
+        return model.apply(given, x).pooled, tokens, jnp.stack(attention), layers[1:]
 
     return jax.jit(compute)(given, nhwc(x))
 

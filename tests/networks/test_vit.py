@@ -72,7 +72,7 @@ def test_patches_are_read_row_by_row(key):
     x = images((1, 16, 16))
     variables = jax.jit(model.init)(key, x)
     other = x.at[:, 4:8, 8:12].add(1.0)  # row 1, column 2 of the 4 x 4 grid
-    tokens, changed = (model.apply(variables, image, method="tokens")[0] for image in (x, other))
+    tokens, changed = (model.apply(variables, image, method="tokens")[0][0] for image in (x, other))
     np.testing.assert_array_equal(np.flatnonzero(np.abs(tokens - changed).max(-1) > 1e-3), [6])
 
 
