@@ -1,7 +1,10 @@
-"""What methods remember of past images: queues of the last steps' embeddings, and banks with a row per image.
+"""What methods remember of past images: queues of the last steps' embeddings, and banks with one row per image.
 
 A queue [K / B, B, ...] has a slot per step. A step overwrites the oldest slot in place, and each device keeps the rows
-that it made itself, so that nothing travels.
+that it computed, so that none moves to another device. After `push` at a step, slot
+`(step + 1) % (K / B)` is the oldest. No loss depends on the order.
+
+A bank is [N, ...], split over devices by its rows; row i belongs to image i.
 """
 
 import jax
@@ -15,41 +18,51 @@ def random_queue(key: jax.Array, size: int, dimension: int, rows: int) -> jax.Ar
     """Returns a queue of random rows of unit length.
 
     Args:
-        key: of the draw.
-        size: K, rows in all.
+        key: for the draws.
+        size: K, rows in all, a multiple of B.
         dimension: D of a row.
-        rows: B, those of a step.
+        rows: B, how many rows each step pushes.
 
     Returns:
         [K / B, B, D].
 
     Raises:
-        UserError: if K is no multiple of B.
+        UserError: if K is not a multiple of B.
     """
     return normalize(jax.random.normal(key, (slots(size, rows), rows, dimension)))
 
 
 def empty_queue(size: int, rows: int, shape: tuple[int, ...]) -> jax.Array:
-    """Returns a queue [K / B, B, *shape] of zeros; with K = 0 it has no slot, and `push` leaves it as it is."""
+    """Returns a queue [K / B, B, *shape] of zeros; with K = 0 it has no slots, and `push` leaves it as it is.
+
+    Raises:
+        UserError: if K is not a multiple of B. SwAV's code rounds K down instead, to no queue if it is below B.
+    """
     return jnp.zeros((slots(size, rows) if size else 0, rows, *shape))
 
 
 def slots(size: int, rows: int) -> int:
-    """Returns how many steps of `rows` rows a queue of `size` rows holds.
+    """Returns how many steps a queue of `size` rows remembers if each pushes `rows`.
 
     Raises:
-        UserError: if that is no whole number, or 0.
+        UserError: if that is not a whole number, or 0.
     """
     if size < rows or size % rows:
-        below = max(size // rows, 1) * rows
+        below = size // rows * rows
+        nearest = f"{below} or {below + rows}" if below else f"{rows}"
         raise UserError(
-            f"method.queue_size is {size} and a step adds {rows} rows; set it to a multiple of {rows}, such as {below}"
+            f"method.queue_size is {size}, which is not a multiple of the {rows} rows that each step adds; "
+            f"set it to {nearest}"
         )
     return size // rows
 
 
 def push(queue: jax.Array, rows: jax.Array, step: jax.Array) -> jax.Array:
-    """Returns a queue [K / B, B, ...] with rows [B, ...] in the slot of a step, where the oldest were."""
+    """Returns a queue [K / B, B, ...] with rows [B, ...] in the slot of a step, where the oldest were.
+
+    For several views per image, push `as_rows(jnp.stack(views, axis=1))`: to concatenate views that are split over
+    devices would move their rows.
+    """
     if not len(queue):
         return queue
     return jax.lax.dynamic_update_index_in_dim(queue, rows.astype(queue.dtype), step % len(queue), axis=0)
@@ -58,11 +71,58 @@ def push(queue: jax.Array, rows: jax.Array, step: jax.Array) -> jax.Array:
 def queue_rows(queue: jax.Array) -> jax.Array:
     """Returns a queue [K / B, B, ...] as rows [K, ...], in no particular order.
 
-    The axis that devices share comes first, so that merging it with the slots moves nothing.
+    The axis that is split over devices comes first: merging it with the slots then moves nothing, while the plain
+    reshape would gather the queue on every device.
     """
     return queue.swapaxes(0, 1).reshape(-1, *queue.shape[2:])
 
 
 def padded(images: int) -> int:
-    """Returns the rows of a bank of so many images: rounded up, so that up to 1024 devices can share them evenly."""
+    """Returns how many rows a bank of `images` images has: rounded up, so that up to 1024 devices can share them."""
     return -(-images // 1024) * 1024
+
+
+def random_bank(key: jax.Array, rows: int, dimension: int) -> jax.Array:
+    """Returns a bank [N, D] for images not seen yet: random rows, of length 1 on average, as InstDisc's authors."""
+    side = (3 / dimension) ** 0.5
+    return jax.random.uniform(key, (rows, dimension), float, -side, side)
+
+
+def update_bank(bank: jax.Array, index: jax.Array, rows: jax.Array, momentum: float) -> jax.Array:
+    """Returns the bank [N, ..., D] with the rows of a batch moved towards new ones and scaled to unit length.
+
+    Args:
+        bank: of unit length, or random at first.
+        index: int [B], which rows; the batch holds no image twice.
+        rows: [B, ..., D], new embeddings of unit length.
+        momentum: share of the old row, in [0, 1).
+
+    Source: the authors' code of InstDisc (arXiv:1805.01978), where a row moves half-way.
+    """
+    moved = normalize(momentum * bank[index] + (1 - momentum) * jax.lax.stop_gradient(rows))
+    return bank.at[index].set(moved.astype(bank.dtype))
+
+
+def sample_candidates(key: jax.Array, index: jax.Array, negatives: int, images: int) -> jax.Array:
+    """Returns int [B, 1 + K]: each row's own image `index` [B], then K drawn evenly from all, itself included."""
+    drawn = jax.random.randint(key, (len(index), negatives), 0, images)
+    return jnp.concatenate([index[:, None], drawn], axis=1)
+
+
+def sample_other_classes(key: jax.Array, index: jax.Array, labels: jax.Array, negatives: int) -> jax.Array:
+    """Returns int [B, 1 + K]: each row's own image, then K drawn evenly from all images of other classes.
+
+    Args:
+        key: for the draws.
+        index: int [B], the rows' own images.
+        labels: int [N], the class of every image, at least two classes.
+        negatives: K.
+
+    Source: CRD (Tian et al. 2019, arXiv:1910.10699), section 3.1.
+    """
+    order = jnp.argsort(labels)  # by class: the others are in two runs, before and after the own
+    sorted_labels, own = labels[order], labels[index]
+    first, after = (jnp.searchsorted(sorted_labels, own, side)[:, None] for side in ("left", "right"))
+    place = jax.random.randint(key, (len(index), negatives), 0, len(labels) - (after - first))
+    place = jnp.where(place < first, place, place + after - first)
+    return jnp.concatenate([index[:, None], order[place]], axis=1)

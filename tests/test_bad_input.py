@@ -153,7 +153,7 @@ def test_values(complaint, change, sentence):
 @pytest.mark.parametrize("config", ["moco_v2.py", "nnclr.py", "densecl.py"])
 def test_a_queue_shorter_than_a_step_is_refused(complaint, config):
     said = complaint("method.queue_size=8", config=config)
-    assert "method.queue_size is 8 and a step adds 64 rows; set it to a multiple of 64" in said
+    assert "method.queue_size is 8, which is not a multiple of the 64 rows that each step adds; set it to 64" in said
 
 
 @pytest.mark.parametrize(

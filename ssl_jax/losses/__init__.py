@@ -1,19 +1,15 @@
 """Losses: pure functions on global arrays, batch-major, without state; each names its paper and equation."""
 
 from ssl_jax.losses.bank import (
-    find_own,
-    first_of,
     instance_softmax,
     nce,
     nce_normalizer,
     nce_with_first_normalizer,
-    random_bank,
-    remember,
+    positive_is_first,
     sampled_scores,
     spread_out,
-    with_negatives,
-    with_negatives_of_other_classes,
 )
+from ssl_jax.losses.classification import cross_entropy
 from ssl_jax.losses.clustering import (
     cluster_weights,
     entropy,
@@ -37,6 +33,7 @@ from ssl_jax.losses.metric import circle, margin_contrastive, multi_similarity, 
 from ssl_jax.losses.proxy import proxy_anchor, proxy_nca
 from ssl_jax.losses.redundancy import barlow_twins, covariance, invariance, variance
 from ssl_jax.losses.regression import negative_cosine_similarity, squared_cosine_distance
+from ssl_jax.losses.relational import relational
 from ssl_jax.losses.views import cross_views, mean_over_pairs
 
 __all__ = [
@@ -45,10 +42,9 @@ __all__ = [
     "cluster_weights",
     "contrastive_cross_entropy",
     "covariance",
+    "cross_entropy",
     "cross_views",
     "entropy",
-    "find_own",
-    "first_of",
     "info_nce",
     "info_nce_pairs",
     "instance_softmax",
@@ -64,12 +60,12 @@ __all__ = [
     "negative_cosine_similarity",
     "nt_xent",
     "patch_info_nce",
+    "positive_is_first",
     "prototype_cross_entropy",
     "proxy_anchor",
     "proxy_nca",
-    "random_bank",
     "random_rows",
-    "remember",
+    "relational",
     "sampled_scores",
     "sinkhorn",
     "spherical_kmeans",
@@ -81,6 +77,4 @@ __all__ = [
     "triplet",
     "variance",
     "whiten",
-    "with_negatives",
-    "with_negatives_of_other_classes",
 ]

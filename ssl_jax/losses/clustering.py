@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.losses.views import cross_views
 from ssl_jax.numeric import normalize, widen
 
-TILE = 1024  # points that meet all centroids at a time
+TILE = 1024  # points compared with all centroids at a time
 
 
 def sinkhorn(
@@ -22,20 +22,20 @@ def sinkhorn(
     """Soft codes that use all prototypes equally, by the Sinkhorn-Knopp algorithm.
 
     Args:
-      scores: [B, K], cosine of embeddings and prototypes. Adding a constant to all changes nothing; their range divided
-        by `epsilon` stays below 80, or the smallest exponential underflows.
-      epsilon: entropy of the codes, > 0: small is sharp.
-      iterations: how often prototypes, then rows, are brought to their share; 0: rows alone, a plain softmax.
-      past: [Q, K], scores of a queue of earlier embeddings, which help to fill the prototypes and get no codes.
-      weight: in [0, 1], how much a row of the past counts; at 0 it is as if it were not there, so that a queue can be
-        switched on without a change of shapes.
+        scores: [B, K], cosine of embeddings and prototypes. Adding a constant to all changes nothing; their range
+            divided by `epsilon` must stay below 80, or the smallest exponential underflows.
+        epsilon: entropy of the codes, > 0: small is sharp.
+        iterations: how often prototypes, then rows, are brought to their share; 0: rows alone, a plain softmax.
+        past: [Q, K], scores of a queue of earlier embeddings, which help to fill the prototypes and get no codes.
+        weight: in [0, 1], how much a row of the past counts; at 0 it is as if it were not there, so that a queue can be
+            switched on without a change of shapes.
 
     Returns:
-      [B, K]; each row sums to 1.
+        [B, K]; each row sums to 1.
 
     Source: SwAV (Caron et al. 2020, arXiv:2006.09882), equation 5 and Algorithm 1.
     """
-    # The blocks stay apart: to concatenate rows that devices share out would move all of them.
+    # The blocks stay apart: concatenating rows that are split over devices would move all of them.
     blocks = [widen(block) for block in ((scores,) if past is None else (scores, past))]
     weights = [jnp.asarray(value, blocks[0].dtype) for value in (1.0, weight)[: len(blocks)]]
     total = sum(value * len(block) for value, block in zip(weights, blocks, strict=True))
@@ -56,12 +56,12 @@ def swapped_prediction(codes: jax.Array, scores: jax.Array, temperature: float) 
     """Cross-entropy of predicting the code of a view from every other view of the same image.
 
     Args:
-      codes: [B, A, K], the targets: distributions over prototypes for the first A views.
-      scores: [B, V, K], V >= A and V >= 2, cosine of the embeddings of all views and the prototypes.
-      temperature: tau > 0.
+        codes: [B, A, K], the targets: distributions over prototypes for the first A views.
+        scores: [B, V, K], V >= A and V >= 2, cosine of the embeddings of all views and the prototypes.
+        temperature: tau > 0.
 
     Returns:
-      A scalar, the mean over images and the A (V - 1) pairs; log K where the predictions are uniform.
+        A scalar, the mean over images and the A (V - 1) pairs; log K where the predictions are uniform.
 
     Source: SwAV (Caron et al. 2020, arXiv:2006.09882), equations 2 and 6.
     """
@@ -78,13 +78,13 @@ def spherical_kmeans(points: jax.Array, centroids: jax.Array, iterations: int) -
     """K-means on the unit sphere, from given centroids.
 
     Args:
-      points: [N, D], of unit length.
-      centroids: [K, D], of unit length.
-      iterations: how often points are assigned and centroids moved, >= 0.
+        points: [N, D], of unit length.
+        centroids: [K, D], of unit length.
+        iterations: how often points are assigned and centroids moved, >= 0.
 
     Returns:
-      The new centroids [K, D] of unit length, and the centroid int32 [N] nearest to each point. A cluster that is empty
-      keeps its centroid.
+        The new centroids [K, D] of unit length, and the centroid int32 [N] nearest to each point. A cluster that is
+        empty keeps its centroid.
 
     Source: DeepCluster-v2, appendix of SwAV (Caron et al. 2020, arXiv:2006.09882).
     """
@@ -109,14 +109,14 @@ def kmeans(
     shared out between the two. It is drawn in proportion to its points, the first not counted.
 
     Args:
-      key: for the draws.
-      points: [N, D].
-      known: bool [N], the points that count; the others are assigned too.
-      centroids: [K, D].
-      iterations: how often points are assigned and centroids moved, >= 0.
+        key: for the draws.
+        points: [N, D].
+        known: bool [N], the points that count; the others are assigned too.
+        centroids: [K, D].
+        iterations: how often points are assigned and centroids moved, >= 0.
 
     Returns:
-      The new centroids [K, D], and the centroid int32 [N] nearest to each point.
+        The new centroids [K, D], and the centroid int32 [N] nearest to each point.
 
     Source: DeepCluster (Caron et al. 2018, arXiv:1807.05520), section 3.3; the draw and the distance are those of
     faiss, which its authors use.
@@ -147,8 +147,8 @@ def alternate(assign: Callable, move: Callable, centroids: jax.Array, iterations
 def most_similar(points: jax.Array, centroids: jax.Array, bias: jax.Array | float = 0.0) -> jax.Array:
     """Returns the centroid with the largest dot product, plus its bias, for each point: int32 [N].
 
-    Points are walked through `TILE` at a time, so that no [N, K] matrix exists. A tile takes points at equal distances,
-    a few from each device, and nothing travels.
+    `TILE` points are compared at a time, so that no [N, K] matrix exists. A tile takes points at equal distances, a few
+    from each device, so that no point moves to another device.
 
     Args:
         points: [N, D].
@@ -173,10 +173,10 @@ def random_rows(key: jax.Array, known: jax.Array, count: int) -> jax.Array:
 
 
 def cluster_weights(sizes: jax.Array, most: float = 10.0) -> jax.Array:
-    """Returns how much an image of each cluster weighs, so that clusters count alike; over all images the mean is 1.
+    """Returns the weight of an image of each cluster, so that clusters count alike; over all images the mean is 1.
 
-    Weights are at most `most` times what they are in clusters of equal size: a batch with an image of a tiny cluster
-    is then no batch of that image alone.
+    Before they are scaled to that mean, weights are at most `most` times that of clusters of equal size, so that one
+    image of a tiny cluster does not outweigh the rest of its batch.
 
     Args:
         sizes: int [K], images of each cluster.
@@ -194,12 +194,12 @@ def whiten(points: jax.Array, known: jax.Array, components: int) -> jax.Array:
     """Principal components of equal variance, scaled to unit length.
 
     Args:
-      points: [N, D].
-      known: bool [N], the points whose mean and covariance count, at least one.
-      components: how many of the strongest to keep, from 1 to D.
+        points: [N, D].
+        known: bool [N], the points whose mean and covariance count, at least one.
+        components: how many of the strongest to keep, from 1 to D.
 
     Returns:
-      [N, components], rows of unit length.
+        [N, components], rows of unit length.
 
     Source: DeepCluster (Caron et al. 2018, arXiv:1807.05520), section 3.3.
     """
@@ -217,13 +217,13 @@ def prototype_cross_entropy(
     """Cross-entropy of predicting the prototype that an embedding was assigned to.
 
     Args:
-      scores: [..., K], cosine of embeddings and prototypes.
-      assignment: int [...], -1 where unknown.
-      temperature: tau > 0.
-      weight: scalar or [...], a factor of each, >= 0.
+        scores: [..., K], cosine of embeddings and prototypes.
+        assignment: int [...], -1 where unknown.
+        temperature: tau > 0.
+        weight: scalar or [...], a factor of each, >= 0.
 
     Returns:
-      A scalar, the mean over the known assignments of weight times cross-entropy; 0 if none is known.
+        A scalar, the mean over the known assignments of weight times cross-entropy; 0 if none is known.
 
     Source: DeepCluster-v2, appendix of SwAV (Caron et al. 2020, arXiv:2006.09882).
     """

@@ -1,4 +1,4 @@
-"""Contrastive losses: tell the positive of an anchor from negatives, by cross-entropy over similarities."""
+"""Contrastive losses: find the positive of an anchor among negatives, by cross-entropy over similarities."""
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,14 @@ def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
     `contrastive_cross_entropy`.
 
     Args:
-      projection: [B, V, D], V >= 2 views of B images, of any length.
-      temperature: tau > 0.
+        projection: [B, V, D], V >= 2 views of B images, of any length.
+        temperature: tau > 0.
 
     Returns:
-      A scalar: the sum over views of the mean over images.
+        A scalar: the sum over views of the mean over images.
 
     Raises:
-      UserError: there is only one view.
+        UserError: if there is only one view.
 
     Source: SimCLR (Chen et al. 2020, arXiv:2002.05709), equation 1.
     """
@@ -41,13 +41,13 @@ def contrastive_cross_entropy(embedding: jax.Array, alike: jax.Array, temperatur
     Positives are added inside the logarithm: any one of them near the anchor is enough.
 
     Args:
-      embedding: [N, D], compared by dot product.
-      alike: bool [N, N], which rows are positives of each other, as in `label[:, None] == label[None, :]`; each row has
-        one beside itself.
-      temperature: tau > 0.
+        embedding: [N, D], compared by dot product.
+        alike: bool [N, N], which rows are positives of each other, as in `label[:, None] == label[None, :]`; each row
+            has one beside itself.
+        temperature: tau > 0.
 
     Returns:
-      [N], one value an anchor.
+        [N], one value per anchor.
 
     Source: SimCLR (arXiv:2002.05709), equation 1 where an anchor has one positive; neighbourhood components analysis
     (Goldberger et al. 2004), equation 5 where it has more.
@@ -62,15 +62,15 @@ def contrastive_cross_entropy(embedding: jax.Array, alike: jax.Array, temperatur
 def supervised_contrastive(embedding: jax.Array, alike: jax.Array, temperature: float) -> jax.Array:
     """Minus the mean log share that each row like it has in an anchor's softmax over all other rows.
 
-    Positives are averaged outside the logarithm: every one of them shall be near the anchor.
+    Positives are averaged outside the logarithm: every one of them is pulled to the anchor.
 
     Args:
-      embedding: [N, D], compared by dot product: of unit length in the paper.
-      alike: bool [N, N], which rows are positives of each other, as in `label[:, None] == label[None, :]`.
-      temperature: tau > 0.
+        embedding: [N, D], compared by dot product: of unit length in the paper.
+        alike: bool [N, N], which rows are positives of each other, as in `label[:, None] == label[None, :]`.
+        temperature: tau > 0.
 
     Returns:
-      [N], one value an anchor; 0 for an anchor without positives.
+        [N], one value per anchor; 0 for an anchor without positives.
 
     Source: SupCon (Khosla et al. 2020, arXiv:2004.11362), equation 2. The authors' code multiplies it by tau / 0.07.
     """
@@ -89,15 +89,15 @@ def info_nce(
     """InfoNCE of MoCo: find a query's key among a queue of other keys.
 
     Args:
-      query: [B, V, D] of V views, compared with keys by dot product: of unit length in the paper; or [B, D].
-      positive: [B, D], the key of each image.
-      negatives: [K, D], keys shared by all queries.
-      temperature: tau > 0.
-      in_batch: whether the keys of the batch's other images are negatives too, as in SimCLR v2 with a memory (Chen et
-        al. 2020, arXiv:2006.10029, section 2).
+        query: [B, V, D] of V views, compared with keys by dot product: of unit length in the paper; or [B, D].
+        positive: [B, D], the key of each image.
+        negatives: [K, D], keys shared by all queries.
+        temperature: tau > 0.
+        in_batch: whether the keys of the batch's other images are negatives too, as in SimCLR v2 with a memory (Chen et
+            al. 2020, arXiv:2006.10029, section 2).
 
     Returns:
-      A scalar, the mean over queries.
+        A scalar, the mean over queries.
 
     Source: MoCo (He et al. 2019, arXiv:1911.05722), equation 1.
     """
@@ -115,12 +115,12 @@ def info_nce_pairs(query: jax.Array, key: jax.Array, temperature: float) -> jax.
     view once the query and once the key; at random similarity each is 2 tau log B.
 
     Args:
-      query: [B, D], compared by dot product: of unit length in the paper.
-      key: [B, D]; row i is the positive of query i, the other rows are its negatives.
-      temperature: tau > 0.
+        query: [B, D], compared by dot product: of unit length in the paper.
+        key: [B, D]; row i is the positive of query i, the other rows are its negatives.
+        temperature: tau > 0.
 
     Returns:
-      A scalar, the mean over queries of one direction.
+        A scalar, the mean over queries of one direction.
 
     Source: MoCo v3 (Chen et al. 2021, arXiv:2104.02057), equation 1 and Algorithm 1.
     """

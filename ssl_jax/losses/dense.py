@@ -10,11 +10,11 @@ def nearest_position(query: jax.Array, key: jax.Array) -> jax.Array:
     """For each position of one view, the most similar position of the other view.
 
     Args:
-      query: [B, S, C], features of S positions, of any length.
-      key: [B, T, C].
+        query: [B, S, C], features of S positions, of any length.
+        key: [B, T, C].
 
     Returns:
-      int [B, S], positions of the key.
+        int [B, S], positions of the key.
 
     Source: DenseCL (Wang et al. 2020, arXiv:2011.09157), equation 3.
     """
@@ -25,13 +25,14 @@ def patch_info_nce(prediction: jax.Array, target: jax.Array, negatives: jax.Arra
     """InfoNCE of predicting one patch among others by dot product.
 
     Args:
-      prediction: [M, D].
-      target: [M, D], the patch that each prediction is of.
-      negatives: [M, K, D] of its own each, or [K, D] shared by all.
-      included: whether each target is among the negatives; it is then not counted a second time.
+        prediction: [M, D].
+        target: [M, D], the patch that each prediction is of.
+        negatives: [M, K, D] of its own each, or [K, D] shared by all.
+        included: whether each target is among the negatives; it is then not counted a second time.
 
     Returns:
-      A scalar, the mean over predictions; log(K + 1), or log(K) if included, where nothing is told apart.
+        A scalar, the mean over predictions; log(K + 1), or log(K) if included, where all candidates are equally
+        similar.
 
     Source: CPC (van den Oord et al. 2018, arXiv:1807.03748), equation 4.
     """

@@ -16,19 +16,19 @@ def triplet(
     """An anchor is nearer to its positive than to its negative, by a margin.
 
     Args:
-      embedding: [N, D], of unit length in most papers.
-      label: int [N].
-      margin: >= 0, by which the distance to the negative shall exceed that to the positive.
-      mining: "all" triplets; those that are "hard" (the negative is no farther than the positive) or "semihard"
-        (farther, by less than the margin); or "batch_hard": the farthest positive and the nearest negative of each
-        anchor. All but the last take N^3 numbers.
-      squared: whether distances are squared.
+        embedding: [N, D], of unit length in most papers.
+        label: int [N].
+        margin: >= 0, by which the distance to the negative must exceed that to the positive.
+        mining: "all" triplets; those that are "hard" (the negative is no farther than the positive) or "semihard"
+            (farther, by less than the margin); or "batch_hard": the farthest positive and the nearest negative of each
+            anchor. All but the last take N^3 numbers.
+        squared: whether distances are squared.
 
     Returns:
-      A scalar, the mean over the triplets that violate the margin; 0 if none does.
+        A scalar, the mean over the triplets that violate the margin; 0 if none does.
 
     Raises:
-      UserError: an unknown way of mining.
+        UserError: if the way of mining is unknown.
 
     Source: FaceNet (Schroff et al. 2015, arXiv:1503.03832), section 3; batch hard: Hermans et al. 2017
     (arXiv:1703.07737), equation 5.
@@ -54,10 +54,10 @@ def margin_contrastive(embedding: jax.Array, label: jax.Array, margin: float) ->
     """Positives have distance 0, negatives at least the margin.
 
     Args:
-      embedding: [N, D]; label: int [N]; margin: > 0.
+        embedding: [N, D]; label: int [N]; margin: > 0.
 
     Returns:
-      A scalar, the mean over positive pairs apart plus the mean over negative pairs inside the margin.
+        A scalar, the mean over positive pairs apart plus the mean over negative pairs inside the margin.
 
     Source: Hadsell et al. 2006 (doi:10.1109/CVPR.2006.100), equation 4, with distances instead of their squares.
     """
@@ -71,12 +71,12 @@ def circle(embedding: jax.Array, label: jax.Array, margin: float = 0.25, scale: 
     """Similarities are pulled the harder, the farther they are from their optimum.
 
     Args:
-      embedding: [N, D], of unit length; label: int [N].
-      margin: m, similarities shall pass 1 - m and m.
-      scale: gamma > 0.
+        embedding: [N, D], of unit length; label: int [N].
+        margin: m; positive similarities should exceed 1 - m, negative ones stay below m.
+        scale: gamma > 0.
 
     Returns:
-      A scalar, the mean over anchors that have a positive and a negative.
+        A scalar, the mean over anchors that have a positive and a negative.
 
     Source: Sun et al. 2020 (arXiv:2002.10857), equations 6 to 8.
     """
@@ -98,7 +98,7 @@ def multi_similarity(
     base: float = 0.5,
     epsilon: float | None = 0.1,
 ) -> jax.Array:
-    """Weighs each pair by its similarity, relative to the other pairs of its anchor.
+    """Weights each pair by its similarity, relative to the other pairs of its anchor.
 
     Args:
         embedding: [N, D], of unit length; label: int [N].
@@ -128,10 +128,10 @@ def supervised_info_nce(embedding: jax.Array, label: jax.Array, temperature: flo
     """InfoNCE over every pair of one label, against the rows of other labels alone.
 
     Args:
-      embedding: [N, D], of unit length; label: int [N]; temperature: tau > 0.
+        embedding: [N, D], of unit length; label: int [N]; temperature: tau > 0.
 
     Returns:
-      A scalar, the mean over positive pairs.
+        A scalar, the mean over positive pairs.
 
     Source: the N-pair form of Sohn 2016 (doi:10.5555/3157096.3157304), equation 6, with a temperature.
     """

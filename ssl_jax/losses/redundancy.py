@@ -10,12 +10,12 @@ def barlow_twins(x: jax.Array, y: jax.Array, weight: float) -> jax.Array:
     """Brings the cross-correlation between the channels of two views to the identity matrix.
 
     Args:
-      x: [B, D], embeddings of one view, of any mean and scale: channels are standardised over the batch here.
-      y: [B, D], of the other view.
-      weight: lambda >= 0 of the off-diagonal part.
+        x: [B, D], embeddings of one view, of any mean and scale: channels are standardised over the batch here.
+        y: [B, D], of the other view.
+        weight: lambda >= 0 of the off-diagonal part.
 
     Returns:
-      A scalar: D where the views have nothing in common, 0 where channels agree and are independent.
+        A scalar: D where the views have nothing in common, 0 where channels agree and are independent.
 
     Source: Barlow Twins (Zbontar et al. 2021, arXiv:2103.03230), equations 1 and 2.
     """

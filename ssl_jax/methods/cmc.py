@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.losses import find_own, random_bank, remember, with_negatives
-from ssl_jax.memory import padded
+from ssl_jax.losses import instance_softmax, nce_with_first_normalizer, positive_is_first, sampled_scores
+from ssl_jax.memory import padded, random_bank, sample_candidates, update_bank
 from ssl_jax.method import ImageCount, Method, PyTree, Result, Variables, apply, encode, initialize
 from ssl_jax.numeric import normalize
 
@@ -62,16 +62,22 @@ class CMC(Method):
         networks = zip(self.networks(params, state), views, strict=True)
         outputs, stats = zip(*(apply(self.network, one, (view,), key) for one, view in networks), strict=True)
         embeddings = [normalize(one.projection[:, 0]) for one in outputs]
-        candidates = with_negatives(key, index, self.negatives, self.images)
+        candidates = sample_candidates(key, index, self.negatives, self.images)
+
+        def contrast(embedding, bank, normalizer):
+            if not self.negatives:
+                return instance_softmax(embedding, bank, index, self.temperature, self.images), normalizer
+            scores = sampled_scores(embedding, bank, candidates, self.temperature)
+            if self.softmax:
+                return positive_is_first(scores), normalizer
+            return nce_with_first_normalizer(scores, normalizer, self.images)
+
         loss, normalizers = jnp.zeros(()), state.normalizers
         for i, j in itertools.permutations(range(len(views)), 2):
-            bank, normalizer = state.banks[j], normalizers[i, j]
-            found, normalizer = find_own(
-                embeddings[i], bank, candidates, normalizer, self.images, self.temperature, self.softmax
-            )
+            found, normalizer = contrast(embeddings[i], state.banks[j], normalizers[i, j])
             loss, normalizers = loss + found, normalizers.at[i, j].set(normalizer)
         memories = zip(state.banks, embeddings, strict=True)
-        banks = tuple(remember(bank, index, rows, self.momentum) for bank, rows in memories)
+        banks = tuple(update_bank(bank, index, rows, self.momentum) for bank, rows in memories)
         features = jnp.concatenate([one.features[:, 0] for one in outputs], axis=-1)
         return Result(loss, self.State(stats, banks, normalizers), {}, features, jnp.stack(embeddings, axis=1))
 

@@ -9,14 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from ssl_jax.errors import UserError
-from ssl_jax.losses import (
-    nce_with_first_normalizer,
-    random_bank,
-    remember,
-    sampled_scores,
-    with_negatives_of_other_classes,
-)
-from ssl_jax.memory import padded
+from ssl_jax.losses import nce_with_first_normalizer, sampled_scores
+from ssl_jax.memory import padded, random_bank, sample_other_classes, update_bank
 from ssl_jax.method import ClassCount, ImageCount, Method, PyTree, Result, Variables, apply, initialize
 from ssl_jax.numeric import normalize
 from ssl_jax.teacher import Teacher
@@ -78,7 +72,7 @@ class CRD(Method):
         of_image = self.teacher.features(state.teacher, views.large[0][:, 0])
         teacher = normalize(through(params["teacher_embedding"], of_image))
         labels = state.labels.at[index].set(label)
-        candidates = with_negatives_of_other_classes(key, index, labels[: self.images], self.negatives)
+        candidates = sample_other_classes(key, index, labels[: self.images], self.negatives)
 
         def contrast(embedding, bank, normalizer):
             scores = sampled_scores(embedding, bank, candidates, self.temperature)
@@ -96,8 +90,8 @@ class CRD(Method):
         state = self.State(
             stats,
             state.teacher,
-            remember(state.student_bank, index, students[:, 0], self.momentum),
-            remember(state.teacher_bank, index, teacher, self.momentum),
+            update_bank(state.student_bank, index, students[:, 0], self.momentum),
+            update_bank(state.teacher_bank, index, teacher, self.momentum),
             jnp.stack([student_z, teacher_z]),
             labels,
         )

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.losses import find_own, random_bank, remember, with_negatives
-from ssl_jax.memory import padded
+from ssl_jax.losses import instance_softmax, nce_with_first_normalizer, positive_is_first, sampled_scores
+from ssl_jax.memory import padded, random_bank, sample_candidates, update_bank
 from ssl_jax.method import ImageCount, Method, PyTree, Result, apply, initialize
 from ssl_jax.numeric import normalize
 
@@ -38,16 +38,23 @@ class InstDisc(Method):
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embeddings, index = normalize(outputs.projection), batch["index"]
-        candidates = with_negatives(key, index, self.negatives, self.images)
+        candidates = sample_candidates(key, index, self.negatives, self.images)
+
+        def contrast(embedding, normalizer):
+            if not self.negatives:
+                return instance_softmax(embedding, state.bank, index, self.temperature, self.images), normalizer
+            scores = sampled_scores(embedding, state.bank, candidates, self.temperature)
+            if self.softmax:
+                return positive_is_first(scores), normalizer
+            return nce_with_first_normalizer(scores, normalizer, self.images)
+
         losses, normalizer = [], state.normalizer
         for view in range(embeddings.shape[1]):
             embedding = embeddings[:, view]
-            loss, normalizer = find_own(
-                embedding, state.bank, candidates, normalizer, self.images, self.temperature, self.softmax
-            )
+            loss, normalizer = contrast(embedding, normalizer)
             if self.proximal:
                 loss += self.proximal * jnp.mean(jnp.sum((embedding - state.bank[index]) ** 2, axis=1))
             losses.append(loss)
-        bank = remember(state.bank, index, embeddings[:, 0], self.momentum)
+        bank = update_bank(state.bank, index, embeddings[:, 0], self.momentum)
         state = self.State(stats, bank, normalizer)
         return Result(sum(losses) / len(losses), state, {}, outputs.features[:, 0], outputs.projection)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ssl_jax.memory import push, random_queue
 from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow, initialize
 from ssl_jax.momentum import Keys, find_key, shuffled
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import as_rows, normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class MoCo(Method):
             found, target = shuffled(self.network, target, batch["views"].only(view), own if self.shuffle else None)
             keys.append(normalize(found.projection[:, 0]))
             losses.append(find_key(online.projection, keys[-1], state.queue, self.temperature, self.in_batch))
-        queue = push(state.queue, jnp.concatenate(keys), step)
+        queue = push(state.queue, as_rows(jnp.stack(keys, axis=1)), step)
         candidates = self.queue_size + (len(keys[0]) if self.in_batch else 1.0)
         metrics = {"uniform_loss": len(losses) * jnp.log(candidates)}
         state = self.State(stats, target, queue)

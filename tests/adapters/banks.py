@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from adapters import adapter
 from adapters.losses import INTERMEDIATE, differentiate
-from ssl_jax import losses
+from ssl_jax import losses, memory
 from ssl_jax.numeric import normalize
 
 
@@ -32,7 +32,7 @@ def instdisc_nce(args, arrays):
         scores = scores_of(bank, given["idx"], temperature)
         z = losses.nce_normalizer(scores(given["x"]), images) if z is None else z
         loss, (grad,) = differentiate(lambda x: losses.nce(scores(x), z, images), given["x"])
-        bank = losses.remember(bank, given["y"], given["x"], momentum)
+        bank = memory.update_bank(bank, given["y"], given["x"], momentum)
         out = jnp.exp(scores(given["x"])) / z
         return (bank, z), {"out": out, "loss": loss, "grad_x": grad, "memory_after": bank, "Z": z}
 
@@ -46,7 +46,7 @@ def instdisc_softmax(args, arrays):
     loss, (grad,) = differentiate(
         lambda x: losses.instance_softmax(x, bank, index, temperature, args["n_data"]), arrays["x"]
     )
-    after = losses.remember(bank, index, jnp.asarray(arrays["x"]), arrays["momentum"])
+    after = memory.update_bank(bank, index, jnp.asarray(arrays["x"]), arrays["momentum"])
     return {"logits": arrays["x"] @ bank.T / temperature, "loss": loss, "grad_x": grad, "memory_after": after}
 
 
@@ -62,7 +62,7 @@ def two_banks(args, arrays, loss_of):
         each = [
             differentiate(lambda x, s=s, z=z_: loss_of(s(x), z), x) for s, x, z_ in zip(scores, views, z, strict=True)
         ]
-        banks = [losses.remember(b, given["y"], x, arrays["momentum"]) for b, x in zip(banks, views, strict=True)]
+        banks = [memory.update_bank(b, given["y"], x, arrays["momentum"]) for b, x in zip(banks, views, strict=True)]
         numbers = {"memory_l_after": banks[0], "memory_ab_after": banks[1]}
         for name, x, score, (loss, (grad,)) in zip(("l", "ab"), views, scores, each, strict=True):
             numbers |= {f"loss_{name}": loss, f"grad_{name}": grad, f"scores_{name}": score(x)}
@@ -83,7 +83,7 @@ def cmc_nce(args, arrays):
 
 @adapter("cmc_softmax", ignored={"Z_l": "not used by the softmax", "Z_ab": "not used by the softmax"})
 def cmc_softmax(args, arrays):
-    numbers = two_banks(args, arrays, lambda scores, z: losses.first_of(scores))
+    numbers = two_banks(args, arrays, lambda scores, z: losses.positive_is_first(scores))
     for name in ("l", "ab"):
         numbers[f"out_{name}"] = numbers.pop(f"scores_{name}")
         del numbers[f"Z_{name}"]
@@ -133,8 +133,8 @@ def crd(args, arrays):
             return sum(losses.nce(x, z_, images) for x, z_ in zip(scores(*features)[0], z, strict=True))
 
         value, grads = differentiate(loss, *given_features)
-        student_bank = losses.remember(student_bank, given["y"], student, momentum)
-        teacher_bank = losses.remember(teacher_bank, given["y"], teacher, momentum)
+        student_bank = memory.update_bank(student_bank, given["y"], student, momentum)
+        teacher_bank = memory.update_bank(teacher_bank, given["y"], teacher, momentum)
         numbers = dict(zip(("grad_f_s", "grad_f_t", "grad_embed_s"), grads, strict=True)) | {"loss": value}
         numbers |= {"memory_v1_after": student_bank, "memory_v2_after": teacher_bank, "Z_v1": z[0], "Z_v2": z[1]}
         return (student_bank, teacher_bank, z), numbers

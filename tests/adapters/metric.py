@@ -47,7 +47,7 @@ def loss_named(name):
             losses.supervised_contrastive(normalize(x), y[:, None] == y[None, :], numbers[0])
         ),
         "contrastive": lambda x, y, p: losses.margin_contrastive(normalize(x), y, numbers[1]),
-        "multisim": lambda x, y, p: losses.multi_similarity(normalize(x), y, *numbers),
+        "multisim": lambda x, y, p: losses.multi_similarity(normalize(x), y, *numbers, epsilon=None),
         "proxynca": lambda x, y, p: losses.proxy_nca(normalize(x), y, normalize(p), numbers[0]),
         "proxyanchor": lambda x, y, p: losses.proxy_anchor(normalize(x), y, normalize(p), *numbers),
     }[kind]

@@ -1,6 +1,8 @@
 """Clustering losses against slow transcriptions, closed forms and invariances."""
 
+import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -266,3 +268,24 @@ def test_whiten_does_not_blow_up_directions_without_points():
     points = np.pad(cosines(17, 30, 2), ((0, 0), (0, 3)))
     whole, kept = (whiten(jnp.asarray(points), jnp.ones(30, bool), components) for components in (5, 2))
     np.testing.assert_allclose(whole[:, 3:], kept, atol=1e-5)
+
+
+def test_kmeans_on_eight_devices_moves_no_points():
+    """Devices add up their shares of the clusters; neither points nor their similarities are gathered."""
+    mesh = parallel.make_mesh()
+    points = jax.ShapeDtypeStruct((32768, 16), jnp.float32, sharding=parallel.rows(mesh))
+    known = jax.ShapeDtypeStruct((32768,), jnp.bool, sharding=parallel.rows(mesh))
+    centroids = jax.ShapeDtypeStruct((256, 16), jnp.float32, sharding=parallel.replicated(mesh))
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    for program, inputs in (
+        (functools.partial(kmeans, iterations=3), (key, points, known, centroids)),
+        (functools.partial(spherical_kmeans, iterations=3), (points, centroids)),
+    ):
+        compiled = jax.jit(program).lower(*inputs).compile()
+        moved = re.findall(r"= (.*?) (all-\w+|reduce-scatter|collective-permute)(?:-start)?\(", compiled.as_text())
+        assert {kind for _, kind in moved} == {"all-reduce"}
+        shapes = re.findall(r"\w\[([\d,]+)\]", " ".join(shape for shape, _ in moved))
+        assert set(shapes) <= {"256", "256,16"}  # sizes and sums of the clusters
+        arrays = re.findall(r"\w\[([\d,]+)\]", compiled.as_text())
+        largest = max(np.prod([int(n) for n in shape.split(",")]) for shape in arrays)
+        assert largest < 32768 * 256 / 8, "a device's share of all similarities"

@@ -12,6 +12,7 @@ from jax.test_util import check_grads
 from ssl_jax.losses import (
     barlow_twins,
     covariance,
+    cross_entropy,
     info_nce,
     info_nce_pairs,
     instance_softmax,
@@ -25,6 +26,7 @@ from ssl_jax.losses import (
     prototype_cross_entropy,
     proxy_anchor,
     proxy_nca,
+    relational,
     sampled_scores,
     sinkhorn,
     squared_cosine_distance,
@@ -83,6 +85,12 @@ LOSSES = {
     "nt_xent": (lambda z: nt_xent(z, 0.3), [(IMAGES, 2, SIZE)]),
     "nt_xent of three views": (lambda z: nt_xent(z, 0.3), [(IMAGES, 3, SIZE)]),
     "info_nce": (lambda q, k: info_nce(q, k, jnp.eye(9, SIZE), 0.3), [(IMAGES, SIZE)] * 2),
+    "info_nce of three views, with the batch's keys": (
+        lambda q, k: info_nce(q, k, jnp.eye(9, SIZE), 0.3, in_batch=True),
+        [(IMAGES, 3, SIZE), (IMAGES, SIZE)],
+    ),
+    "relational": (lambda x: relational(x, bank()[:IMAGES], bank()[IMAGES:], 0.5, 0.2), [(IMAGES, SIZE)]),
+    "cross_entropy": (lambda x: cross_entropy(x, LABEL, 0.1), [(IMAGES, SIZE)]),
     "info_nce_pairs": (lambda q, k: info_nce_pairs(q, k, 0.3), [(IMAGES, SIZE)] * 2),
     "squared_cosine_distance": (lambda x, y: jnp.mean(squared_cosine_distance(x, y)), [(IMAGES, 2, SIZE)] * 2),
     "negative_cosine_similarity": (lambda x, y: jnp.mean(negative_cosine_similarity(x, y)), [(IMAGES, 2, SIZE)] * 2),

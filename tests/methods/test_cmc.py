@@ -10,7 +10,7 @@ import pytest
 import toy
 
 from ssl_jax.errors import UserError
-from ssl_jax.losses import with_negatives
+from ssl_jax.memory import sample_candidates
 from ssl_jax.methods import METHODS
 
 IMAGES = 20
@@ -46,7 +46,7 @@ def test_nce_draws_one_set_of_images_for_all_pairs_and_keeps_each_pair_s_first_z
     loss, (after, metrics) = step(method, params, state, 2)
     z, drawn = (
         np.asarray(metrics["outputs"].projection, np.float64),
-        with_negatives(jax.random.key(2), INDEX, 7, IMAGES),
+        sample_candidates(jax.random.key(2), INDEX, 7, IMAGES),
     )
     expected, noise = 0.0, 7 / IMAGES
     for i, j in PAIRS:
@@ -64,7 +64,7 @@ def test_the_softmax_over_drawn_images_is_that_of_the_same_images():
     params, state = method.init(jax.random.key(0), toy.batch(views=1))
     loss, (after, metrics) = step(method, params, state, 2)
     z, expected = np.asarray(metrics["outputs"].projection, np.float64), 0.0
-    drawn = np.asarray(with_negatives(jax.random.key(2), INDEX, 7, IMAGES))
+    drawn = np.asarray(sample_candidates(jax.random.key(2), INDEX, 7, IMAGES))
     for i, j in PAIRS:
         scores = np.einsum("bd,bkd->bk", z[:, i], np.asarray(state.banks[j], np.float64)[drawn]) / 0.5
         expected += np.mean(np.log(np.exp(scores).sum(1)) - scores[:, 0])

@@ -11,7 +11,7 @@ import pytest
 import toy
 
 from ssl_jax.errors import UserError
-from ssl_jax.losses import with_negatives_of_other_classes
+from ssl_jax.memory import sample_other_classes
 from ssl_jax.methods import METHODS
 from ssl_jax.methods.crd import through
 from ssl_jax.teacher import Teacher
@@ -48,7 +48,7 @@ def test_the_loss_is_two_contrasts_with_the_other_s_memory_and_a_cross_entropy()
     student = unit(outputs.projection[:, 0])
     teacher = unit(through(params["teacher_embedding"], method().teacher.features(state.teacher, images)))
     labels = np.asarray(after.labels)[:IMAGES]
-    drawn = np.asarray(with_negatives_of_other_classes(jax.random.key(1), INDEX, jnp.asarray(labels), NEGATIVES))
+    drawn = np.asarray(sample_other_classes(jax.random.key(1), INDEX, jnp.asarray(labels), NEGATIVES))
     expected, noise, normalizers = 0.0, NEGATIVES / IMAGES, []
     for rows, bank in ((student, state.teacher_bank), (teacher, state.student_bank)):
         weights = np.exp(np.einsum("bd,bkd->bk", rows, np.asarray(bank, np.float64)[drawn]) / 0.5)
@@ -69,7 +69,7 @@ def test_the_loss_is_two_contrasts_with_the_other_s_memory_and_a_cross_entropy()
 def test_negatives_are_all_images_of_other_classes_equally_often():
     labels = jnp.asarray([2, 0, 1, 1, 2, 0, 1, 2, 2, -1])  # the last was not seen yet
     index = jnp.arange(9)
-    drawn = np.asarray(with_negatives_of_other_classes(jax.random.key(0), index, labels, 20_000))
+    drawn = np.asarray(sample_other_classes(jax.random.key(0), index, labels, 20_000))
     np.testing.assert_array_equal(drawn[:, 0], index)
     for i, row in enumerate(drawn[:, 1:]):
         others = np.flatnonzero(np.asarray(labels) != labels[i])
