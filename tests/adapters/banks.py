@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from adapters import adapter
 from adapters.losses import INTERMEDIATE, differentiate
 from ssl_jax import losses
-from ssl_jax.method import push
-from ssl_jax.numeric import normalize
+from ssl_jax.memory import push
+from ssl_jax.numeric import as_rows, normalize
 
 
 def over_steps(step, state, inputs):
@@ -97,14 +97,13 @@ def cmc_softmax(args, arrays):
 def cmc_memorymoco(args, arrays):
     def step(state, given):
         queue, pointer = state
-        loss, (grad,) = differentiate(lambda query: losses.info_nce(query, given["k"], queue, arrays["T"]), given["q"])
-        # They overwrite row by row, the oldest first; so does a queue that is given the newest row first.
-        queue = push(queue, given["k"][::-1])
-        pointer = (pointer + args["batch"]) % args["K"]
-        ring = jnp.roll(queue[::-1], pointer, axis=0)
-        return (queue, pointer), {"loss": loss, "grad_q": grad, "memory_after": ring}
+        past = as_rows(queue)
+        loss, (grad,) = differentiate(lambda query: losses.info_nce(query, given["k"], past, arrays["T"]), given["q"])
+        for row in given["k"]:  # the batch does not divide their queue: rows are pushed one by one
+            queue, pointer = push(queue, row[None], pointer), pointer + 1
+        return (queue, pointer), {"loss": loss, "grad_q": grad, "memory_after": as_rows(queue)}
 
-    return over_steps(step, (jnp.asarray(arrays["memory_0"])[::-1], 0), {"q": arrays["q"], "k": arrays["k"]})
+    return over_steps(step, (jnp.asarray(arrays["memory_0"])[:, None], 0), {"q": arrays["q"], "k": arrays["k"]})
 
 
 @adapter("crd")

@@ -10,7 +10,7 @@ from adapters import adapter
 from adapters.batch_norm import run, sample_sizes, torch_statistics
 from adapters.weights import COUNTER, TORCH, to_torch, variables
 from ssl_jax.losses import negative_cosine_similarity
-from ssl_jax.networks import MLP, Network
+from ssl_jax.networks import MLP, Encoding, Network
 
 
 def sequential(prefix, layers):
@@ -42,8 +42,9 @@ class Body(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x, train):
-        return nn.relu(nn.Dense(self.width, name="body")(x.reshape(len(x), -1)))
+    def __call__(self, x, train, mask=None, keep=None):
+        features = nn.relu(nn.Dense(self.width, name="body")(x.reshape(len(x), -1)))
+        return Encoding(features, features[:, None], (1, 1))
 
 
 @adapter("simsiam_heads", ignored=COUNTER)

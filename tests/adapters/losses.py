@@ -8,11 +8,12 @@ import jax.numpy as jnp
 
 from adapters import adapter
 from ssl_jax import losses, schedule
-from ssl_jax.method import ema
+from ssl_jax.augment import Views
+from ssl_jax.method import Variables
 from ssl_jax.methods.moco import MoCo
 from ssl_jax.methods.swav import SwAV
-from ssl_jax.networks import MLP, Network, Prototypes
-from ssl_jax.numeric import normalize
+from ssl_jax.networks import MLP, Encoding, Network, Prototypes
+from ssl_jax.numeric import as_rows, ema, normalize
 
 INTERMEDIATE = "an intermediate: the loss and its gradient through it are compared"
 
@@ -117,22 +118,32 @@ def mocov3(args, arrays):
 
 
 class Given(nn.Module):
-    """An encoder that returns what it sees."""
+    """An encoder whose features are what it sees."""
+
+    def __call__(self, x, train=False, mask=None, keep=None):
+        return Encoding(x, x[:, None], (1, 1))
+
+
+class Same(nn.Module):
+    """A projector that changes nothing."""
 
     def __call__(self, x, train=False):
         return x
 
 
-def to_ring(queue, pointer, batch):
-    """MoCo's queue [D, K], written batch by batch at a pointer, from ours [K, D], newest batch first."""
-    batches = queue.reshape(-1, batch, queue.shape[1])[::-1]
-    return jnp.roll(batches, pointer // batch, axis=0).reshape(queue.shape).T
+def to_ring(queue):
+    """MoCo's queue [D, K], written batch by batch at a pointer, from ours."""
+    return as_rows(queue).T
 
 
 def from_ring(ring, batch):
     """Our queue from MoCo's, its pointer at 0."""
-    batches = jnp.asarray(ring.T).reshape(-1, batch, len(ring))
-    return batches[::-1].reshape(ring.T.shape)
+    return jnp.asarray(ring.T).reshape(-1, batch, len(ring))
+
+
+def loss_first(result):
+    """A method's result as `jax.value_and_grad(has_aux=True)` takes it."""
+    return result.loss, result
 
 
 @adapter("moco_v1", ignored={"logits": INTERMEDIATE})
@@ -144,23 +155,24 @@ def moco_v1(args, arrays):
     def linear(weight, bias):
         return {"projector": {"linear1": {"kernel": jnp.asarray(arrays[weight].T), "bias": jnp.asarray(arrays[bias])}}}
 
-    params = linear("Wq", "bq")
-    state = method.State({}, linear("Wk_0", "bk_0"), {}, from_ring(arrays["queue_0"], batch))
+    params = {"network": linear("Wq", "bq")}
+    state = method.State({}, Variables(linear("Wk_0", "bk_0"), {}), from_ring(arrays["queue_0"], batch))
+    gradient = jax.value_and_grad(lambda *given: loss_first(method.loss(*given)), has_aux=True)
 
     @jax.jit
     def move(state, views, step):
-        _, state = method.after_step(params, state, step)  # they move the key encoder before it encodes
-        gradient = jax.value_and_grad(method.loss, has_aux=True)
-        (loss, (state, _)), grads = gradient(params, state, {"views": (views,)}, jax.random.key(0), step)
-        grad, key = grads["projector"]["linear1"], state.target["projector"]["linear1"]
+        _, state = method.after_step(params, state, None, step)  # they move the key encoder before it encodes
+        (loss, result), grads = gradient(params, state, {"views": Views([views])}, jax.random.key(0), step)
+        state = result.state
+        grad, key = grads["network"]["projector"]["linear1"], state.target.params["projector"]["linear1"]
         ours = {"loss": loss, "grad_Wq": grad["kernel"].T, "grad_bq": grad["bias"]}
         return state, ours | {"Wk_after": key["kernel"].T, "bk_after": key["bias"]}
 
     history = []
-    for step, pointer in enumerate(arrays["queue_ptr_after"]):
+    for step in range(len(arrays["queue_ptr_after"])):
         views = jnp.stack([arrays["xq"][step], arrays["xk"][step]], 1)
         state, ours = move(state, views, step)
-        history.append(ours | {"queue_after": to_ring(state.queue, pointer, batch)})
+        history.append(ours | {"queue_after": to_ring(state.queue)})
     return jax.tree.map(lambda *steps: jnp.stack(steps), *history)
 
 
@@ -277,29 +289,35 @@ def swav_lightly(args, arrays):
 def swav_loss(args, arrays):
     batch, crops = args["batch"], args["crops"]
     method = SwAV(
-        Network(encoder=Given(), projector=Given(), predictor=Prototypes(args["K"]), passes="resolution"),
+        Network(encoder=Given(), projector=Same(), predictor=Prototypes(args["K"]), passes="resolution"),
         temperature=args["temperature"],
         epsilon=args["epsilon"],
         iterations=args["sinkhorn_iterations"],
         queue_size=args["queue_length"],
     )
-    state = method.State({}, jnp.zeros((args["queue_length"], crops[0], args["dim"])))
-    params, state = method.after_step({"predictor": {"kernel": jnp.asarray(arrays["prototypes"].T)}}, state, 0)
+    slots = args["queue_length"] // batch
+    state = method.State({}, jnp.zeros((slots, batch, crops[0], args["dim"])))
+    network = {"predictor": {"kernel": jnp.asarray(arrays["prototypes"].T)}}
+    params, state = method.after_step({"network": network}, state, None, 0)
 
     @jax.jit
     def move(state, features, step):
         def loss(params, features):
             by_image = features.reshape(sum(crops), batch, -1).swapaxes(0, 1)
-            views = tuple(jnp.split(by_image, list(itertools.accumulate(crops[:-1])), axis=1))
-            return method.loss(params, state, {"views": views}, jax.random.key(0), step)
+            groups = jnp.split(by_image, list(itertools.accumulate(crops[:-1])), axis=1)
+            views = Views(groups, ("large", "small")[: len(crops)])
+            return loss_first(method.loss(params, state, {"views": views}, jax.random.key(0), step))
 
         gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-        (value, (new, _)), (of_params, of_features) = gradient(params, features)
-        prototypes = of_params["predictor"]["kernel"].T
-        return new, {"loss": value, "grad_features": of_features, "grad_prototypes_normalised": prototypes}
+        (value, result), (of_params, of_features) = gradient(params, features)
+        prototypes = of_params["network"]["predictor"]["kernel"].T
+        return result.state, {"loss": value, "grad_features": of_features, "grad_prototypes_normalised": prototypes}
 
     history = []
     for step, features in enumerate(jnp.asarray(arrays["features"])):
         state, ours = move(state, features, step)
-        history.append(ours | ({"queue_after": state.queue.swapaxes(0, 1)} if args["queue_length"] else {}))
+        if slots:  # theirs is a row of batches, the newest first
+            newest_first = state.queue[(step - jnp.arange(slots)) % slots]
+            ours["queue_after"] = newest_first.reshape(-1, *newest_first.shape[2:]).swapaxes(0, 1)
+        history.append(ours)
     return jax.tree.map(lambda *steps: jnp.stack(steps), *history)

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from adapters import adapter
-from adapters.losses import differentiate, from_ring, to_ring
+from adapters.losses import differentiate, from_ring, loss_first, to_ring
 from ssl_jax import losses
+from ssl_jax.augment import Views
+from ssl_jax.method import Variables
 from ssl_jax.methods.densecl import DenseCL
-from ssl_jax.networks import MLP, Network
+from ssl_jax.networks import MLP, Encoding, Network
 
 
 @adapter("cpc_patchgrid")
@@ -31,10 +33,11 @@ def cpc_patchgrid(args, arrays):
 
 
 class Maps(nn.Module):
-    """An encoder whose feature maps are the images."""
+    """An encoder whose patches are the pixels of the images."""
 
-    def maps(self, x, train=False):
-        return [x]
+    def __call__(self, x, train=False, mask=None, keep=None):
+        patches = x.reshape(x.shape[0], -1, x.shape[-1])
+        return Encoding(patches.mean(1), patches, x.shape[1:3])
 
 
 LAYERS = {"linear1": "0", "linear2": "2"}  # ours, theirs
@@ -79,25 +82,26 @@ def densecl(args, arrays):
         temperature=arrays["temperature"],
         weight=weight,
     )
-    params = neck(arrays, "param_q")
+    params = {"network": neck(arrays, "param_q")}
     queues = [from_ring(arrays[name], batch) for name in ("queue_0", "queue2_0")]
-    state = method.State({}, neck(arrays, "param_k_0"), {}, *queues)
+    state = method.State({}, Variables(neck(arrays, "param_k_0"), {}), *queues)
+    gradient = jax.value_and_grad(lambda *given: loss_first(method.loss(*given)), has_aux=True)
     history = []
-    for step, pointer in enumerate(arrays["ptr_after"].reshape(len(arrays["feat_q"]), -1)[:, 0]):
-        _, state = method.after_step(params, state, step)  # they move the key encoder before it encodes
+    for step in range(len(arrays["feat_q"])):
+        _, state = method.after_step(params, state, None, step)  # they move the key encoder before it encodes
         query, key = (jnp.asarray(arrays[f"feat_{name}"][step]).transpose(0, 2, 3, 1) for name in "qk")
-        views = {"views": (jnp.stack([query, key], 1),)}
-        gradient = jax.value_and_grad(method.loss, has_aux=True)
-        (loss, (state, metrics)), grads = gradient(params, state, views, jax.random.key(0), jnp.int32(step))
+        views = {"views": Views([jnp.stack([query, key], 1)])}
+        (loss, result), grads = gradient(params, state, views, jax.random.key(0), jnp.int32(step))
+        state, metrics = result.state, result.metrics
         positions = (x.reshape(batch, -1, args["C"]) for x in (query, key))
         history.append(
             {
                 "loss_dense_weighted": weight * metrics["dense_loss"],
                 "loss_single_weighted": loss - weight * metrics["dense_loss"],
                 "match_index": losses.nearest_position(*positions),
-                "queue_after": to_ring(state.queue, pointer, batch),
-                "queue2_after": to_ring(state.dense_queue, pointer, batch),
-                **unneck(grads, "grad_q", arrays),
+                "queue_after": to_ring(state.queue),
+                "queue2_after": to_ring(state.dense_queue),
+                **unneck(grads["network"], "grad_q", arrays),
             }
         )
-    return jax.tree.map(lambda *steps: jnp.stack(steps), *history) | unneck(state.target, "param_k_after", arrays)
+    return jax.tree.map(lambda *steps: jnp.stack(steps), *history) | unneck(state.target.params, "param_k_after", arrays)

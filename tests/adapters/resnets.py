@@ -17,8 +17,8 @@ NORM_AND_CONV = {"norm": "normalization", "conv": "convolution"}
 def eval_outputs(model, given, x):
     """The features of a ResNet in evaluation mode and the list of its maps."""
     compiled = jax.jit(lambda given, x: model.apply(given, x, capture_intermediates=lambda _, name: name == "maps"))
-    features, state = compiled(given, x)
-    return features, state["intermediates"]["maps"][0]
+    encoding, state = compiled(given, x)
+    return encoding.pooled, state["intermediates"]["maps"][0]
 
 
 def resnet_table(layers, stem, block, parts):
@@ -47,8 +47,8 @@ def torchvision_resnet(args, arrays):
     features, maps = eval_outputs(model, given, x)
 
     def loss(params, x):
-        features, new = model.apply(given | {"params": params}, x, train=True, mutable=["batch_stats"])
-        return jnp.sum(features * cotangent), (features, new["batch_stats"])
+        encoding, new = model.apply(given | {"params": params}, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(encoding.pooled * cotangent), (encoding.pooled, new["batch_stats"])
 
     with sample_sizes() as sizes:
         (grad, grad_x), (train, new) = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(given["params"], x)
@@ -141,14 +141,14 @@ def tensorflow_resnet(args, arrays):
     table = tensorflow_table(args["layers"], bottleneck, selective, model.stem, arrays)
     given, x = variables(table, arrays, TENSORFLOW), jnp.asarray(arrays["x"], jnp.float64)
     features, maps = eval_outputs(model, given, x)
-    train, new = run(model, given, x)
+    encoding, new = run(model, given, x)
     after = {
         theirs.replace("param/", "after_train/") + leaf: get(new["batch_stats"], ours)[name("")]
         for ours, theirs in table
         for leaf, (collection, name, _) in TENSORFLOW.items()
         if theirs + leaf in arrays and collection == "batch_stats"
     }
-    return after | {"features_eval": features, "features_train": train, "stem_eval": maps[0]}
+    return after | {"features_eval": features, "features_train": encoding.pooled, "stem_eval": maps[0]}
 
 
 def tensorflow_table(layers, bottleneck, selective, stem, arrays):

@@ -35,11 +35,11 @@ def vit_outputs(model, given, x):
         def kept(module, name):
             return name == "tokens" or (isinstance(module, vit.Block) and name == "__call__")
 
-        features, state = model.apply(given, x, mutable=["intermediates"], capture_intermediates=kept)
+        encoding, state = model.apply(given, x, mutable=["intermediates"], capture_intermediates=kept)
         seen = [state["intermediates"][f"block{i + 1}"] for i in range(model.depth)]
         attention = jnp.stack([block["attention"]["attention"][0] for block in seen])
         return (
-            features,
+            encoding.pooled,
             state["intermediates"]["tokens"][0],
             attention,
             jnp.stack([block["__call__"][0] for block in seen]),
@@ -79,7 +79,7 @@ def dino_vit(args, arrays):
     positions = resample(jnp.asarray(given["params"]["positions"]), side, side, "offset")
 
     def loss(params, x):
-        return jnp.sum(model.apply({"params": params}, x) * arrays["cotangent"])
+        return jnp.sum(model.apply({"params": params}, x).pooled * arrays["cotangent"])
 
     grad, grad_x = jax.jit(jax.grad(loss, (0, 1)))(given["params"], nhwc(arrays["x"]))
     return {
