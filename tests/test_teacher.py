@@ -11,7 +11,8 @@ from ssl_jax import augment
 from ssl_jax.checkpoint import SEAL
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
-from ssl_jax.teacher import open_teacher
+from ssl_jax.method import encode
+from ssl_jax.workdir import open_teacher
 
 TINY = [("network.encoder.width", "0.0625")]
 LAB = augment.SPACES["lab"]
@@ -26,12 +27,12 @@ def test_it_sees_what_it_was_trained_on_whatever_the_student_s_colours(tmp_path,
     variables = toy.write_run(tmp_path, config)
     monkeypatch.chdir(tmp_path.parent)
     teacher = open_teacher(tmp_path.name, LAB)
-    assert set(teacher.variables["params"]) == set(teacher.variables["batch_stats"]) == {"encoder"}
-    jax.tree.map(np.testing.assert_array_equal, teacher.variables["params"]["encoder"], variables["params"]["encoder"])
+    assert set(teacher.variables.params) == set(teacher.variables.stats) == {"encoder"}
+    jax.tree.map(np.testing.assert_array_equal, teacher.variables.params["encoder"], variables.params["encoder"])
     pixels = np.random.default_rng(0).uniform(size=(4, 16, 16, 3)).astype(np.float32)
     theirs = (pixels - np.float32(config.augment.mean)) / np.float32(config.augment.std)
     ours = augment.join(augment.normalize(LAB.from_rgb(augment.split(jnp.asarray(pixels))), LAB.mean, LAB.std))
-    expected = teacher.network.apply(variables, theirs, method="encode")
+    expected = encode(teacher.network, variables, theirs)
     np.testing.assert_allclose(teacher.features(teacher.variables, ours), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -52,6 +53,6 @@ def test_runs_that_teach_nothing_are_explained(tmp_path, config):
     assert "there is no run in 'runs/nowhere'" in complaint("runs/nowhere")
     toy.write_run(tmp_path, config)
     (tmp_path / "checkpoints" / "3" / SEAL).unlink()
-    assert "has no whole checkpoint yet" in complaint(str(tmp_path))
+    assert "holds no checkpoint yet, or damaged ones alone" in complaint(str(tmp_path))
     (tmp_path / "config.json").write_text('{"seed": 0, ')
     assert "config.json cannot be read" in complaint(str(tmp_path))

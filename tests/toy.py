@@ -5,22 +5,34 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax import networks
+from ssl_jax.augment import Views
+from ssl_jax.build import plain
 from ssl_jax.checkpoint import Checkpoints
-from ssl_jax.fields import to_dict
-from ssl_jax.networks import MLP, Network, Prototypes
+from ssl_jax.method import Result, Variables, apply
+from ssl_jax.networks import MLP, Encoding, Network, Outputs, Prototypes
 from ssl_jax.workdir import claim
 
 BATCH, VIEWS, SIZE, DIMENSION, PROTOTYPES = 8, 2, 4, 6, 10
 
 
 class Linear(nn.Module):
-    """Images [N, H, W, C] -> features [N, 8] by one matrix."""
+    """Images [N, H, W, C] -> features [N, 8] by one matrix; the patches are the pixels."""
 
     stride = 1
 
     @nn.compact
-    def __call__(self, x, train=False):
-        return nn.Dense(8)(x.reshape(x.shape[0], -1))
+    def __call__(self, x, train=False, mask=None, keep=None):
+        patches = x.reshape(x.shape[0], -1, x.shape[-1])
+        return Encoding(nn.Dense(8)(x.reshape(x.shape[0], -1)), patches, x.shape[1:3])
+
+
+class Pixels(nn.Module):
+    """Images [N, H, W, C] -> patches [N, H W, 8] by one matrix for every pixel, and features, their mean."""
+
+    @nn.compact
+    def __call__(self, x, train=False, mask=None, keep=None):
+        patches = nn.Dense(8)(x).reshape(x.shape[0], -1, 8)
+        return Encoding(patches.mean(1), patches, x.shape[1:3])
 
 
 def network(predictor=None) -> Network:
@@ -28,16 +40,28 @@ def network(predictor=None) -> Network:
     return Network(Linear(), MLP(DIMENSION, layers=1), head, passes="resolution")
 
 
-def batch(seed=0, views=VIEWS):
-    return {"views": (jax.random.normal(jax.random.key(seed), (BATCH, views, SIZE, SIZE, 3)),)}
+def batch(seed=0, views=VIEWS, small=0):
+    """A batch of random large views, and of small ones, which are of the same size."""
+    arrays = jnp.split(jax.random.normal(jax.random.key(seed), (BATCH, views + small, SIZE, SIZE, 3)), [views], axis=1)
+    return {"views": Views(arrays, ("large", "small")) if small else Views(arrays[:1])}
+
+
+def outputs(method, params, state, batch) -> Outputs:
+    """What the method's network makes of the views."""
+    return apply(method.network, method.variables(params, state), batch["views"])[0]
+
+
+def loss(method, params, state, batch, key=0, step=0) -> Result:
+    """The method's result for a batch."""
+    return method.loss(params, state, batch, jax.random.key(key), jnp.int32(step))
 
 
 def write_run(workdir, config, nest=lambda tree: tree):
     """Makes a workdir as a run of this config leaves it, with random weights, `nest`ed in its state; returns them."""
     claim(workdir, config)
-    variables = networks.build(to_dict(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
-    stats = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((8, 4))}
-    state = {"params": nest(variables["params"]), "state": stats}
+    variables = networks.build(plain(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
+    stats = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((2, 4, 4))}
+    state = {"params": {"network": nest(variables["params"])}, "state": stats}
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         checkpoints.save(3, state)
-    return variables
+    return Variables(variables["params"], variables["batch_stats"])

@@ -18,7 +18,7 @@ from ssl_jax.numeric import normalize
 class InfoMin(Method):
     """What Makes for Good Views (Tian et al. 2020, arXiv:2005.10243), section 4.3, with the authors' PyContrast.
 
-    The large views are MoCo's query and key; the patches of a grid are a second query.
+    The second large view is MoCo's key, all other views are queries, and so are the patches of a grid together.
     """
 
     decay: Schedule  # m of the key encoder
@@ -46,7 +46,7 @@ class InfoMin(Method):
 
     def loss(self, params, state, batch, key, step):
         views, own = batch["views"], jax.random.fold_in(key, 1)
-        online, stats = apply(self.network, self.variables(params, state), views.large.without(1), key)
+        online, stats = apply(self.network, self.variables(params, state), views.of("large", "small").without(1), key)
         found, target = shuffled(self.network, state.target, views.only(1), own if self.shuffle else None)
         keys = normalize(found.projection[:, 0])
         whole_loss = find_key(online.projection, keys, state.queue, self.temperature)

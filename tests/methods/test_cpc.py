@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import toy
 
-from ssl_jax.augment import Grid
+from ssl_jax.augment import Grid, Views
 from ssl_jax.errors import UserError
 from ssl_jax.methods import METHODS
 
 SIDE = 4
 GRID = Grid(SIDE, toy.SIZE, toy.SIZE // 2)
 METHOD = METHODS["cpc"](toy.network(), GRID, ignore=1, steps=3, directions=2, dimension=5, scale=0.7)
-BATCH = toy.batch(1, views=SIDE**2)
+BATCH = {"views": Views(toy.batch(1, views=SIDE**2)["views"], ["patch"])}
 
 
 def test_the_loss_is_a_cross_entropy_over_all_patches_of_the_batch():
     params, state = METHOD.init(jax.random.key(0), BATCH)
-    loss, (_, metrics) = METHOD.loss(params, state, BATCH, None, jnp.int32(0))
+    loss, _, _, features, _ = toy.loss(METHOD, params, state, BATCH)
     images = BATCH["views"][0].reshape(-1, toy.SIZE, toy.SIZE, 3)
-    latents = toy.network().apply({"params": params}, images, method="encode").reshape(toy.BATCH, SIDE, SIDE, -1)
+    latents = toy.network().apply({"params": params["network"]}, images, method="encode").reshape(toy.BATCH, SIDE, SIDE, -1)
     targets, predictions = METHOD.prediction.apply({"params": params["prediction"]}, latents)
     terms = {2: [], 3: []}
     for turn in range(2):
@@ -33,13 +33,13 @@ def test_the_loss_is_a_cross_entropy_over_all_patches_of_the_batch():
                 own = grid[image, row + below, column] @ guess
                 terms[below].append(np.log(np.exp(grid.reshape(-1, 5) @ guess).sum()) - own)
     np.testing.assert_allclose(loss, (np.mean(terms[2]) + np.mean(terms[3])) / 2, rtol=1e-5)
-    np.testing.assert_allclose(metrics["outputs"].features[:, 0], latents.mean((1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features, latents.mean((1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_scale_of_zero_tells_nothing_apart():
     method = dataclasses.replace(METHOD, scale=0.0)
     params, state = method.init(jax.random.key(0), BATCH)
-    loss, (_, metrics) = method.loss(params, state, BATCH, None, jnp.int32(0))
+    loss, _, metrics, *_ = toy.loss(method, params, state, BATCH)
     np.testing.assert_allclose(loss, np.log(toy.BATCH * SIDE**2), rtol=1e-6)
     np.testing.assert_allclose(loss, metrics["uniform_loss"], rtol=1e-6)
 
@@ -49,14 +49,14 @@ def test_directions_are_the_same_task_on_a_turned_grid():
     params, state = method.init(jax.random.key(0), BATCH)
     (patches,) = BATCH["views"]
     places = np.rot90(np.arange(SIDE**2).reshape(SIDE, SIDE)).reshape(-1)
-    turned = {"views": (patches[:, places],)}
+    turned = {"views": Views([patches[:, places]], ["patch"])}
     prediction = dict(params["prediction"])
     for turn in range(4):
         prediction[f"predictor{turn}"] = params["prediction"][f"predictor{(turn + 1) % 4}"]
-    loss, _ = method.loss(params, state, BATCH, None, jnp.int32(0))
-    again, _ = method.loss(params | {"prediction": prediction}, state, turned, None, jnp.int32(0))
+    loss = toy.loss(method, params, state, BATCH).loss
+    again = toy.loss(method, params | {"prediction": prediction}, state, turned).loss
     np.testing.assert_allclose(again, loss, rtol=1e-5)
-    other, _ = method.loss(params, state, turned, None, jnp.int32(0))
+    other = toy.loss(method, params, state, turned).loss
     assert abs(float(other) - float(loss)) > 1e-4  # each direction has predictors of its own
 
 
@@ -65,9 +65,12 @@ def test_features_are_the_mean_over_overlapping_patches():
     images = jax.random.normal(jax.random.key(2), (3, GRID.size, GRID.size, 3))
     steps = range(0, GRID.size - toy.SIZE + 1, toy.SIZE // 2)
     patches = [images[:, r : r + toy.SIZE, c : c + toy.SIZE] for r in steps for c in steps]
-    each = [toy.network().apply({"params": params}, patch, method="encode") for patch in patches]
+    each = [toy.network().apply({"params": params["network"]}, patch, method="encode") for patch in patches]
     assert len(each) == SIDE**2
-    np.testing.assert_allclose(METHOD.features(params, state, images), sum(each) / len(each), rtol=1e-4, atol=1e-5)
+    features = METHOD.features(params, state, images)
+    np.testing.assert_allclose(features, sum(each) / len(each), rtol=1e-4, atol=1e-5)
+    trained = toy.loss(METHOD, params, state, {"views": Views([jnp.stack(patches, axis=1)], ["patch"])}).features
+    np.testing.assert_allclose(trained, features, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -81,4 +84,4 @@ def test_features_are_the_mean_over_overlapping_patches():
 )
 def test_mistakes_are_explained(changes, message):
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(METHOD, **changes).init(jax.random.key(0), BATCH)
+        dataclasses.replace(METHOD, **changes).check(BATCH)

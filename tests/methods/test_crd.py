@@ -12,6 +12,7 @@ import toy
 
 from ssl_jax.errors import UserError
 from ssl_jax.memory import sample_other_classes
+from ssl_jax.method import Variables
 from ssl_jax.methods import METHODS
 from ssl_jax.methods.crd import through
 from ssl_jax.teacher import Teacher
@@ -27,13 +28,13 @@ def method():
     network = toy.network()
     variables = network.init(jax.random.key(5), toy.batch(views=1)["views"])
     teacher = Teacher(network, pathlib.Path(), lambda images: images)
-    teacher.__dict__["variables"] = {"params": variables["params"], "batch_stats": {}}
+    teacher.__dict__["variables"] = Variables(variables["params"], {})
     return METHODS["crd"](network, IMAGES, CLASSES, teacher, temperature=0.5, negatives=NEGATIVES)
 
 
 def step(method, params, state, seed=1):
     batch = toy.batch(seed, views=1) | {"index": jnp.asarray(INDEX), "label": jnp.asarray(LABEL)}
-    return method.loss(params, state, batch, jax.random.key(seed), jnp.int32(0))
+    return toy.loss(method, params, state, batch, seed)
 
 
 def unit(x):
@@ -43,9 +44,9 @@ def unit(x):
 
 def test_the_loss_is_two_contrasts_with_the_other_s_memory_and_a_cross_entropy():
     params, state = method().init(jax.random.key(0), toy.batch(views=1))
-    loss, (after, metrics) = step(method(), params, state)
-    outputs, images = metrics["outputs"], toy.batch(1, views=1)["views"][0][:, 0]
-    student = unit(outputs.projection[:, 0])
+    loss, after, _, features, embeddings = step(method(), params, state)
+    images = toy.batch(1, views=1)["views"][0][:, 0]
+    student = unit(embeddings[:, 0])
     teacher = unit(through(params["teacher_embedding"], method().teacher.features(state.teacher, images)))
     labels = np.asarray(after.labels)[:IMAGES]
     drawn = np.asarray(sample_other_classes(jax.random.key(1), INDEX, jnp.asarray(labels), NEGATIVES))
@@ -55,7 +56,7 @@ def test_the_loss_is_two_contrasts_with_the_other_s_memory_and_a_cross_entropy()
         normalizers.append(weights.mean() * IMAGES)
         p = weights / normalizers[-1]
         expected -= 0.8 * np.mean(np.log(p[:, 0] / (p[:, 0] + noise)) + np.log(noise / (p[:, 1:] + noise)).sum(1))
-    logits = np.asarray(through(params["classifier"], outputs.features[:, 0]), np.float64)
+    logits = np.asarray(through(params["classifier"], features), np.float64)
     expected += np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(toy.BATCH), LABEL])
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(after.normalizers, normalizers, rtol=1e-5)
@@ -64,6 +65,13 @@ def test_the_loss_is_two_contrasts_with_the_other_s_memory_and_a_cross_entropy()
         (after.teacher_bank, state.teacher_bank, teacher),
     ):
         np.testing.assert_allclose(new[INDEX], unit(np.asarray(old[INDEX]) + rows), rtol=1e-4, atol=1e-6)
+
+
+def test_features_in_training_are_those_of_the_student():
+    params, state = method().init(jax.random.key(0), toy.batch(views=1))
+    images = toy.batch(1, views=1)["views"][0][:, 0]
+    expected = method().features(params, state, images)
+    np.testing.assert_allclose(step(method(), params, state).features, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_negatives_are_all_images_of_other_classes_equally_often():
@@ -80,7 +88,7 @@ def test_negatives_are_all_images_of_other_classes_equally_often():
 
 def test_the_teacher_stays_and_labels_are_remembered():
     params, state = method().init(jax.random.key(0), toy.batch(views=1))
-    _, (after, _) = step(method(), params, state)
+    after = step(method(), params, state).state
     jax.tree.map(np.testing.assert_array_equal, after.teacher, method().teacher.variables)
     assert (np.asarray(state.labels) == -1).all()
     np.testing.assert_array_equal(after.labels[INDEX], LABEL)
@@ -89,4 +97,4 @@ def test_the_teacher_stays_and_labels_are_remembered():
 
 def test_one_class_is_refused():
     with pytest.raises(UserError, match="two classes or more"):
-        dataclasses.replace(method(), classes=1).init(jax.random.key(0), toy.batch(views=1))
+        dataclasses.replace(method(), classes=1).check(toy.batch(views=1))

@@ -24,29 +24,29 @@ def batch(seed):
 def seen():
     """The state after a step that remembers, before any clustering."""
     params, state = METHOD.init(jax.random.key(0), batch(0))
-    loss, (state, metrics) = METHOD.loss(params, state, batch(0), None, jnp.int32(0))
-    return params, state, loss, metrics
+    loss, state, _, features, _ = toy.loss(METHOD, params, state, batch(0))
+    return params, state, loss, features
 
 
 def clustered():
     params, state, _, _ = seen()
-    return METHOD.after_step(params, state, jnp.int32(3))
+    return METHOD.after_step(params, state, jax.random.key(3), jnp.int32(3))
 
 
 def test_nothing_is_learned_before_the_first_clustering_but_features_are_remembered():
-    _, state, loss, metrics = seen()
+    _, state, loss, features = seen()
     assert loss == 0
-    np.testing.assert_allclose(state.memory[INDEX], metrics["outputs"].features[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(state.memory[INDEX], features, rtol=1e-6)
     assert not np.delete(np.asarray(state.memory), INDEX, axis=0).any()
 
 
 def test_each_clustering_labels_what_was_seen_and_starts_a_new_head():
     params, state, _, _ = seen()
     for step, due in [(0, False), (2, False), (3, True), (4, False), (7, True)]:
-        after, found = METHOD.after_step(params, state, jnp.int32(step))
+        after, found = METHOD.after_step(params, state, jax.random.key(step), jnp.int32(step))
         assert (int(found.assignment.max()) >= 0) == due
         assert np.array_equal(after["head"]["kernel"], params["head"]["kernel"]) != due
-        np.testing.assert_array_equal(after["encoder"]["Dense_0"]["kernel"], params["encoder"]["Dense_0"]["kernel"])
+        jax.tree.map(np.testing.assert_array_equal, after["network"], params["network"])
     _, found = clustered()
     known = np.asarray(found.assignment) >= 0
     assert known[INDEX].all() and known.sum() == toy.BATCH
@@ -63,8 +63,8 @@ def test_the_loss_is_that_of_clusters_drawn_evenly():
     """The cross-entropy, averaged over the images of a cluster, then over the clusters."""
     params, state = clustered()
     params["head"] = jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(2), x.shape), params["head"])
-    loss, (_, metrics) = METHOD.loss(params, state, batch(0), None, jnp.int32(4))
-    logits = np.asarray(metrics["outputs"].features[:, 0] @ params["head"]["kernel"], np.float64)
+    loss, _, _, features, _ = toy.loss(METHOD, params, state, batch(0), step=4)
+    logits = np.asarray(features @ params["head"]["kernel"], np.float64)
     logits += np.asarray(params["head"]["bias"])
     label = np.asarray(state.assignment)[INDEX]
     terms = np.log(np.exp(logits).sum(1)) - logits[np.arange(toy.BATCH), label]
@@ -74,14 +74,14 @@ def test_the_loss_is_that_of_clusters_drawn_evenly():
 def test_images_of_unknown_cluster_weigh_nothing():
     params, state = clustered()
     unknown = state._replace(assignment=state.assignment.at[INDEX[:3]].set(-1))
-    grads = jax.grad(lambda views: METHOD.loss(params, unknown, batch(0) | {"views": (views,)}, None, jnp.int32(4))[0])
-    moved = np.abs(grads(batch(0)["views"][0])).sum((1, 2, 3, 4))
+    grads = jax.grad(lambda views: toy.loss(METHOD, params, unknown, batch(0) | {"views": views}, step=4).loss)
+    moved = np.abs(grads(batch(0)["views"])[0]).sum((1, 2, 3, 4))
     assert not moved[:3].any() and moved[3:].all()
 
 
 def test_the_loss_falls_between_two_clusterings():
     params, state = clustered()
-    step = jax.jit(jax.value_and_grad(lambda params: METHOD.loss(params, state, batch(0), None, jnp.int32(4))[0]))
+    step = jax.jit(jax.value_and_grad(lambda params: toy.loss(METHOD, params, state, batch(0), step=4).loss))
     losses = []
     for _ in range(30):
         loss, grads = step(params)
@@ -94,20 +94,24 @@ def test_features_are_those_of_edges():
     params, state, _, _ = seen()
     images = batch(1)["views"][0][:, 0]
     features = METHOD.features(params, state, images)
+    trained = toy.loss(METHOD, params, state, batch(1)).features
+    np.testing.assert_allclose(trained, features, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(features, METHOD.features(params, state, images[..., ::-1]), rtol=1e-4, atol=1e-5)
     assert np.abs(features).max() > 1e-3
     with pytest.raises(Exception, match="shape"):
-        encode(METHOD.network, params, state.stats, images)  # colours are one plane too many
+        encode(METHOD.network, METHOD.variables(params, state), images)  # colours are one plane too many
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"prototypes": 21}, "20 images make no 21 clusters; lower method.prototypes"),
-        ({"every": 0}, "there is no step between two clusterings; raise method.every"),
+        ({"prototypes": 21}, "20 images cannot form 21 clusters; lower method.prototypes"),
+        ({"every": 0}, "method.every is 0 steps; set it to at least 1 step"),
         ({"components": 9}, "8 features have no 9 components; lower method.components to 8"),
     ],
 )
 def test_a_clustering_that_cannot_be(changes, sentence):
     with pytest.raises(UserError, match=sentence):
-        dataclasses.replace(METHOD, **changes).init(jax.random.key(0), batch(0))
+        method = dataclasses.replace(METHOD, **changes)
+        method.check(batch(0))
+        method.init(jax.random.key(0), batch(0))

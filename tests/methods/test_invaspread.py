@@ -14,8 +14,8 @@ METHOD = METHODS["invaspread"](toy.network(), temperature=0.5)
 
 def test_the_loss_is_that_of_the_paper_s_loop():
     params, state = METHOD.init(jax.random.key(0), toy.batch())
-    loss, (_, metrics) = METHOD.loss(params, state, toy.batch(1), None, jnp.int32(0))
-    z = np.asarray(metrics["outputs"].projection, np.float64)
+    loss = toy.loss(METHOD, params, state, toy.batch(1)).loss
+    z = np.asarray(toy.outputs(METHOD, params, state, toy.batch(1)).projection, np.float64)
     rows = np.concatenate([z[:, 0], z[:, 1]])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     similarity, n, total = np.exp(rows @ rows.T / 0.5), len(rows), 0.0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import toy
 
+from ssl_jax.augment import Views
 from ssl_jax.methods import METHODS
 
 CLASSES = 3
@@ -28,14 +29,14 @@ def start(name):
 
 
 def loss(method, params, batch):
-    return method.loss(params, STATS, batch, None, jnp.int32(0))[0]
+    return toy.loss(method, params, STATS, batch).loss
 
 
 @EACH
 def test_a_view_counts_as_an_image_of_its_class(name):
     method, params, batch = start(name)
     (views,) = batch["views"]
-    alone = {"views": (views.reshape(-1, 1, *views.shape[2:]),), "label": jnp.repeat(LABEL, toy.VIEWS)}
+    alone = {"views": Views([views.reshape(-1, 1, *views.shape[2:])]), "label": jnp.repeat(LABEL, toy.VIEWS)}
     np.testing.assert_allclose(loss(method, params, batch), loss(method, params, alone), rtol=1e-5)
 
 
@@ -54,7 +55,8 @@ def test_names_of_classes_do_not_matter_but_who_is_in_them_does(name):
 @EACH
 def test_only_the_direction_of_a_projection_counts(name):
     method, params, batch = start(name)
-    longer = params | {"projector": jax.tree.map(lambda x: 3 * x, params["projector"])}
+    network = params["network"]
+    longer = params | {"network": network | {"projector": jax.tree.map(lambda x: 3 * x, network["projector"])}}
     np.testing.assert_allclose(loss(method, longer, batch), loss(method, params, batch), rtol=1e-4)
 
 

@@ -33,8 +33,8 @@ def test_every_image_has_a_code_and_every_prototype_its_share():
 def test_prototypes_stay_at_unit_length():
     params, state = started()
     for moved in (params, jax.tree.map(lambda x: 5 * x + 1, params)):
-        after, _ = METHOD.after_step(moved, state, jnp.int32(0))
-        np.testing.assert_allclose(np.linalg.norm(after["predictor"]["kernel"], axis=0), 1.0, rtol=1e-5)
+        after, _ = METHOD.after_step(moved, state, None, jnp.int32(0))
+        np.testing.assert_allclose(np.linalg.norm(after["network"]["predictor"]["kernel"], axis=0), 1.0, rtol=1e-5)
 
 
 def test_the_queue_counts_once_it_is_full_and_not_before():
@@ -47,8 +47,8 @@ def test_the_queue_counts_once_it_is_full_and_not_before():
 
 def test_the_loss_is_that_of_the_paper_s_loop():
     params, state = METHOD.init(jax.random.key(0), toy.batch(views=3))
-    loss, (_, metrics) = METHOD.loss(params, state, toy.batch(2, views=3), None, jnp.int32(0))
-    scores = metrics["outputs"].prediction
+    loss = toy.loss(METHOD, params, state, toy.batch(2, views=3)).loss
+    scores = toy.outputs(METHOD, params, state, toy.batch(2, views=3)).prediction
     targets = np.asarray(METHOD.codes(params, scores, state.queue, jnp.int32(0)))
     logits = np.asarray(scores, np.float64) / METHOD.temperature
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ssl_jax.errors import UserError
-from ssl_jax.networks import MLP, Network, Norm, Prototypes, ResNet
+from ssl_jax.networks import MLP, Encoding, Network, Norm, Prototypes, ResNet
 
 
 class Mean(nn.Module):
@@ -17,8 +17,9 @@ class Mean(nn.Module):
     norm: str = "batch"
 
     @nn.compact
-    def __call__(self, x, train):
-        return Norm(self.norm, name="norm")(x, train).mean((1, 2))
+    def __call__(self, x, train, mask=None, keep=None):
+        maps = Norm(self.norm, name="norm")(x, train)
+        return Encoding(maps.mean((1, 2)), maps.reshape(len(x), -1, x.shape[-1]), x.shape[1:3])
 
 
 def views(*shapes, seed=0):
@@ -111,28 +112,31 @@ def test_encode_goes_on_through_the_first_layers_of_the_projector():
     stats = {f"norm{i}": {"mean": jnp.full(5, 0.2), "var": jnp.full(5, 4.0)} for i in (1, 2)}
     given = {"params": variables["params"], "batch_stats": {"projector": stats}}
     x = images.mean((1, 2))
-    for layers in (0, 1, 2):
-        if layers:
+    for layers in (0, 1, 2, 3, -1):
+        if layers == 3:
+            x = x @ head["linear3"]["kernel"]
+        elif layers in (1, 2):
             x = np.maximum((x @ head[f"linear{layers}"]["kernel"] - 0.2) / np.sqrt(4 + 1e-5), 0)
         np.testing.assert_allclose(network.apply(given, images, layers, method="encode"), x, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("head", "layers", "hidden"), [(MLP(4, 5, 3), 3, 2), (MLP(4, 5, 3), -1, 2), (None, 1, 0)])
-def test_encode_names_how_many_layers_there_are(head, layers, hidden):
+@pytest.mark.parametrize(("head", "layers", "depth"), [(MLP(4, 5, 3), 4, 3), (MLP(4, 5, 3), -2, 3), (None, 1, 0)])
+def test_encode_names_how_many_layers_there_are(head, layers, depth):
     network = Network(Mean("none"), head)
     variables = initialize(network, views((2, 1, 4, 4)))
-    with pytest.raises(UserError, match=f"through {layers} layers of a projector with {hidden} hidden ones"):
+    with pytest.raises(UserError, match=f"through {layers} layers of a projector with {depth}"):
         network.apply(variables, *views((2, 4, 4)), layers, method="encode")
 
 
-def test_outputs_are_float32_whatever_it_computes_in():
+def test_outputs_but_patches_are_float32_whatever_it_computes_in():
     network = Network(
         ResNet((1,), widths=(8,), stem_width=8, dtype="bfloat16"),
         MLP(4, 8, dtype="bfloat16"),
         Prototypes(6, "bfloat16"),
     )
     outputs, state = train(network, views((2, 2, 8, 8)))
-    assert {leaf.dtype for leaf in jax.tree.leaves((outputs, state))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves((outputs._replace(patches=()), state))} == {jnp.dtype("float32")}
+    assert outputs.patches[0].dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("passes", ["view", "resolution"])

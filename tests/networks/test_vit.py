@@ -16,7 +16,7 @@ def images(shape, seed=0):
 
 
 def apply(model, variables, x):
-    return jax.jit(model.apply)(variables, x)
+    return jax.jit(model.apply)(variables, x).pooled
 
 
 def random_variables(model, key):
