@@ -27,6 +27,7 @@ class Order(Protocol):
 
 @functools.lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Returns the order of the images in an epoch, int32 [size]."""
     # NumPy promises the bits of Philox for ever, unlike the stream of its own shuffles.
     bits = np.random.Philox(key=[seed, epoch]).random_raw(size)
     return np.argsort(bits, kind="stable").astype(np.int32)
