@@ -33,7 +33,8 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     check_sizes(config, recipe)
     check_batch(config.batch_size)
     if source is None:
-        source, test = data.open_splits(config.data.source, config.evaluate.labels, config.data.dir, config.data.masks)
+        wanted = ("mask",) if config.data.masks else ()
+        source, test = data.open_splits(config.data.source, config.evaluate.labels, config.data.dir, wanted)
     method_class = schema.method_class(config)
     if method_class.needs_labels and not source.classes:
         raise UserError(

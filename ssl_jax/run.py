@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,8 +47,8 @@ class Run:
         return schedule.duration(duration, self.steps_per_epoch, self.batch_size)
 
     @functools.cached_property
-    def order(self) -> Callable[[int], np.ndarray]:
-        """From a step to the positions of its batch in the source."""
+    def order(self) -> data.Order:
+        """Which images form the batch of a step."""
         seed, each = self.config.seed, self.config.data.images_per_class
         if each is None:
             return data.Shuffled(seed, len(self.source), self.batch_size)

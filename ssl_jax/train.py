@@ -147,12 +147,12 @@ class Trainer:
     def batches(self, start: int):
         """Streams the batches of the steps from `start` on, as arrays on the mesh."""
         run = self.run
-        process = dict(process_index=jax.process_index(), process_count=jax.process_count())
+        rows = parallel.local_rows(self.mesh, run.batch_size)
         if not self.resident:
             workers = run.config.data.workers
-            stream = data.batches(run.source, run.order, run.canvas, start, run.steps, **process, workers=workers)
+            stream = data.batches(run.source, run.order, run.canvas, start, run.steps, rows, workers)
         else:
-            stream = ({"index": data.share(run.order(step), **process)} for step in range(start, run.steps))
+            stream = ({"index": run.order(step)[rows]} for step in range(start, run.steps))
         return (parallel.scatter(self.mesh, batch) for batch in stream)
 
 

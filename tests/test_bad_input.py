@@ -139,7 +139,7 @@ VALUES = [
     ("data.source=/photos", "write embedded:fashion_mnist, tfds:NAME or folder:/path"),
     ("data.source=foldr:/photos", "did you mean 'folder'?"),
     ("data.source=embedded:mnist", "did you mean 'fashion_mnist'?"),
-    ("data.source=folder:/no/such", "There is no folder '/no/such'; give folder:/path an existing folder of images"),
+    ("data.source=folder:/no/such", "there is no folder '/no/such'; give folder:/path an existing folder of images"),
 ]
 
 
@@ -185,7 +185,7 @@ def test_a_teacher_is_asked_for(complaint):
 def test_masks_are_asked_for(complaint):
     assert "CAST learns to look where masks say; set data.masks=true" in complaint("data.masks=false", config="cast.py")
     assert "tfds:cifar10 has no masks; take a folder" in complaint("data.source=tfds:cifar10", config="cast.py")
-    assert "There is no folder 'coco'; give folder:/path" in complaint(config="cast.py:imagenet")
+    assert "there is no folder 'coco'; give folder:/path" in complaint(config="cast.py:imagenet")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_config_is_asked_for():
 
 
 def test_folders(complaint, images):
-    assert "There are no images (.jpg, .jpeg, .png, .webp) below" in complaint(f"data.source={images(0)}")
+    assert "there are no images (.jpg, .jpeg, .png, .webp) below" in complaint(f"data.source={images(0)}")
     few = complaint(f"data.source={images(3)}", "batch_size=8")
     assert "has 3 images, fewer than batch_size 8; lower it" in few
     unlabelled = f"data.source={images(16)}", "batch_size=16", "evaluate.labels=required"
@@ -217,14 +217,14 @@ def test_folders(complaint, images):
 @pytest.mark.filterwarnings("ignore:.*unreadable")
 def test_all_images_unreadable(complaint, images):
     said = complaint(f"data.source={images(3, content=b'')}")
-    assert "None of the 3 images" in said
+    assert "none of the 3 images" in said
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
         ("cifar10", "is not prepared in {dir}; prepare it once with python -c"),
-        ("cifar1O", "There is no TFDS set 'cifar1O', nor one of yours in {dir}; did you mean 'cifar10'?"),
+        ("cifar1O", "there is no TFDS set 'cifar1O', nor one of yours in {dir}; did you mean 'cifar10'?"),
     ],
 )
 def test_tfds_sets(complaint, tmp_path, name, sentence):

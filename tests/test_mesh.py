@@ -124,3 +124,14 @@ def test_the_test_can_see_a_gather():
     images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.float32, sharding=parallel.rows(mesh))
     text = jax.jit(lambda x: x * 2, out_shardings=parallel.replicated(mesh)).lower(images).compile().as_text()
     assert (BATCH, SIZE, SIZE, 3) in collectives(text, "all-gather")
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_process_alone_has_all_rows(count):
+    mesh = parallel.make_mesh(jax.devices()[:count])
+    np.testing.assert_array_equal(parallel.local_rows(mesh, 16), np.arange(16))
+
+
+def test_rows_that_the_devices_cannot_share_evenly():
+    with pytest.raises(ValueError, match="evenly divide"):
+        parallel.local_rows(parallel.make_mesh(), 12)

@@ -9,16 +9,18 @@ import time
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_methods import KINDS, ROOT, overrides
 
-from ssl_jax import checkpoint, main, parallel
+from ssl_jax import augment, checkpoint, data, main, parallel
+from ssl_jax import train as training
 from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.monitor.writers import read
-from ssl_jax.train import Trainer
+from ssl_jax.train import Trainer, TrainState, make_program
 
 LAST = 12
 
@@ -117,6 +119,41 @@ def test_eight_devices_go_on_as_four_and_as_one(tmp_path):
         resumed = advance(fewer, checkpoint.read(tmp_path, half, fewer.abstract), half, LAST)
         chex.assert_trees_all_close(expected.params, jax.device_get(resumed.params), rtol=1e-3, atol=1e-4)
         chex.assert_trees_all_close(expected.state, jax.device_get(resumed.state), rtol=1e-3, atol=1e-4)
+
+
+def views_at(monkeypatch, each):
+    """A run with so many images per class in a batch, and what eight of its images look like at a step, by step."""
+    monkeypatch.setattr(training, "train_step", lambda method, optimizer, train, batch, key: (train, batch))
+    changes = [*overrides("triplet"), ("data.images_per_class", each)]
+    run = build(load(str(ROOT / "configs" / "triplet.py"), changes))
+    raw = jax.device_put(data.read(run.source, np.arange(8, dtype=np.int32), run.canvas))
+    program = jax.jit(make_program(run, resident=False))
+    key = jax.random.key(run.config.seed)
+
+    def views(step):
+        _, batch = program(TrainState(jnp.int32(step), None, None, None, None), raw, None, key)
+        return jax.device_get(batch["views"][0])
+
+    return run, views, lambda visit: jax.device_get(augment.batch(run.recipe, key, raw, visit)["views"][0])
+
+
+def test_an_image_looks_different_each_time_a_balanced_order_draws_it(monkeypatch):
+    run, views, _ = views_at(monkeypatch, "4")
+    steps = range(run.steps_per_epoch)
+    drawn = np.concatenate([run.order(step) for step in steps])
+    assert len(set(drawn.tolist())) < len(drawn)  # within one epoch's steps images come twice
+    first, second = views(0), views(1)
+    for a, b in zip(first, second, strict=True):
+        assert np.abs(a - b).max() > 0.1
+
+
+def test_an_image_of_a_shuffled_order_looks_different_in_each_epoch(monkeypatch):
+    run, views, augmented = views_at(monkeypatch, "")
+    last = run.steps_per_epoch - 1
+    np.testing.assert_array_equal(views(0), views(last))
+    for a, b in zip(views(last), views(last + 1), strict=True):
+        assert np.abs(a - b).max() > 0.1
+    np.testing.assert_allclose(views(last + 1), augmented(1), atol=1e-5)  # the epoch is the clock
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,12 @@
 """The image sets that ship with the package."""
 
 import pathlib
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
+from ssl_jax.data.field import image_fields
 from ssl_jax.errors import UserError, nearest
 
 HERE = pathlib.Path(__file__).parent
@@ -15,26 +18,28 @@ class EmbeddedSource:
     Args:
         name: an archive's name without suffix, such as `fashion_mnist`.
         split: "train" or "test".
-        masks: whether images come with a mask of what is not black.
+        fields: "mask" for a mask of what is not black.
 
     Raises:
-        UserError: there is no such archive.
+        UserError: if there is no such archive.
     """
 
-    def __init__(self, name: str, split: str = "train", masks: bool = False):
+    def __init__(self, name: str, split: str = "train", fields: Collection[str] = ()):
         names = [path.stem for path in HERE.glob("*.npz")]
         if name not in names:
-            raise UserError(f"There is no embedded set {name!r}; {nearest(name, names)}")
+            raise UserError(f"there is no embedded set {name!r}; {nearest(name, names)}")
         with np.load(HERE / f"{name}.npz") as arrays:
             self.images = arrays[f"{split}_images"]
             self.labels = arrays[f"{split}_labels"]
             self.classes = tuple(arrays["classes"].tolist())
-        self.name, self.planes = f"embedded:{name}", 4 if masks else 3
+        self.name, self.fields = f"embedded:{name}", image_fields(fields)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        image = np.repeat(self.images[i][:, :, None], self.planes, axis=2)
-        image[:, :, 3:] = np.where(image[:, :, 3:] > 0, 255, 0)
-        return image, int(self.labels[i])
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        grey = self.images[i]
+        example: dict[str, Any] = {"image": np.repeat(grey[:, :, None], 3, axis=2), "label": int(self.labels[i])}
+        if "mask" in self.fields:
+            example["mask"] = np.where(grey > 0, 255, 0).astype(np.uint8)
+        return example

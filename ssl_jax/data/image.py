@@ -1,6 +1,8 @@
-"""Any image file's bytes to 8-bit RGB, and to a mask where that is asked for."""
+"""Decoding of any image file to 8-bit RGB, and of its alpha channel to a mask."""
 
+import contextlib
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -16,42 +18,58 @@ UPRIGHT = {  # what undoes each EXIF orientation
 }
 
 
-def decode(data: bytes, masks: bool = False) -> np.ndarray:
+def decode(data: bytes) -> np.ndarray:
     """Decodes a JPEG, PNG or WebP file as a viewer shows it: upright, 8 bits, on white where it is transparent.
 
     Args:
         data: the file's content.
-        masks: whether transparency is no part of the picture but tells what matters in it.
 
     Returns:
-        uint8 [height, width, 3]; with `masks` [height, width, 4]: colours as they are beneath any transparency, and a
-        mask, 255 where the image is more than half opaque, else 0.
+        uint8 [height, width, 3].
 
     Raises:
         Exception: whatever Pillow raises for damaged files, of many types.
     """
-    with Image.open(io.BytesIO(data)) as file:
-        turn = UPRIGHT.get(_orientation(file))
-        image: Image.Image = file if turn is None else file.transpose(turn)
-        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip instead of scaling
-            image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-        if masks:
-            return _with_mask(image)
+    with upright(data) as image:
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return np.asarray(image.convert("RGB"))
 
 
-def _with_mask(image: Image.Image) -> np.ndarray:
-    opaque = image if image.has_transparency_data else image.convert("RGB")
-    pixels = np.array(opaque.convert("RGBA"))
-    pixels[:, :, 3] = np.where(pixels[:, :, 3] > 128, 255, 0)
-    return pixels
+def decode_with_mask(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes a file whose transparency is not part of the picture but marks what matters in it.
+
+    Args:
+        data: the file's content.
+
+    Returns:
+        The colours as they are beneath any transparency, uint8 [height, width, 3], and the mask, uint8 [height, width]:
+        255 where the image is more than half opaque, else 0.
+
+    Raises:
+        Exception: as `decode`.
+    """
+    with upright(data) as image:
+        opaque = image if image.has_transparency_data else image.convert("RGB")
+        pixels = np.asarray(opaque.convert("RGBA"))
+    return pixels[:, :, :3], np.where(pixels[:, :, 3] > 128, 255, 0).astype(np.uint8)
 
 
-def _orientation(file: Image.Image) -> int:
+@contextlib.contextmanager
+def upright(data: bytes) -> Iterator[Image.Image]:
+    """Opens a file as an image of 8 bits, turned as its EXIF orientation says."""
+    with Image.open(io.BytesIO(data)) as file:
+        turn = UPRIGHT.get(orientation(file))
+        image: Image.Image = file if turn is None else file.transpose(turn)
+        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip instead of scaling
+            image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+        yield image
+
+
+def orientation(file: Image.Image) -> int:
+    """Returns the EXIF orientation of a file, 1 (upright) if it has none."""
     try:
         return file.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF, which need not cost the picture
+    except Exception:  # damaged EXIF, which is no reason to lose the picture
         return 1

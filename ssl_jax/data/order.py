@@ -2,14 +2,32 @@
 
 import dataclasses
 import functools
+from typing import Protocol, TypeVar
 
+import jax
 import numpy as np
 
 from ssl_jax.errors import UserError
 
+Step = TypeVar("Step", int, jax.Array)
+
+
+class Order(Protocol):
+    """Which images form the batch of a step, and which visit to them that is."""
+
+    def __call__(self, step: int) -> np.ndarray:
+        """Returns the positions in the source of the batch of a step, int32 [batch_size]."""
+
+    def visit(self, step: Step) -> Step:
+        """Returns the clock of the augmentation, from a step that may be traced (int []).
+
+        No image is in two batches of the same visit, so that it is augmented anew each time it is drawn.
+        """
+
 
 @functools.lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Returns the order of the images in an epoch, int32 [size]."""
     # NumPy promises the bits of Philox for ever, unlike the stream of its own shuffles.
     bits = np.random.Philox(key=[seed, epoch]).random_raw(size)
     return np.argsort(bits, kind="stable").astype(np.int32)
@@ -17,7 +35,7 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Shuffled:
-    """Every image once an epoch, in a new order each; an incomplete last batch is dropped.
+    """Every image once an epoch, in a new order each time; an incomplete last batch is dropped.
 
     Args:
         seed: of the run, 0 or more.
@@ -25,7 +43,7 @@ class Shuffled:
         batch_size: global.
 
     Raises:
-        UserError: the source is smaller than a batch.
+        UserError: if the source is smaller than a batch.
     """
 
     seed: int
@@ -39,9 +57,10 @@ class Shuffled:
     def __call__(self, step: int) -> np.ndarray:
         """Returns the positions in the source of the batch of a step, int32 [batch_size]."""
         epoch, position = divmod(step, self.size // self.batch_size)
-        return _permutation(self.seed, epoch, self.size)[position * self.batch_size :][: self.batch_size]
+        return permutation(self.seed, epoch, self.size)[position * self.batch_size :][: self.batch_size]
 
-    def visit(self, step):
+    def visit(self, step: Step) -> Step:
+        """Returns the epoch."""
         return step // (self.size // self.batch_size)
 
 
@@ -50,12 +69,12 @@ class Balanced:
 
     Args:
         seed: of the run, 0 or more.
-        labels: int [N], of the images in the source; -1 where unknown, which is never drawn.
+        labels: int [N], of the images in the source; -1 if unknown, which is never drawn.
         batch_size: global, P K.
         images_per_class: K. A class with fewer images is left out.
 
     Raises:
-        UserError: K does not divide the batch, or fewer than P classes have K images.
+        UserError: if K does not divide the batch, or fewer than P classes have K images.
 
     Source: In Defense of the Triplet Loss (Hermans et al. 2017, arXiv:1703.07737), section 2.
     """
@@ -82,5 +101,6 @@ class Balanced:
         groups = [self.groups[i] for i in classes]
         return np.concatenate([g[np.argsort(bits.random_raw(len(g)), kind="stable")[: self.each]] for g in groups])
 
-    def visit(self, step):
+    def visit(self, step: Step) -> Step:
+        """Returns the step, since an image may be drawn several times an epoch."""
         return step

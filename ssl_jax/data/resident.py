@@ -1,18 +1,20 @@
 """Small sets read whole, so that they can live on the device and the host sends only indices."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ssl_jax.data.loader import Batch, read
+from ssl_jax.data.loader import Batch, read, spec
 from ssl_jax.data.source import Source
 
 CHUNK = 256  # images one thread reads at a time
 
 
 def fits(source: Source, canvas: int, budget_bytes: int) -> bool:
-    """Whether all images on canvases of this side (pixels) take at most `budget_bytes`."""
-    return len(source) * canvas * canvas * source.planes <= budget_bytes
+    """Whether all examples, with images on canvases of this side (pixels), take at most `budget_bytes`."""
+    arrays = spec(source, len(source), canvas).values()
+    return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays) <= budget_bytes
 
 
 def load_all(source: Source, canvas: int) -> Batch:

@@ -1,16 +1,15 @@
 """What an image source is, and how its name in a config becomes one."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ssl_jax.data.embedded import EmbeddedSource
+from ssl_jax.data.field import Field
 from ssl_jax.data.folder import open_folder
 from ssl_jax.data.tfds import open_tfds
 from ssl_jax.errors import UserError, nearest
-
-SCHEMES = ("embedded", "folder", "tfds")
 
 
 class Source(Protocol):
@@ -18,19 +17,39 @@ class Source(Protocol):
 
     name: str
     classes: tuple[str, ...] | None  # None: no labels
-    planes: int  # of an image: 3 colours, or 4 with a mask
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """What an example has, by name; always `image` and `label`."""
 
     @property
     def labels(self) -> Sequence[int] | np.ndarray:
-        """Of all images; -1 where unknown."""
+        """Of all images; -1 if unknown."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """Returns the image, uint8 [height, width, planes], and its label, -1 where unknown."""
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """Returns a value for each field: `image` uint8 [h, w, 3], `label` (-1 if unknown), `mask` uint8 [h, w], ..."""
 
 
-def open_source(text: str, split: str = "train", data_dir: str | None = None, masks: bool = False) -> Source | None:
+class Scheme(NamedTuple):
+    """One kind of source."""
+
+    open: Callable[[str, str, str | None, Collection[str]], Source | None]  # name, split, data_dir, fields
+    fields: tuple[str, ...]  # what its images can have beside labels
+
+
+SCHEMES = {
+    "embedded": Scheme(lambda name, split, data_dir, fields: EmbeddedSource(name, split, fields), ("mask",)),
+    "folder": Scheme(lambda name, split, data_dir, fields: open_folder(name, split, fields), ("mask",)),
+    "tfds": Scheme(lambda name, split, data_dir, fields: open_tfds(name, split, data_dir), ()),
+}
+FIELDS = {"mask": "take a folder of png images whose alpha channel is the mask"}  # and where there are some
+
+
+def open_source(
+    text: str, split: str = "train", data_dir: str | None = None, fields: Collection[str] = ()
+) -> Source | None:
     """Opens one split of an image source.
 
     Args:
@@ -38,24 +57,23 @@ def open_source(text: str, split: str = "train", data_dir: str | None = None, ma
             (`cifar10`, `cifar10:3.0.2`, `imagenet_resized/32x32`).
         split: "train" or "test".
         data_dir: where TFDS keeps its prepared sets, a local or `gs://` path; None: its own default.
-        masks: whether images come with a mask of what matters in them: a folder's alpha channels, or what is not black
-            in the embedded set.
+        fields: what examples need beside `image` and `label`. "mask" marks what matters in an image: a folder's alpha
+            channels, or what is not black in the embedded set.
 
     Returns:
-        The source; None where it has no test split, as a folder without one.
+        The source; None if it has no test split, as a folder without one.
 
     Raises:
-        UserError: the source does not exist, is not prepared, or holds no readable image, or no masks.
+        UserError: if the source does not exist, is not prepared, has no readable image or lacks one of the fields.
     """
     scheme, colon, name = text.partition(":")
     if not (colon and name) or scheme not in SCHEMES:
         known = scheme in SCHEMES or not colon
         hint = "write embedded:fashion_mnist, tfds:NAME or folder:/path" if known else nearest(scheme, SCHEMES)
-        raise UserError(f"Unknown data source {text!r}; {hint}")
-    if scheme == "embedded":
-        return EmbeddedSource(name, split, masks)
-    if scheme == "folder":
-        return open_folder(name, split, masks)
-    if masks:
-        raise UserError(f"{text} has no masks; take a folder of png images whose alpha channel is the mask")
-    return open_tfds(name, split, data_dir)
+        raise UserError(f"unknown data source {text!r}; {hint}")
+    for field in fields:
+        if field not in FIELDS:
+            raise UserError(f"unknown field {field!r} of {text}; {nearest(field, FIELDS)}")
+        if field not in SCHEMES[scheme].fields:
+            raise UserError(f"{text} has no {field}s; {FIELDS[field]}")
+    return SCHEMES[scheme].open(name, split, data_dir, fields)

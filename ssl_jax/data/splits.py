@@ -1,19 +1,23 @@
 """The images to train on and those to evaluate on."""
 
+from collections.abc import Collection
+
 from ssl_jax.data.source import Source, open_source
 from ssl_jax.errors import UserError, nearest
 
 LABELS = ("auto", "required", "ignored")
 
 
-def open_splits(name: str, labels: str, data_dir: str | None, masks: bool) -> tuple[Source, Source | None]:
-    """Opens the images to train on and, where labels are there and wanted, those to evaluate on.
+def open_splits(
+    name: str, labels: str, data_dir: str | None = None, fields: Collection[str] = ()
+) -> tuple[Source, Source | None]:
+    """Opens the images to train on and, if labels exist and are wanted, those to evaluate on.
 
     Args:
         name: of the source, see `open_source`.
         labels: auto, required or ignored.
         data_dir: where TFDS keeps its prepared sets.
-        masks: whether images come with a mask.
+        fields: what examples need beside `image` and `label`.
 
     Returns:
         The training images; the labelled test images, None if there are none or labels are ignored.
@@ -23,11 +27,11 @@ def open_splits(name: str, labels: str, data_dir: str | None, masks: bool) -> tu
     """
     if labels not in LABELS:
         raise UserError(f"evaluate.labels cannot be {labels!r}; {nearest(labels, LABELS)}")
-    source = open_source(name, "train", data_dir, masks)
+    source = open_source(name, "train", data_dir, fields)
     assert source is not None  # every source has training images
     if labels == "ignored" or (source.classes is None and labels == "auto"):
         return source, None
-    test = open_source(name, "test", data_dir, masks)  # colours beneath transparency, as in training
+    test = open_source(name, "test", data_dir, fields)  # colours beneath transparency, as in training
     usable = source.classes is not None and test is not None and test.classes is not None
     if labels == "required" and not usable:
         lack = "has no labels" if source.classes is None else "has no labelled test split"

@@ -1,5 +1,7 @@
 """Some of a source's images."""
 
+from typing import Any
+
 import numpy as np
 
 from ssl_jax.data.source import Source
@@ -15,7 +17,7 @@ class Subset:
 
     def __init__(self, source: Source, index: np.ndarray):
         self.source, self.index = source, index
-        self.name, self.classes, self.planes = source.name, source.classes, source.planes
+        self.name, self.classes, self.fields = source.name, source.classes, source.fields
 
     @property
     def labels(self) -> np.ndarray:
@@ -24,5 +26,5 @@ class Subset:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, i: int) -> dict[str, Any]:
         return self.source[int(self.index[i])]

@@ -57,9 +57,9 @@ class Sample:
         index = np.arange(steps * size, dtype=np.int32)
         index[len(self) :] = -1
         batches = index.reshape(devices, steps, size // devices).swapaxes(0, 1).reshape(steps, size)
-        share = dict(process_index=jax.process_index(), process_count=jax.process_count())
+        rows = parallel.local_rows(self.mesh, size)
         workers = self.run.config.data.workers
-        return data.batches(self.images, batches.__getitem__, self.run.canvas, 0, steps, workers=workers, **share)
+        return data.batches(self.images, batches.__getitem__, self.run.canvas, 0, steps, rows, workers)
 
     def image(self, i: int) -> np.ndarray:
         """Returns one image, uint8 [H, W, 3], at most as large as the canvas."""

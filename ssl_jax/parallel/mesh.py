@@ -51,6 +51,20 @@ def rows(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Returns which rows of a global batch the devices of this process hold.
+
+    Args:
+        mesh: of all processes.
+        batch_size: global, a multiple of the number of devices.
+
+    Returns:
+        int [b], ascending: the order in which `scatter` expects them.
+    """
+    held = rows(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding of parameters: each device has all."""
     return NamedSharding(mesh, PartitionSpec())
@@ -67,7 +81,7 @@ def row_shardings(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
 
 
 def scatter(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Puts this process's slice of each array of a batch onto its devices: global arrays [B, ...], split by rows."""
+    """Puts this process's `local_rows` of each array of a batch onto its devices: global arrays [B, ...]."""
     return {name: jax.make_array_from_process_local_data(rows(mesh), array) for name, array in batch.items()}
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from ssl_jax import augment, config, parallel
+from ssl_jax import augment, config, data, parallel
 from ssl_jax.build import build
 from ssl_jax.evaluate import probe
 from ssl_jax.method import shapes
@@ -22,7 +22,7 @@ ENCODERS = {"resnet18": {}, "vit_tiny": {"name": "vit_tiny", "patch": 4, "size":
 class Images:
     """Labelled images in memory."""
 
-    name, classes, planes = "random images", ("one", "other"), 3
+    name, classes, fields = "random images", ("one", "other"), data.image_fields()
 
     def __init__(self, images: np.ndarray):
         self.images = images
@@ -30,8 +30,8 @@ class Images:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        return self.images[i], i % 2
+    def __getitem__(self, i: int) -> dict:
+        return {"image": self.images[i], "label": i % 2}
 
 
 class Given(nn.Module):

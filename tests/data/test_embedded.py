@@ -1,10 +1,12 @@
 import gzip
+import pathlib
 import struct
 
 import numpy as np
 import pytest
+from benchmarks import make_fashion_mnist
 
-from ssl_jax.data import make_fashion_mnist
+from ssl_jax import data
 from ssl_jax.data.source import open_source
 from ssl_jax.errors import UserError
 
@@ -27,23 +29,24 @@ def idx(tmp_path):
 @pytest.mark.parametrize("split, least", [("train", 5000), ("test", 1000)])
 def test_the_embedded_set_is_balanced_real_images(split, least):
     source = open_source("embedded:fashion_mnist", split)
-    counts = np.bincount([source[i][1] for i in range(len(source))])
+    counts = np.bincount([source[i]["label"] for i in range(len(source))])
     assert len(source) >= least
     assert counts.tolist() == [len(source) // 10] * 10
     assert len(source.classes) == 10 and source.classes[9] == "Ankle boot"
-    image, _ = source[0]
+    image = source[0]["image"]
     assert image.shape == (28, 28, 3) and image.dtype == np.uint8
     assert (image == image[:, :, :1]).all() and image.std() > 30
 
 
 def test_its_mask_is_what_is_not_black():
-    plain, masked = (open_source("embedded:fashion_mnist", "test", masks=masks) for masks in (False, True))
+    plain, masked = (open_source("embedded:fashion_mnist", "test", fields=fields) for fields in ((), ("mask",)))
     for i in range(20):
-        image, label = masked[i]
-        np.testing.assert_array_equal(image[..., :3], plain[i][0])
-        np.testing.assert_array_equal(image[..., 3], 255 * (plain[i][0][..., 0] > 0))
-        assert label == plain[i][1]
-        assert 0.1 < np.mean(image[..., 3] > 0) < 0.95
+        image, mask = plain[i]["image"], masked[i]["mask"]
+        np.testing.assert_array_equal(masked[i]["image"], image)
+        np.testing.assert_array_equal(mask, 255 * (image[..., 0] > 0))
+        assert mask.dtype == np.uint8 and "mask" not in plain[i]
+        assert masked[i]["label"] == plain[i]["label"]
+        assert 0.1 < np.mean(mask > 0) < 0.95
 
 
 def test_labels_belong_to_their_images():
@@ -52,13 +55,13 @@ def test_labels_belong_to_their_images():
     examples = [source[i] for i in range(len(source))]
 
     def ink(name):
-        return np.mean([image[:, :4].mean() for image, label in examples if source.classes[label] == name])
+        return np.mean([x["image"][:, :4].mean() for x in examples if source.classes[x["label"]] == name])
 
     assert ink("Trouser") < 2 and ink("Bag") > 30
 
 
 def test_the_licence_is_beside_the_images():
-    text = (make_fashion_mnist.pathlib.Path(make_fashion_mnist.__file__).with_name("fashion_mnist.LICENSE")).read_text()
+    text = pathlib.Path(data.__file__).with_name("fashion_mnist.LICENSE").read_text()
     assert "The MIT License (MIT) Copyright © [2017] Zalando SE" in text
     assert "above copyright notice and this permission notice" in text
 
@@ -96,4 +99,6 @@ def test_a_misspelt_source_names_the_nearest(text, message):
 
 def test_a_source_without_masks():
     with pytest.raises(UserError, match="tfds:cifar10 has no masks; take a folder of png images"):
-        open_source("tfds:cifar10", masks=True)
+        open_source("tfds:cifar10", fields=["mask"])
+    with pytest.raises(UserError, match=r"unknown field 'masks'.*did you mean 'mask'"):
+        open_source("embedded:fashion_mnist", fields=["masks"])

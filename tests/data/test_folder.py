@@ -33,7 +33,7 @@ def damage(directory):
 
 
 def shown(source):
-    return [int(source[i][0].mean().round()) for i in range(len(source))]
+    return [int(source[i]["image"].mean().round()) for i in range(len(source))]
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def labelled(tmp_path):
 def test_sub_folders_are_the_labels(labelled):
     source = open_source(f"folder:{labelled}")
     assert source.classes == ("ant", "bee")
-    assert [source[i][1] for i in range(len(source))] == [0, 0, 0, 1, 1, 1]
+    assert [source[i]["label"] for i in range(len(source))] == [0, 0, 0, 1, 1, 1]
     assert shown(source) == [0, 1, 2, 100, 101, 102]
-    image, label = source[0]
+    image, label = source[0]["image"], source[0]["label"]
     assert image.shape == (4, 6, 3) and image.dtype == np.uint8 and isinstance(label, int)
 
 
@@ -61,7 +61,7 @@ def test_the_test_split_shares_the_training_split_s_classes(labelled, name):
         (labelled / name / "ant" / f"{i}.png").unlink()
     source = open_source(f"folder:{labelled}", "test")
     assert source.classes == ("ant", "bee")
-    assert [source[i][1] for i in range(len(source))] == [1, 1]
+    assert [source[i]["label"] for i in range(len(source))] == [1, 1]
 
 
 def test_an_unlabelled_test_folder_gives_way_to_a_labelled_val(labelled):
@@ -89,7 +89,7 @@ def test_any_tree_is_an_unlabelled_set(tmp_path, files):
         write(tmp_path / file, 50 * i)
     source = open_source(f"folder:{tmp_path}")
     assert source.classes is None
-    assert shown(source) == [0, 50] and source[0][1] == source[1][1] == -1
+    assert shown(source) == [0, 50] and source[0]["label"] == source[1]["label"] == -1
     assert open_source(f"folder:{tmp_path}", "test") is None
 
 
@@ -118,7 +118,7 @@ def test_unreadable_files_are_left_out_with_one_warning(labelled):
     [warning] = caught
     assert "5 of 11 images" in str(warning.message) and all(name in str(warning.message) for name in bad)
     assert shown(source) == [0, 1, 2, 100, 101, 102]
-    assert [source[i][1] for i in range(len(source))] == [0, 0, 0, 1, 1, 1]
+    assert [source[i]["label"] for i in range(len(source))] == [0, 0, 0, 1, 1, 1]
 
 
 def test_the_warning_does_not_list_thousands(tmp_path):
@@ -135,10 +135,10 @@ def test_in_a_folder_too_large_to_check_the_next_readable_image_stands_in(labell
     damage(labelled / "train" / "ant")
     source = open_source(f"folder:{labelled}")
     with pytest.warns(UserWarning, match=r"empty\.jpg is unreadable"):
-        pairs = [source[i] for i in range(len(source))]
+        examples = [source[i] for i in range(len(source))]
     # 0.png 1.png 2.png, five unreadable ones, then the bees
-    assert [int(image.mean()) for image, _ in pairs] == [0, 1, 2, 100, 100, 100, 100, 100, 100, 101, 102]
-    assert [label for _, label in pairs] == [0, 0, 0, *[1] * 8]
+    assert [int(x["image"].mean()) for x in examples] == [0, 1, 2, 100, 100, 100, 100, 100, 100, 101, 102]
+    assert [x["label"] for x in examples] == [0, 0, 0, *[1] * 8]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # once is enough
         assert shown(source) == [0, 1, 2, 100, 100, 100, 100, 100, 100, 101, 102]
@@ -150,20 +150,21 @@ def test_masks_are_alpha_channels_and_a_jpg_is_all_that_matters(labelled):
     pixels = np.dstack([np.full((4, 6, 3), 9, np.uint8), mask])
     Image.fromarray(pixels).save(labelled / "train" / "ant" / "0.png")
     write(labelled / "train" / "ant" / "1.png").rename(labelled / "train" / "ant" / "1.jpg")
-    source = open_source(f"folder:{labelled}", masks=True)
-    assert source.planes == 4 and source[0][0].shape == source[1][0].shape == (4, 6, 4)
-    np.testing.assert_array_equal(source[0][0], pixels)
-    assert (source[1][0][..., 3] == 255).all()
-    assert open_source(f"folder:{labelled}")[0][0].shape == (4, 6, 3)
-    assert open_source(f"folder:{labelled}", "test", masks=True)[0][0].shape == (4, 6, 4)
+    source = open_source(f"folder:{labelled}", fields=["mask"])
+    assert source[0]["mask"].dtype == source[1]["mask"].dtype == np.uint8
+    np.testing.assert_array_equal(source[0]["image"], pixels[..., :3])
+    np.testing.assert_array_equal(source[0]["mask"], mask)
+    np.testing.assert_array_equal(source[1]["mask"], np.full((4, 6), 255))
+    assert open_source(f"folder:{labelled}")[0].keys() == {"image", "label"}
+    assert open_source(f"folder:{labelled}", "test", fields=["mask"])[0]["mask"].shape == (4, 6)
 
 
 def test_jpgs_alone_hold_no_mask(tmp_path):
     for name in ("a.jpg", "b.JPEG"):
         write(tmp_path / name.lower()).rename(tmp_path / name)
     assert len(open_source(f"folder:{tmp_path}")) == 2
-    with pytest.raises(UserError, match=r"A jpg holds no mask.*save them as png with an alpha channel"):
-        open_source(f"folder:{tmp_path}", masks=True)
+    with pytest.raises(UserError, match=r"a jpg has no mask.*save them as png with an alpha channel"):
+        open_source(f"folder:{tmp_path}", fields=["mask"])
 
 
 def test_the_last_image_s_stand_in_is_the_first(tmp_path, monkeypatch):
@@ -181,7 +182,7 @@ def test_all_images_unreadable(tmp_path, monkeypatch, checked):
     damage(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(UserError, match=r"None of the 5 images.*empty\.jpg"):
+        with pytest.raises(UserError, match=r"none of the 5 images.*empty\.jpg"):
             open_source(f"folder:{tmp_path}")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.data.image import decode
+from ssl_jax.data.image import decode, decode_with_mask
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -59,8 +59,9 @@ def test_half_transparent_black_is_mid_grey():
 @pytest.mark.parametrize("format, options", [("png", {}), ("webp", {"lossless": True, "exact": True})])
 def test_a_mask_is_what_is_more_than_half_opaque_and_hides_no_colour(format, options):
     image = Image.fromarray(np.array([[[*RED, 0], [*GREEN, 128], [*BLUE, 129], [*RED, 255]]], np.uint8))
-    decoded = decode(encode(image, format, **options), masks=True)
-    assert decoded.tolist() == [[[*RED, 0], [*GREEN, 0], [*BLUE, 255], [*RED, 255]]]
+    colours, mask = decode_with_mask(encode(image, format, **options))
+    assert colours.tolist() == [[list(RED), list(GREEN), list(BLUE), list(RED)]]
+    assert mask.tolist() == [[0, 0, 255, 255]]
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,9 @@ def test_a_mask_is_what_is_more_than_half_opaque_and_hides_no_colour(format, opt
 )
 def test_without_transparency_everything_is_in_the_mask(mode, format):
     data = encode(colours().resize((8, 4)).convert(mode), format)
-    decoded = decode(data, masks=True)
-    np.testing.assert_array_equal(decoded[..., :3], decode(data))
-    assert np.all(decoded[..., 3] == 255)
+    image, mask = decode_with_mask(data)
+    np.testing.assert_array_equal(image, decode(data))
+    np.testing.assert_array_equal(mask, np.full((4, 8), 255))
 
 
 def test_cmyk():

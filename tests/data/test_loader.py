@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from ssl_jax.data import resident
-from ssl_jax.data.loader import batches, fit, ordered
+from ssl_jax.data import Integers, fits, image_fields, resident
+from ssl_jax.data.field import fit, fitted_size
+from ssl_jax.data.loader import batches, read, spec
 from ssl_jax.data.order import Shuffled
 from ssl_jax.data.source import open_source
 from ssl_jax.data.subset import Subset
@@ -12,7 +13,7 @@ from ssl_jax.errors import UserError
 class Numbers:
     """Example i is an image of i + 1 rows and 3 columns, all of value i; its label is 2 i."""
 
-    name, classes, planes = "numbers", None, 3
+    name, classes, fields = "numbers", None, image_fields()
 
     def __init__(self, size):
         self.size = size
@@ -21,19 +22,28 @@ class Numbers:
         return self.size
 
     def __getitem__(self, i):
-        return np.full((i + 1, 3, 3), i, np.uint8), 2 * i
+        return {"image": np.full((i + 1, 3, 3), i, np.uint8), "label": 2 * i}
 
 
 class Masked(Numbers):
     """Numbers whose mask is their left column, and which are bright outside it."""
 
-    planes = 4
+    fields = image_fields(["mask"])
 
     def __getitem__(self, i):
-        image, label = super().__getitem__(i)
-        mask = np.zeros((*image.shape[:2], 1), np.uint8)
+        example = super().__getitem__(i)
+        mask = np.zeros(example["image"].shape[:2], np.uint8)
         mask[:, 0] = 255
-        return np.concatenate([np.where(mask > 0, image, 250), mask], axis=2), label
+        return example | {"image": np.where(mask[:, :, None] > 0, example["image"], np.uint8(250)), "mask": mask}
+
+
+class Captioned(Numbers):
+    """Numbers with two captions of three tokens."""
+
+    fields = image_fields() | {"text": Integers((2, 3), padding=0)}
+
+    def __getitem__(self, i):
+        return super().__getitem__(i) | {"text": [[i, i + 1, 0], [i, i + 2, i + 3]]}
 
 
 def assert_equal(a, b):
@@ -46,37 +56,36 @@ def assert_equal(a, b):
 
 def test_a_small_image_stands_unscaled_at_the_top_left():
     image = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
-    canvas, box = fit(image, 8)
-    assert box.tolist() == [0, 0, 2, 5] and canvas.shape == (8, 8, 3)
+    canvas = fit(image, 8)
+    assert fitted_size(image, 8) == (2, 5) and canvas.shape == (8, 8, 3)
     np.testing.assert_array_equal(canvas[:2, :5], image)
     assert not canvas[2:].any() and not canvas[:, 5:].any()
 
 
 def test_an_image_of_the_canvas_s_size_is_untouched():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    np.testing.assert_array_equal(fit(image, 8)[0], image)
+    np.testing.assert_array_equal(fit(image, 8), image)
 
 
 @pytest.mark.parametrize("shape, box", [((40, 20), (8, 4)), ((20, 40), (4, 8)), ((9, 8), (8, 7)), ((1, 900), (1, 8))])
 def test_a_large_image_is_shrunk_to_fit(shape, box):
-    canvas, got = fit(np.full((*shape, 3), 200, np.uint8), 8)
-    assert got.tolist() == [0, 0, *box]
+    image = np.full((*shape, 3), 200, np.uint8)
+    canvas = fit(image, 8)
+    assert fitted_size(image, 8) == box
     assert (canvas[: box[0], : box[1]] == 200).all() and not canvas[box[0] :].any() and not canvas[:, box[1] :].any()
 
 
 def test_shrinking_is_antialiased():
     checks = np.indices((64, 64)).sum(0) % 2 * 255
-    canvas, _ = fit(np.repeat(checks.astype(np.uint8)[:, :, None], 3, axis=2), 8)
+    canvas = fit(np.repeat(checks.astype(np.uint8)[:, :, None], 3, axis=2), 8)
     np.testing.assert_allclose(canvas, 127.5, atol=3)
 
 
 def test_a_mask_shrinks_like_a_picture_of_its_own():
-    image = np.random.default_rng(0).integers(0, 256, (40, 20, 4), np.uint8)
-    canvas, box = fit(image, 8)
-    colours, alone = fit(image[..., :3], 8)
-    np.testing.assert_array_equal(canvas[..., :3], colours)  # whatever the mask is
-    np.testing.assert_array_equal(canvas[..., 3], fit(image[..., 3:].repeat(3, axis=2), 8)[0][..., 0])
-    np.testing.assert_array_equal(box, alone)
+    mask = np.random.default_rng(0).integers(0, 256, (40, 20), np.uint8)
+    shrunk = fit(mask, 8)
+    assert shrunk.shape == (8, 8)
+    np.testing.assert_array_equal(shrunk, fit(mask[:, :, None].repeat(3, axis=2), 8)[..., 0])
 
 
 def test_masks_come_beside_the_images(monkeypatch):
@@ -90,8 +99,8 @@ def test_masks_come_beside_the_images(monkeypatch):
     for batch in batches(Masked(10), Shuffled(5, 10, 4), 16, 0, 2):
         np.testing.assert_array_equal(batch["mask"], data["mask"][batch["index"]])
         np.testing.assert_array_equal(batch["image"], data["image"][batch["index"]])
-    assert not list(ordered(Masked(10), 4, 16))[-1]["mask"][2:].any()  # padding
-    assert next(ordered(Subset(Masked(10), np.array([7])), 1, 16))["mask"].sum() == 255 * 8
+    assert not read(Masked(10), np.array([3, -1], np.int32), 16)["mask"][1].any()  # padding
+    assert read(Subset(Masked(10), np.array([7])), np.array([0]), 16)["mask"].sum() == 255 * 8
     assert "mask" not in resident.load_all(Numbers(10), 16)
 
 
@@ -111,23 +120,16 @@ def test_starting_in_the_middle_continues_exactly():
     assert_equal(whole[3:], list(batches(Numbers(10), Shuffled(0, 10, 4), 16, 3, 9)))
 
 
-def test_the_processes_slices_make_up_the_global_batch():
+def test_the_rows_of_all_processes_make_up_the_global_batch():
     whole = list(batches(Numbers(12), Shuffled(0, 12, 6), 16, 0, 4))
-    parts = [
-        list(batches(Numbers(12), Shuffled(0, 12, 6), 16, 0, 4, process_index=p, process_count=3)) for p in range(3)
-    ]
+    parts = [list(batches(Numbers(12), Shuffled(0, 12, 6), 16, 0, 4, rows)) for rows in np.split(np.arange(6), 3)]
     assert all(batch["index"].shape == (2,) for part in parts for batch in part)
     assert_equal(
         whole, [{k: np.concatenate([b[k] for b in step]) for k in step[0]} for step in zip(*parts, strict=True)]
     )
 
 
-def test_a_batch_that_the_processes_cannot_share():
-    with pytest.raises(UserError, match=r"6.*4 processes"):
-        batches(Numbers(12), Shuffled(0, 12, 6), 16, 0, 1, process_count=4)
-
-
-def test_a_process_reads_its_own_slice_only():
+def test_only_the_rows_asked_for_are_read_wherever_they_are():
     read = []
 
     class Watched(Numbers):
@@ -135,8 +137,8 @@ def test_a_process_reads_its_own_slice_only():
             read.append(i)
             return super().__getitem__(i)
 
-    [batch] = batches(Watched(12), Shuffled(0, 12, 6), 16, 0, 1, process_index=1, process_count=2)
-    assert read == batch["index"].tolist() and len(read) == 3
+    [batch] = batches(Watched(12), Shuffled(0, 12, 6), 16, 0, 1, np.array([1, 2, 5]))
+    assert read == batch["index"].tolist() == Shuffled(0, 12, 6)(0)[[1, 2, 5]].tolist()
 
 
 def test_no_steps_are_no_batches():
@@ -160,18 +162,12 @@ def test_worker_processes_change_nothing(workers):
     assert_equal(expected, list(batches(source, Shuffled(0, len(source), 32), 28, 0, 5, workers=workers)))
 
 
-def test_ordered_reads_everything_once_and_pads_the_end():
-    [first, second, last] = ordered(Numbers(10), 4, 16)
-    assert [*first["index"], *second["index"], *last["index"]] == [*range(10), -1, -1]
-    np.testing.assert_array_equal(last["label"], [16, 18, -1, -1])
-    assert not last["image"][2:].any()
-    np.testing.assert_array_equal(last["box"][2:], [[0, 0, 16, 16]] * 2)
-
-
-def test_ordered_is_shared_by_processes():
-    whole = list(ordered(Numbers(10), 4, 16))
-    parts = [list(ordered(Numbers(10), 4, 16, process_index=p, process_count=2)) for p in range(2)]
-    assert_equal(whole, [{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(*parts, strict=True)])
+def test_padding_is_black_and_has_no_label():
+    batch = read(Numbers(10), np.array([8, 9, -1, -1], np.int32), 16)
+    np.testing.assert_array_equal(batch["index"], [8, 9, -1, -1])
+    np.testing.assert_array_equal(batch["label"], [16, 18, -1, -1])
+    assert not batch["image"][2:].any()
+    np.testing.assert_array_equal(batch["box"][2:], [[0, 0, 16, 16]] * 2)
 
 
 def test_load_all_has_example_i_in_row_i(monkeypatch):
@@ -179,13 +175,28 @@ def test_load_all_has_example_i_in_row_i(monkeypatch):
     data = resident.load_all(Numbers(10), 16)
     assert data["index"].tolist() == list(range(10)) and data["label"].tolist() == list(range(0, 20, 2))
     for i in range(10):
-        image, box = fit(Numbers(10)[i][0], 16)
-        np.testing.assert_array_equal(data["image"][i], image)
-        np.testing.assert_array_equal(data["box"][i], box)
+        image = Numbers(10)[i]["image"]
+        np.testing.assert_array_equal(data["image"][i], fit(image, 16))
+        np.testing.assert_array_equal(data["box"][i], [0, 0, *fitted_size(image, 16)])
 
 
-def test_what_fits_the_budget():
-    assert resident.fits(Numbers(10), 16, 10 * 16 * 16 * 3)
-    assert not resident.fits(Numbers(10), 16, 10 * 16 * 16 * 3 - 1)
-    assert resident.fits(Masked(10), 16, 10 * 16 * 16 * 4)
-    assert not resident.fits(Masked(10), 16, 10 * 16 * 16 * 4 - 1)
+@pytest.mark.parametrize("source", [Numbers(10), Masked(10), Captioned(10)], ids=lambda source: type(source).__name__)
+def test_spec_is_what_read_gives(source):
+    given = {name: (x.shape, x.dtype) for name, x in read(source, np.array([3, -1, 9], np.int32), 16).items()}
+    assert given == {name: (x.shape, x.dtype) for name, x in spec(source, 3, 16).items()}
+
+
+@pytest.mark.parametrize("source", [Numbers(10), Masked(10), Captioned(10)], ids=lambda source: type(source).__name__)
+def test_what_fits_the_budget(source):
+    size = sum(array.nbytes for array in resident.load_all(source, 16).values())
+    assert fits(source, 16, size) and not fits(source, 16, size - 1)
+
+
+def test_a_source_may_have_fields_that_the_loader_does_not_know():
+    index = np.array([4, -1], np.int32)
+    batch = read(Captioned(10), index, 16)
+    assert batch["text"].dtype == np.int32
+    assert batch["text"].tolist() == [[[4, 5, 0], [4, 6, 7]], [[0] * 3] * 2]
+    assert read(Subset(Captioned(10), np.array([7])), np.array([0]), 16)["text"].tolist() == [[[7, 8, 0], [7, 9, 10]]]
+    with pytest.raises(ValueError, match="reshape"):  # not repeated to fit
+        Captioned.fields["text"].fit([1, 2, 3], 16)

@@ -1,5 +1,7 @@
 """Which images form a batch."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def test_the_incomplete_last_batch_is_dropped():
 
 def test_indices_depend_on_the_seed_and_on_nothing_else():
     first = [Shuffled(3, 100, 10)(step) for step in range(25)]
-    order._permutation.cache_clear()
+    order.permutation.cache_clear()
     for step in (24, 3, 11):
         np.testing.assert_array_equal(Shuffled(3, 100, 10)(step), first[step])
     assert not np.array_equal(Shuffled(4, 100, 10)(0), first[0])
@@ -82,3 +84,20 @@ def test_balanced_batches_draw_classes_and_images_evenly():
 def test_batches_that_cannot_be_balanced(batch_size, each, message):
     with pytest.raises(UserError, match=message):
         Balanced(0, LABELS, batch_size, each)
+
+
+def test_the_clock_of_a_shuffled_order_is_the_epoch_and_that_of_a_balanced_one_the_step():
+    shuffled, balanced = Shuffled(0, 10, 4), Balanced(0, LABELS, 6, 3)
+    steps = list(range(7))
+    assert [shuffled.visit(step) for step in steps] == [0, 0, 1, 1, 2, 2, 3]
+    assert [balanced.visit(step) for step in steps] == steps
+    for draw in (shuffled, balanced):
+        traced = [jax.jit(draw.visit)(jnp.int32(step)) for step in steps]
+        assert [int(visit) for visit in traced] == [draw.visit(step) for step in steps]
+        assert all(visit.dtype == jnp.int32 for visit in traced)
+
+
+@pytest.mark.parametrize("draw", [Shuffled(0, 14, 6), Balanced(0, LABELS, 6, 3)], ids=["shuffled", "balanced"])
+def test_no_image_comes_twice_in_one_visit(draw):
+    seen = [(draw.visit(step), i) for step in range(20) for i in draw(step).tolist()]
+    assert len(set(seen)) == len(seen)

@@ -69,10 +69,11 @@ def test_images_and_labels(data_dir):
     source = open_source("tfds:dots", data_dir=data_dir)
     assert len(source) == 10 and source.classes == ("even", "odd")
     examples = [source[i] for i in range(10)]
-    assert sorted(int(image.max()) // 10 for image, _ in examples) == list(range(10))
-    for image, label in examples:
+    assert sorted(int(x["image"].max()) // 10 for x in examples) == list(range(10))
+    for example in examples:
+        image = example["image"]
         assert image.shape == (4, 5, 3) and image.dtype == np.uint8
-        assert label == image.max() // 10 % 2
+        assert example["label"] == image.max() // 10 % 2
 
 
 def test_a_version_may_be_named(data_dir):
@@ -93,12 +94,12 @@ def test_a_source_reaches_worker_processes(data_dir):
     source = open_source("tfds:dots", data_dir=data_dir)
     twin = pickle.loads(pickle.dumps(source))
     for i in range(10):
-        np.testing.assert_array_equal(twin[i][0], source[i][0])
-        assert twin[i][1] == source[i][1]
+        np.testing.assert_array_equal(twin[i]["image"], source[i]["image"])
+        assert twin[i]["label"] == source[i]["label"]
 
 
 def test_a_set_without_images(data_dir):
-    with pytest.raises(UserError, match=r"words holds no images.*text"):
+    with pytest.raises(UserError, match=r"words has no images.*text"):
         open_source("tfds:words", data_dir=data_dir)
 
 

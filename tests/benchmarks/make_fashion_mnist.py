@@ -1,4 +1,4 @@
-"""Writes the embedded image set, a balanced part of Fashion-MNIST: `python -m ssl_jax.data.make_fashion_mnist`."""
+"""Writes the embedded image set, a balanced part of Fashion-MNIST: `python tests/benchmarks/make_fashion_mnist.py`."""
 
 import argparse
 import gzip
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+OUT = pathlib.Path(__file__).parents[2] / "ssl_jax" / "data" / "fashion_mnist.npz"
 CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -55,7 +56,7 @@ def main() -> None:
         default="/usr/share/datasets/fashion-mnist",
         help="folder with the IDX files of the Debian package dataset-fashion-mnist",
     )
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).with_name("fashion_mnist.npz"))
+    parser.add_argument("--out", type=pathlib.Path, default=OUT)
     parser.add_argument("--train", type=int, default=10_000, help="training images")
     parser.add_argument("--test", type=int, default=2_000, help="test images")
     args = parser.parse_args()
