@@ -6,8 +6,8 @@ import jax.numpy as jnp
 
 from ssl_jax import networks
 from ssl_jax.augment import Views
-from ssl_jax.build import plain
 from ssl_jax.checkpoint import Checkpoints
+from ssl_jax.fields import to_dict
 from ssl_jax.method import Result, Variables, apply
 from ssl_jax.networks import MLP, Encoding, Network, Outputs, Prototypes
 from ssl_jax.workdir import claim
@@ -59,7 +59,7 @@ def loss(method, params, state, batch, key=0, step=0) -> Result:
 def write_run(workdir, config, nest=lambda tree: tree):
     """Makes a workdir as a run of this config leaves it, with random weights, `nest`ed in its state; returns them."""
     claim(workdir, config)
-    variables = networks.build(plain(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
+    variables = networks.build(to_dict(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
     stats = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((2, 4, 4))}
     state = {"params": {"network": nest(variables["params"])}, "state": stats}
     with Checkpoints(workdir / "checkpoints") as checkpoints:

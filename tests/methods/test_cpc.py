@@ -22,7 +22,9 @@ def test_the_loss_is_a_cross_entropy_over_all_patches_of_the_batch():
     params, state = METHOD.init(jax.random.key(0), BATCH)
     loss, _, _, features, _ = toy.loss(METHOD, params, state, BATCH)
     images = BATCH["views"][0].reshape(-1, toy.SIZE, toy.SIZE, 3)
-    latents = toy.network().apply({"params": params["network"]}, images, method="encode").reshape(toy.BATCH, SIDE, SIDE, -1)
+    latents = (
+        toy.network().apply({"params": params["network"]}, images, method="encode").reshape(toy.BATCH, SIDE, SIDE, -1)
+    )
     targets, predictions = METHOD.prediction.apply({"params": params["prediction"]}, latents)
     terms = {2: [], 3: []}
     for turn in range(2):

@@ -55,7 +55,9 @@ def test_patches_look_for_the_key_of_their_image_in_the_queue_before_this_step()
     each = hidden @ layers["linear2"]["kernel"] + layers["linear2"]["bias"]
     query = unit(np.tile(each, (1, PATCHES)) @ last["kernel"] + last["bias"])
     keys = np.asarray(after.queue[0], np.float64)
-    logits = np.concatenate([np.sum(query * keys, 1, keepdims=True), query @ np.asarray(as_rows(state.queue)).T], 1) / 0.3
+    logits = (
+        np.concatenate([np.sum(query * keys, 1, keepdims=True), query @ np.asarray(as_rows(state.queue)).T], 1) / 0.3
+    )
     expected = np.mean(np.log(np.exp(logits).sum(1)) - logits[:, 0])
     np.testing.assert_allclose(metrics["jigsaw_loss"], expected, rtol=1e-4)
 
@@ -80,4 +82,6 @@ def test_without_patches_it_says_which_recipe_has_them():
 def test_a_weight_of_zero_is_moco():
     method = dataclasses.replace(METHOD, weight=0.0)
     params, state = method.init(jax.random.key(0), BATCH)
-    np.testing.assert_allclose(step(method, params, state).loss, step(MOCO, params, state, toy.batch(1)).loss, rtol=1e-6)
+    np.testing.assert_allclose(
+        step(method, params, state).loss, step(MOCO, params, state, toy.batch(1)).loss, rtol=1e-6
+    )

@@ -216,7 +216,9 @@ def test_small_views_reach_the_loss_and_nothing_that_is_remembered(name):
     np.testing.assert_array_equal(before.features, after.features)
 
 
-@pytest.mark.parametrize(("name", "part"), [("densecl", "dense_loss"), ("cast", "cam_loss"), ("infomin", "jigsaw_loss")])
+@pytest.mark.parametrize(
+    ("name", "part"), [("densecl", "dense_loss"), ("cast", "cam_loss"), ("infomin", "jigsaw_loss")]
+)
 def test_what_is_added_to_moco_does_not_see_small_views(name, part):
     params, state = start(name, ROWS[name][0])
     one, other = (toy.loss(ROWS[name][0], params, state, make_batch(name, small)) for small in (0, SMALL))
