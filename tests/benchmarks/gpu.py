@@ -55,11 +55,11 @@ class Images:
     def __init__(self, count: int, size: int):
         import numpy as np
 
-        from ssl_jax.data import FIELDS
+        from ssl_jax.data import image_fields
 
         self.images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
         self.labels = np.arange(count) % 2
-        self.fields = FIELDS
+        self.fields = image_fields()
 
     def __len__(self) -> int:
         return len(self.images)
