@@ -51,6 +51,8 @@ def read_network(directory: pathlib.Path, step: int, method: type[Method]) -> Va
     where = traverse_util.unflatten_dict({name: name for name in names}, sep="/")
     state = types.SimpleNamespace(**{"stats": {}} | where.get("state", {}))
     paths = method.variables(None, where["params"], state)  # type: ignore[arg-type]  # it reads no field
+    if "encoder" not in paths.params:
+        raise UserError(f"the run of {directory.parent} trains no single encoder; choose another run")
     arrays = checkpoint.read_arrays(directory, step, jax.tree.leaves(paths))
     return jax.tree.map(lambda name: arrays[name], paths)
 

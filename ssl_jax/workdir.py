@@ -18,6 +18,7 @@ from ssl_jax import augment, checkpoint, networks, schema, weights
 from ssl_jax.config import flatten
 from ssl_jax.errors import UserError
 from ssl_jax.fields import to_dict
+from ssl_jax.method import Variables
 from ssl_jax.methods import METHODS
 from ssl_jax.run import build_recipe
 from ssl_jax.teacher import Teacher
@@ -38,7 +39,7 @@ class Opened(NamedTuple):
     step: int  # of the latest checkpoint without a fault
 
     @property
-    def network(self) -> weights.Variables:
+    def network(self) -> Variables:
         """The network it trained, as host arrays."""
         return weights.read_network(self.checkpoints, self.step, schema.method_class(self.config))
 
@@ -142,7 +143,7 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
 ADVICE = "set init.from to the workdir of a trained run, or to an .npz file of its network"
 
 
-def read_weights(source: str) -> tuple[weights.Variables, str]:
+def read_weights(source: str) -> tuple[Variables, str]:
     """Reads the network that `init.from` names.
 
     Returns:
@@ -192,4 +193,8 @@ def open_teacher(folder: str | None, space: augment.Space) -> Teacher:
     run = open_run(folder, advice)
     network = networks.build(to_dict(run.config.network))
     convert = functools.partial(augment.convert, space=space, other=build_recipe(run.config).space)
-    return Teacher(network, lambda: run.network, convert)
+
+    def read() -> Variables:
+        return Variables(*({name: part[name] for name in ("encoder",) if name in part} for part in run.network))
+
+    return Teacher(network, read, convert)

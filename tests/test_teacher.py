@@ -38,7 +38,7 @@ def test_it_sees_what_it_was_trained_on_whatever_the_student_s_colours(tmp_path,
 
 def test_a_run_of_several_encoders_is_refused(tmp_path):
     toy.write_run(tmp_path, load(str(ROOT / "configs" / "byol.py"), TINY), nest=lambda tree: (tree, tree))
-    with pytest.raises(UserError, match="has no single encoder to learn from"):
+    with pytest.raises(UserError, match="trains no single encoder"):
         _ = open_teacher(str(tmp_path), LAB).variables
 
 
@@ -53,6 +53,6 @@ def test_runs_that_teach_nothing_are_explained(tmp_path, config):
     assert "there is no run in 'runs/nowhere'" in complaint("runs/nowhere")
     toy.write_run(tmp_path, config)
     (tmp_path / "checkpoints" / "3" / SEAL).unlink()
-    assert "holds no checkpoint yet, or damaged ones alone" in complaint(str(tmp_path))
+    assert "has no whole checkpoint yet; train it first" in complaint(str(tmp_path))
     (tmp_path / "config.json").write_text('{"seed": 0, ')
     assert "config.json cannot be read" in complaint(str(tmp_path))
