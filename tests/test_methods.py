@@ -240,9 +240,10 @@ class Counted:
 
     name = "counted"
 
-    def __init__(self, size, classes):
+    def __init__(self, size, classes, masks=()):
         self.size, self.classes = size, tuple(map(str, range(classes)))
         self.labels = np.arange(size) % max(classes, 1)
+        self.fields = data.image_fields(masks)
 
     def __len__(self):
         return self.size
