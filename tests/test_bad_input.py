@@ -257,7 +257,7 @@ def test_a_workdir_that_holds_another_run(start, workdir):
     assert "batch_size (64 there, 32 now)" in said
     assert "method.decay.start (0.8 there, 0.9 now)" in said
     assert "log.every" not in said
-    assert said.endswith("name another --workdir")
+    assert said.endswith("to go on with that run set them as they were there, else name another --workdir")
     assert (workdir / "config.json").read_bytes() == before
 
 
