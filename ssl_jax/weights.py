@@ -122,7 +122,7 @@ def check_enough(result: Taken) -> None:
     Raises:
         UserError: if not.
     """
-    fit, unfit = len(result.taken), result.unfit
+    fit, unfit = len(result.taken) + len(result.resampled), result.unfit
     if fit <= len(unfit):
         name, why = next(iter(unfit.items()))
         raise UserError(
@@ -147,7 +147,7 @@ def read_file(path: pathlib.Path) -> Variables:
         UserError: if it cannot be read or holds no such array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             table = {name: file[name] for name in file.files if name.startswith(("params/", "stats/"))}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read as .npz; {ADVICE}") from error
