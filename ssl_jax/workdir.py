@@ -145,6 +145,7 @@ def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) 
     """
     there, here = with_defaults(theirs), with_defaults(ours)
     differ = [key for key in there | here if shapes_run(key) and there.get(key) != here.get(key)]
+    differ.sort(key=lambda key: key != "method.name")  # of another method all else follows
     if differ:
 
         def show(value):

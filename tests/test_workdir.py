@@ -143,6 +143,7 @@ def refused(workdir, **changes):
         ("evaluate.labels", "ignored", "evaluate.labels ('auto' there, 'ignored' now)"),
         ("data.canvas", 20, "data.canvas (unset there, 20 now)"),
         ("steps", 4, "steps (2 there, 4 now)"),
+        ("method.name", "simclr", "method.name ('byol' there, 'simclr' now), "),
         ("init.from", "runs/other", "now)"),
     ],
 )
