@@ -157,7 +157,8 @@ def apply(
 def encode(network: Network, variables: Variables, images: jax.Array, layers: int = 0) -> jax.Array:
     """Returns the features [B, D] of images [B, H, W, C] in evaluation mode, see `Network.encode`."""
     tree = {"params": variables.params, "batch_stats": variables.stats}
-    return network.apply(tree, images, layers, method="encode")
+    features: Any = network.apply(tree, images, layers, method="encode")
+    return features
 
 
 def follow(target: Variables, params: PyTree, decay: jax.Array | float) -> Variables:

@@ -21,7 +21,7 @@ class Features(NamedTuple):
 
     x: jax.Array  # [N, D]
     label: jax.Array  # int32 [N], -1: unknown
-    index: jax.Array  # int32 [N], positions in the sample, -1: padding
+    position: jax.Array  # int32 [N], in the sample; -1: padding
 
 
 class Sample:
@@ -81,11 +81,11 @@ def extract(encode: Encode, state: Any, sample: Sample) -> dict[str, Features]:
     """
     parts = []
     for batch in sample.cache or sample.read():
-        batch = parallel.scatter(sample.mesh, batch)
-        encoded = encode(state, {name: batch[name] for name in ("image", "box")})
-        parts.append((encoded, batch["label"], batch["index"]))
-    encoded, label, index = parallel.concatenate(sample.mesh, parts)
-    return {name: Features(x, label, index) for name, x in encoded.items()}
+        rows = parallel.scatter(sample.mesh, batch)
+        encoded = encode(state, {name: rows[name] for name in ("image", "box")})
+        parts.append((encoded, rows["label"], rows["index"]))
+    encoded, label, position = parallel.concatenate(sample.mesh, parts)
+    return {name: Features(x, label, position) for name, x in encoded.items()}
 
 
 def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int]) -> Encode:

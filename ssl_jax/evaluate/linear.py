@@ -99,8 +99,7 @@ def fit(x: jax.Array, labels: jax.Array, classes: int, strength: float, steps: i
 def standardize(train: jax.Array, test: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns both as [., D + 1]: mean and standard deviation of the known training rows out, a constant put in."""
     train, test = widen(train), widen(test)
-    rows = {"axis": 0, "keepdims": True, "where": known[:, None]}
-    mean, std = jnp.mean(train, **rows), jnp.std(train, **rows)
+    mean, std = (over(train, axis=0, keepdims=True, where=known[:, None]) for over in (jnp.mean, jnp.std))
     scale = jnp.where(std > 0, 1 / jnp.where(std > 0, std, 1), 0)  # a constant feature says nothing
     train, test = (jnp.pad((x - mean) * scale, ((0, 0), (0, 1)), constant_values=1) for x in (train, test))
     return train, test
@@ -119,9 +118,9 @@ def raw_baseline(bank: Features, test: Features, classes: int, mesh: Mesh | None
         Top-1 in percent of weighted cosine k-NN on mean-centred pixels, and of `linear_probe` on their first 128
         principal components (a tenth of N if that is less).
     """
-    labels, test_labels, index = parallel.gather((bank.label, test.label, bank.index))
-    train, queries = center(bank.x, test.x, bank.index >= 0)
-    predicted = weighted_knn(train, bank.label, queries, classes, valid=bank.index >= 0, mesh=mesh)
+    labels, test_labels, index = parallel.gather((bank.label, test.label, bank.position))
+    train, queries = center(bank.x, test.x, bank.position >= 0)
+    predicted = weighted_knn(train, bank.label, queries, classes, valid=bank.position >= 0, mesh=mesh)
     knn = top1(parallel.gather(predicted), test_labels)
     count = min(COMPONENTS, train.shape[1], max(1, int(np.sum(index >= 0)) // 10))  # fewer do not determine that many
     basis = principal_components(train, count)

@@ -91,7 +91,7 @@ class Evaluator:
         shown = np.linspace(0, len(self.test) - 1, min(SHOWN, len(self.test)), dtype=int)  # often sorted by class
         queries = jax.jit(lambda x: x[jnp.asarray(shown)], out_shardings=parallel.replicated(self.mesh))(test.x)
         count = min(NEIGHBOURS, len(self.bank))
-        _, found = parallel.neighbors(bank.x, queries, count, bank.index >= 0, self.mesh)
+        _, found = parallel.neighbors(bank.x, queries, count, bank.position >= 0, self.mesh)
         found, bank_labels, labels = parallel.gather((found, bank.label, test.label))
         if jax.process_index() > 0:
             return

@@ -33,7 +33,7 @@ Protocol = Callable[[Features, Features, Settings, jax.sharding.Mesh], dict[str,
 def knn(bank: Features, test: Features, settings: Settings, mesh: jax.sharding.Mesh) -> dict[str, float]:
     """Returns `knn_top1`, in percent: the votes of the nearest neighbours, which all devices look for together."""
     votes = settings.classes, settings.neighbours, settings.temperature
-    return accuracy("knn_top1", weighted_knn(bank.x, bank.label, test.x, *votes, bank.index >= 0, mesh), test)
+    return accuracy("knn_top1", weighted_knn(bank.x, bank.label, test.x, *votes, bank.position >= 0, mesh), test)
 
 
 def linear(bank: Features, test: Features, settings: Settings, mesh: jax.sharding.Mesh) -> dict[str, float]:
@@ -44,7 +44,7 @@ def linear(bank: Features, test: Features, settings: Settings, mesh: jax.shardin
 
 def rank(bank: Features, test: Features | None, settings: Settings, mesh: jax.sharding.Mesh) -> dict[str, float]:
     """Returns `rank`, from 1 to D: the effective rank of the first 8192 rows of the bank; each process has these."""
-    count = min(RANKED, int(np.sum(parallel.gather(bank.index) >= 0)))
+    count = min(RANKED, int(np.sum(parallel.gather(bank.position) >= 0)))
     return {"rank": float(rankme(jnp.asarray(parallel.gather(head(mesh, count)(bank.x)))))}
 
 

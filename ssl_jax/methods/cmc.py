@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssl_jax.augment import Views
 from ssl_jax.errors import UserError
 from ssl_jax.losses import instance_softmax, nce_with_first_normalizer, positive_is_first, sampled_scores
 from ssl_jax.memory import padded, random_bank, sample_candidates, update_bank
@@ -50,7 +51,7 @@ class CMC(Method):
         params, stats, banks = {}, [], []
         for number, view in enumerate(self.split(batch["views"].large[0])):
             own = jax.random.fold_in(key, number)
-            variables, shapes = initialize(self.network, own, (view,))
+            variables, shapes = initialize(self.network, own, Views([view]))
             params[f"network{number}"] = variables.params
             stats.append(variables.stats)
             dimension = shapes.projection.shape[-1]
@@ -60,7 +61,7 @@ class CMC(Method):
     def loss(self, params, state, batch, key, step):
         views, index = self.split(batch["views"].large[0][:, :1]), batch["index"]
         networks = zip(self.networks(params, state), views, strict=True)
-        outputs, stats = zip(*(apply(self.network, one, (view,), key) for one, view in networks), strict=True)
+        outputs, stats = zip(*(apply(self.network, one, Views([view]), key) for one, view in networks), strict=True)
         embeddings = [normalize(one.projection[:, 0]) for one in outputs]
         candidates = sample_candidates(key, index, self.negatives, self.images)
 

@@ -61,7 +61,7 @@ class CPC(Method):
                 losses.append(patch_info_nce(as_rows(guess), as_rows(answer), as_rows(target), included=True))
         metrics = {"uniform_loss": jnp.log(targets[..., 0].size * 1.0)}
         features = jnp.mean(outputs.features, axis=1)
-        return Result(sum(losses) / len(losses), self.State(stats), metrics, features, features)
+        return Result(jnp.mean(jnp.stack(losses)), self.State(stats), metrics, features, features)
 
     def represent(self, params, state, images, layers=0):
         """Returns the mean [B, D] over the encoded patches of images [B, H, W, C] of any size from a patch up."""

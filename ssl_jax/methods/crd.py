@@ -61,9 +61,9 @@ class CRD(Method):
             "teacher_embedding": linear(keys[1], features.shape[-1], dimension),
             "classifier": linear(keys[2], shapes.features.shape[-1], self.classes),
         }
-        banks = [random_bank(own, rows, dimension) for own in keys[3:]]
+        student_bank, teacher_bank = (random_bank(own, rows, dimension) for own in keys[3:])
         unknown = jnp.full(rows, -1, jnp.int32)
-        return params, self.State(variables.stats, teacher, *banks, jnp.zeros(2), unknown)
+        return params, self.State(variables.stats, teacher, student_bank, teacher_bank, jnp.zeros(2), unknown)
 
     def loss(self, params, state, batch, key, step):
         views, index, label = batch["views"], batch["index"], batch["label"]

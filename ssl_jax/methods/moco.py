@@ -48,7 +48,7 @@ class MoCo(Method):
         candidates = self.queue_size + (len(keys[0]) if self.in_batch else 1.0)
         metrics = {"uniform_loss": len(losses) * jnp.log(candidates)}
         state = self.State(stats, target, queue)
-        return Result(sum(losses), state, metrics, online.features[:, 0], online.projection)
+        return Result(jnp.sum(jnp.stack(losses)), state, metrics, online.features[:, 0], online.projection)
 
     @property
     def key_views(self) -> tuple[int, ...]:

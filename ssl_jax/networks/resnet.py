@@ -156,7 +156,8 @@ class ResNet(nn.Module):
         maps = self.maps(x, train)
         pooled = widen(maps[-1]).mean((1, 2))
         layers = tuple(x.reshape(x.shape[0], -1, x.shape[-1]) for x in maps)
-        return Encoding(pooled, layers[-1], maps[-1].shape[1:3], layers)
+        _, rows, columns, _ = maps[-1].shape
+        return Encoding(pooled, layers[-1], (rows, columns), layers)
 
     @nn.compact
     def maps(self, x: jax.Array, train: bool = False) -> list[jax.Array]:

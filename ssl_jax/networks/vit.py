@@ -107,7 +107,8 @@ class ViT(nn.Module):
         block %= self.depth
         _, layers = self.tokens(x)
         params = {"params": self.variables["params"][f"block{block + 1}"]}
-        return self.block(parent=None).apply(params, layers[block], method="weights")
+        weights: Any = self.block(parent=None).apply(params, layers[block], method="weights")
+        return weights
 
     @property
     def extra(self) -> int:

@@ -72,8 +72,8 @@ def search_shares(bank: jax.Array, valid: jax.Array, queries: jax.Array, k: int,
         everyones = jax.lax.all_gather(own, AXIS, tiled=True)
         similarity, position = walk(*tiles, everyones, min(k, len(bank)))
         # Each device gets back what all found for its own queries, side by side in the order of the bank's rows.
-        candidates = (jax.lax.all_to_all(x, AXIS, 0, 1, tiled=True) for x in (similarity, first + position))
-        return best(*candidates, k)
+        similarity, position = (jax.lax.all_to_all(x, AXIS, 0, 1, tiled=True) for x in (similarity, first + position))
+        return best(similarity, position, k)
 
     found = jax.lax.map(meet, into_tiles(queries, max(1, tile[0] // jax.lax.axis_size(AXIS))))
     return jax.tree.map(lambda x: x.reshape(-1, k)[: len(queries)], found)
@@ -88,8 +88,8 @@ def walk(tiles: jax.Array, valid: jax.Array, queries: jax.Array, k: int) -> tupl
         similarity = jnp.matmul(queries, rows.T, precision=jax.lax.Precision.HIGHEST)
         similarity = jnp.where(valid[None], similarity, -jnp.inf)
         position = jnp.broadcast_to(start + jnp.arange(len(rows), dtype=jnp.int32)[None], similarity.shape)
-        candidates = (jnp.concatenate(pair, 1) for pair in zip(found, (similarity, position), strict=True))
-        return best(*candidates, k), None
+        similarity, position = (jnp.concatenate(pair, 1) for pair in zip(found, (similarity, position), strict=True))
+        return best(similarity, position, k), None
 
     shape = (len(queries), k)
     nothing = jnp.full(shape, -jnp.inf, queries.dtype), jnp.zeros(shape, jnp.int32)

@@ -59,15 +59,17 @@ def test_a_sample_comes_in_its_order_with_padding_at_the_end(devices, limit, bud
     whole = data.read(sample.images, np.arange(limit, dtype=np.int32), of.canvas)
     np.testing.assert_allclose(found.x[:limit, 0], whole["image"].mean((1, 2, 3)), rtol=1e-5)
     np.testing.assert_array_equal(found.label[:limit], whole["label"])
-    np.testing.assert_array_equal(found.index[:limit], np.arange(limit))
-    assert len(found.x) % of.batch_size == 0 and (found.index[limit:] == -1).all() and (found.label[limit:] == -1).all()
+    np.testing.assert_array_equal(found.position[:limit], np.arange(limit))
+    assert (
+        len(found.x) % of.batch_size == 0 and (found.position[limit:] == -1).all() and (found.label[limit:] == -1).all()
+    )
 
 
 def test_one_device_and_eight_extract_the_same():
     ours, expected = (extract(*shown(devices)) for devices in reversed(DEVICES))
     assert ours.keys() == expected.keys() == {"backbone", "projection"}
     for name in ours:
-        np.testing.assert_array_equal(ours[name].index, expected[name].index)
+        np.testing.assert_array_equal(ours[name].position, expected[name].position)
         np.testing.assert_array_equal(ours[name].label, expected[name].label)
         np.testing.assert_allclose(ours[name].x, expected[name].x, rtol=1e-4, atol=1e-5)
 
