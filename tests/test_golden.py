@@ -34,10 +34,10 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize("case", params)
 
 
-MADE = {  # args that say how the arrays were made: their seeds and sizes, which the arrays show
-    *("seed", "source_image", "H", "W", "hw", "shape", "grid", "img_other", "divisor", "channels", "stem_chs", "classes"),
-    *("n", "n_global", "n_train", "n_test", "n_high", "n_low", "N", "B", "B_global", "batch", "rows", "views", "queue"),
-    *("K", "dim", "din", "in_dim", "feat_dim", "s_dim", "t_dim", "rank", "steps"),
+MADE = {  # args that say how the arrays were made: seeds, and sizes that the arrays show
+    *("seed", "source_image", "rank", "steps", "classes", "H", "W", "hw", "shape", "grid", "img_other", "divisor"),
+    *("n", "n_global", "n_train", "n_test", "n_high", "n_low", "N", "B", "B_global", "K", "batch", "queue", "rows"),
+    *("dim", "din", "in_dim", "feat_dim", "s_dim", "t_dim", "views", "channels", "stem_chs"),
 }
 TWICE = {  # args and the arrays that hold the same under another name
     **{"T": "temperature", "m": "momentum", "lrs": "lr", "wds": "wd"},
@@ -61,7 +61,8 @@ class Reads(dict):
         return super().__contains__(name)
 
     def get(self, name, default=None):
-        return self[name] if name in self else default
+        self.read.add(name)
+        return super().get(name, default)
 
 
 def lookup(table, name):

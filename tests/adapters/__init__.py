@@ -30,7 +30,7 @@ class Near(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Adapter:
     compute: Callable
-    ignored: Mapping[str, str]  # array name (or a prefix ending in *) -> why it is not compared
+    ignored: Mapping[str, str]  # name of an array or arg (or a pattern) -> why it is not compared or read
     deviates: Mapping[str, tuple[float, str]]  # array name (or prefix*) -> relative tolerance, why
 
 

@@ -44,7 +44,7 @@ def singles(image, semantics, factors):
 
 
 def solarized(image, arrays):
-    """The solarisations of a case, whose names end in their threshold: 0p5 is 0.5 of [0, 1], 200 is one of 256 levels."""
+    """The solarisations of a case, whose names end in the threshold: 0p5 is 0.5 of [0, 1], 200 is one of 256 levels."""
     ours = {}
     for name in arrays:
         if found := re.search(r"solarize_?(?:pil_)?(\d+)(p\d+)?$", name):
@@ -65,9 +65,7 @@ def tv_colorjitter(args, arrays):
     ours = {
         "tensor_output": augment.join(jittered(image, "torchvision", factors, order)),
         "tensor_gray": augment.join(gray),
-        "pil_output": Near(
-            levels(jittered(image, "torchvision", pils, order)), rounding.colours(image, pils, order)
-        ),
+        "pil_output": Near(levels(jittered(image, "torchvision", pils, order)), rounding.colours(image, pils, order)),
         "pil_gray": Near(levels(gray), rounding.GRAY),
         "pil_hsv": Near(255 * augment.join(augment.rgb_to_hsv(image)), 1.0),  # truncated
     }
@@ -134,7 +132,7 @@ def tf_center_crop(args, arrays):
 def pillow_resize(image, box, size, method, flip=False, bounds=None):
     """As Pillow, which clips after each of its passes, across and then down: planes, and how far its levels may lie."""
     (top, left, height, width), bounds = box, box if bounds is None else bounds
-    rows, columns = image[0].shape
+    rows = image[0].shape[0]
     across = (0, left, rows, width), (rows, size[1]), method, True, flip, (0, bounds[1], rows, bounds[3])
     down = (top, 0, height, size[1]), size, method, True, False, (bounds[0], 0, bounds[2], size[1])
     image = clipped(augment.resample(clipped(augment.resample(image, *across)), *down))
@@ -153,12 +151,9 @@ def tv_resized_crop(args, arrays):
     ours["tensor_float_bilinear_noantialias"] = augment.join(
         augment.resample(image, box, tuple(size), "bilinear", antialias=False)
     )
-    for name, method, flip in (("bicubic", "bicubic", False), ("bilinear", "bilinear", False)) + (
-        ("flip_bicubic", "bicubic", True),
-    ):
-        resized, within = pillow_resize(image, box, size, method, flip)
+    for name in ("bilinear", "flip_bicubic", "bicubic"):
+        resized, within = pillow_resize(image, box, size, name.removeprefix("flip_"), flip=name.startswith("flip"))
         ours[f"pil_{name}"] = Near(levels(resized), within)
-    resized, within = pillow_resize(image, box, size, "bicubic")
     for name, recipe in {"normalized_imagenet": "byol", "normalized_swav": "swav"}.items():
         space = augment.recipe(recipe, 32).space
         ours[name] = Near(
@@ -173,7 +168,7 @@ def evaluated(image, arrays):
     for name in arrays:
         if found := re.fullmatch(r"eval_resize(\d+)_(bilinear_)?centercrop(\d+)", name):
             shorter, side = int(found[1]), int(found[3])
-            assert side <= shorter, f"{name}: a centre larger than the picture, which torchvision pads, is not supported"
+            assert side <= shorter, f"{name}: a centre beyond the picture, which torchvision pads, is not supported"
             box = augment.center_box(jnp.array(valid), side, side / shorter)
             method = "bilinear" if found[2] else "bicubic"
             resized, within = pillow_resize(image, box, (side, side), method, bounds=valid)
