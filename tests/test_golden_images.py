@@ -64,14 +64,14 @@ def test_stronger_colours_are_allowed_more_and_fewer_less():
 
 
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [(7, 31), (40, 9), (20, 24)])
+@pytest.mark.parametrize("size", [(7, 31), (40, 9), (8, 12)])
 def test_a_resize_of_pillow_lies_within_its_bound(method, size):
     box = (2, 3, 15, 20)
     expected = PICTURE.crop((3, 2, 23, 17)).resize(size[::-1], getattr(Image.Resampling, method.upper()))
     ours, within = pillow_resize(PLANES, box, size, method)
     assert np.all(np.abs(np.float64(expected) - 255 * augment.join(ours)) <= within + 1e-3)
     most = {"bilinear": 1.02, "bicubic": 1.3}[method]  # the negative weights of bicubic amplify
-    assert 1.0 < within.max() < most
+    assert 1.0 < within < most
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.1, 0.7, 1.5, 3.0, 6.0])

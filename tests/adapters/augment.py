@@ -130,13 +130,23 @@ def tf_center_crop(args, arrays):
 
 
 def pillow_resize(image, box, size, method, flip=False, bounds=None):
-    """As Pillow, which clips after each of its passes, across and then down: planes, and how far its levels may lie."""
-    (top, left, height, width), bounds = box, box if bounds is None else bounds
-    rows = image[0].shape[0]
-    across = (0, left, rows, width), (rows, size[1]), method, True, flip, (0, bounds[1], rows, bounds[3])
-    down = (top, 0, height, size[1]), size, method, True, False, (bounds[0], 0, bounds[2], size[1])
-    image = clipped(augment.resample(clipped(augment.resample(image, *across)), *down))
-    return image, rounding.passes(weights((top, height), bounds[0::2], rows, size[0], method, True))
+    """As Pillow, which clips after each of its two passes: planes, and how far its levels may lie.
+
+    Pillow 13 starts with the rows where that drops more than twice as many rows as columns (pull request 9549), else
+    with the columns.
+    """
+    box, bounds = np.asarray(box, float), np.asarray(box if bounds is None else bounds, float)
+    dropped = np.rint(bounds[2:] * (1 - size / box[2:]))
+    order = (0, 1) if dropped[0] > max(2 * dropped[1], 0) else (1, 0)
+    for axis in order:
+        sizes = list(image[0].shape)
+        amplified = weights(box[axis::2], bounds[axis::2], sizes[axis], size[axis], method, True)
+        spans = np.array([(0.0, n) for n in sizes])  # along the other axis, all of it
+        reads = spans.copy()
+        spans[axis], reads[axis], sizes[axis] = box[axis::2], bounds[axis::2], size[axis]
+        given = spans.T.ravel(), tuple(sizes), method, True, flip and axis == 1, reads.T.ravel()
+        image = clipped(augment.resample(image, *given))
+    return image, rounding.passes(amplified)
 
 
 @adapter(
