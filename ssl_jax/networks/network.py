@@ -1,12 +1,15 @@
 """How an encoder and its heads compose, and which views share a pass."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.fields import positive
+from ssl_jax.networks.norm import divide
 from ssl_jax.numeric import widen
 
 PASSES = ("view", "resolution")
@@ -29,12 +32,22 @@ class Network(nn.Module):
     pass through everything, and running statistics move once per view. With "resolution" all views of a group share a
     pass through the encoder, and all views of all groups one pass through the heads.
 
+    With `chunks` the rows of a batch run in that many parts, one after the other, and the backward pass computes each
+    part again: memory for activations is that of one part, at the price of another forward pass. A loss sees all rows
+    all the same, and its gradient is exact (Gao et al. 2021, arXiv:2101.06983). The one exception is BatchNorm: its
+    statistics are those of a part (over all devices), and its running statistics move once per part.
+
+    None of `chunks`, `remat` and `scan_views` changes the parameters.
+
     Attributes:
         encoder: images [N, H, W, C] -> `Encoding`.
         projector: features [B, V, D] -> projection, or None.
         predictor: projection -> prediction, or None.
         dense: the encoder's patches [B, V, S, C] -> [B, V, S, D], or None.
         passes: "view" or "resolution".
+        chunks: parts of a batch, a divisor of its rows; on several devices of the rows that each of them has.
+        remat: whether the backward pass computes each pass through the encoder again, in place of storing activations.
+        scan_views: whether the passes per view are a loop, which is compiled once for the views of a group.
     """
 
     encoder: nn.Module
@@ -42,6 +55,9 @@ class Network(nn.Module):
     predictor: nn.Module | None = None
     dense: nn.Module | None = None
     passes: str = "view"
+    chunks: Annotated[int, positive] = 1
+    remat: bool = False
+    scan_views: bool = False
 
     def __call__(
         self, views: tuple[jax.Array, ...], train: bool = False, mask: tuple | None = None, keep: tuple | None = None
@@ -55,15 +71,22 @@ class Network(nn.Module):
             keep: per group an int [B, V, n], the only patches the encoder sees, or None; None: no group.
 
         Raises:
-            UserError: if `passes` is unknown.
+            UserError: if `passes` is unknown, or `chunks` does not divide the rows.
         """
         if self.passes not in PASSES:
             raise UserError(f"passes cannot be {self.passes!r}; {nearest(self.passes, PASSES)}")
+        divide(len(views[0]), self.chunks, "rows", "network.chunks")
         nothing = (None,) * len(views)
-        groups = list(zip(views, mask or nothing, keep or nothing, strict=True))
-        if self.passes == "resolution":
-            return self.heads(join([self.encoded(*group, train) for group in groups]), train)
-        return join([self.each_view(*group, train) for group in groups])
+        groups = tuple(zip(views, mask or nothing, keep or nothing, strict=True))
+        if self.chunks == 1 or self.is_initializing():
+            return self.outputs(groups, train)
+
+        def chunk(self, groups):
+            return self.outputs(groups, train)
+
+        # Row i is in chunk i % chunks, so that each device has the same share of every chunk and no row has to move.
+        chunks = jax.tree.map(lambda x: x.reshape(-1, self.chunks, *x.shape[1:]), groups)
+        return jax.tree.map(merge, one_by_one(nn.remat(chunk, prevent_cse=False))(self, chunks))
 
     def encode(self, images: jax.Array, layers: int = 0) -> jax.Array:
         """Returns the features [B, D] of images [B, H, W, C] in evaluation mode, each independent of the others.
@@ -85,21 +108,35 @@ class Network(nn.Module):
         stop = None if layers in (-1, depth) else layers
         return widen(self.projector(features, stop=stop))
 
-    def each_view(self, views, mask, keep, train):
+    def outputs(self, groups, train):
+        """The outputs for (views, mask, keep) of each group."""
+        if self.passes == "resolution":
+            return self.heads(join([self.encoded(*group, train) for group in groups]), train)
+        return join([self.each_view(group, train) for group in groups])
+
+    def each_view(self, group, train):
         """The outputs of one group, with a pass for each view."""
-        parts = [
-            self.heads(self.encoded(*(x if x is None else x[:, i : i + 1] for x in (views, mask, keep)), train), train)
-            for i in range(views.shape[1])
-        ]
-        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *parts)
+
+        def one(self, view):
+            outputs = self.heads(self.encoded(*jax.tree.map(lambda x: x[:, None], view), train), train)
+            return jax.tree.map(lambda x: x[:, 0], outputs)
+
+        if self.scan_views and not self.is_initializing():
+            return one_by_one(one)(self, group)
+        parts = [one(self, jax.tree.map(lambda x: x[:, i], group)) for i in range(group[0].shape[1])]
+        return jax.tree.map(lambda *arrays: jnp.stack(arrays, axis=1), *parts)
 
     def encoded(self, views, mask, keep, train):
         """The encoder's share of the outputs, in one pass over a group."""
-        batch, count = views.shape[:2]
-        rows = (x if x is None else x.reshape(batch * count, *x.shape[2:]) for x in (views, mask, keep))
-        images, mask, keep = rows
-        encoding = self.encoder(images, train=train, mask=mask, keep=keep)
-        pooled, patches = (x.reshape(batch, count, *x.shape[1:]) for x in (encoding.pooled, encoding.patches))
+
+        def run(self, *rows):
+            images, mask, keep = rows
+            encoding = self.encoder(images, train=train, mask=mask, keep=keep)
+            return encoding.pooled, encoding.patches
+
+        run = nn.remat(run) if self.remat else run
+        shape = views.shape[:2]
+        pooled, patches = (x.reshape(*shape, *x.shape[1:]) for x in run(self, *jax.tree.map(merge, (views, mask, keep))))
         return Outputs(pooled, patches=(patches,))
 
     def heads(self, outputs, train):
@@ -111,11 +148,34 @@ class Network(nn.Module):
         return wide._replace(patches=outputs.patches)
 
 
+def merge(x):
+    """[A, B, ...] as [A B, ...]."""
+    return jax.lax.collapse(x, 0, 2)
+
+
 def join(parts):
     """The outputs of several groups as one: per view along the axis of views, per patch side by side."""
 
-    def merge(*arrays):
+    def concatenate(*arrays):
         return None if arrays[0] is None else jnp.concatenate(arrays, axis=1)
 
-    whole = [merge(*(getattr(part, name) for part in parts)) for name in ("features", "projection", "prediction")]
+    whole = [concatenate(*(getattr(part, name) for part in parts)) for name in ("features", "projection", "prediction")]
     return Outputs(*whole, *(sum((getattr(part, name) for part in parts), ()) for name in ("patches", "dense")))
+
+
+def one_by_one(function: Callable) -> Callable:
+    """Lifts `function(module, x)` to a loop over axis 1 of all arrays, through which running statistics are carried."""
+
+    def body(module, _, x):
+        return None, function(module, x)
+
+    loop = nn.scan(
+        body,
+        variable_broadcast="params",
+        variable_carry="batch_stats",
+        split_rngs={"drop_path": True},
+        in_axes=1,
+        out_axes=1,
+        check_constancy_invariants=False,
+    )
+    return lambda module, x: loop(module, None, x)[1]
