@@ -121,9 +121,12 @@ class Network(nn.Module):
             outputs = self.heads(self.encoded(*jax.tree.map(lambda x: x[:, None], view), train), train)
             return jax.tree.map(lambda x: x[:, 0], outputs)
 
+        def view(i):
+            return jax.tree.map(lambda x: x[:, i], group)
+
         if self.scan_views and not self.is_initializing():
             return one_by_one(one)(self, group)
-        parts = [one(self, jax.tree.map(lambda x: x[:, i], group)) for i in range(group[0].shape[1])]
+        parts = [one(self, view(i)) for i in range(group[0].shape[1])]
         return jax.tree.map(lambda *arrays: jnp.stack(arrays, axis=1), *parts)
 
     def encoded(self, views, mask, keep, train):
@@ -136,7 +139,9 @@ class Network(nn.Module):
 
         run = nn.remat(run) if self.remat else run
         shape = views.shape[:2]
-        pooled, patches = (x.reshape(*shape, *x.shape[1:]) for x in run(self, *jax.tree.map(merge, (views, mask, keep))))
+        pooled, patches = (
+            x.reshape(*shape, *x.shape[1:]) for x in run(self, *jax.tree.map(merge, (views, mask, keep)))
+        )
         return Outputs(pooled, patches=(patches,))
 
     def heads(self, outputs, train):
