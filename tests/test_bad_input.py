@@ -132,6 +132,11 @@ VALUES = [
     ("batch_size=0", "a batch of 0 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
     ("batch_size=-8", "a batch of -8 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
     ("batch_size=12", "a batch of 12 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
+    (
+        "network.chunks=3",
+        "network.chunks is 3, but each of 8 devices has 8 images of the batch; set network.chunks to a divisor of 8",
+    ),
+    ("network.chunks=0", "network.chunks is 0; set it to more than 0"),
     ("data.size=2", "views of 2 pixels are smaller than the network's stride of "),
     ("data.canvas=-1", "data.canvas is -1; set it to more than 0"),
     ("data.workers=-1", "data.workers is -1; set it to 0 or more"),

@@ -1,7 +1,7 @@
-"""Memory of SimCLR's step with the batch in chunks, as compiled, without running it: `python tests/benchmarks/memory.py`.
+"""Memory that SimCLR's step takes with the batch in chunks, as compiled: `python tests/benchmarks/memory.py`.
 
-With `--topology v5e:1x1` or `v5e:2x2` and so on it is compiled for such TPU chips, of which there need be none (install
-`libtpu` first); figures are those of one chip.
+Nothing runs. With `--topology v5p:2x2x1` and so on it is compiled for such TPU chips, of which there need be none
+(install `libtpu` first); figures are those of one chip.
 """
 
 import argparse
