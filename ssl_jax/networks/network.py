@@ -33,11 +33,11 @@ class Network(nn.Module):
     pass through the encoder, and all views of all groups one pass through the heads.
 
     With `chunks` the rows of a batch run in that many parts, one after the other, and the backward pass computes each
-    part again: memory for activations is that of one part, at the price of another forward pass. A loss sees all rows
-    all the same, and its gradient is exact (Gao et al. 2021, arXiv:2101.06983). The one exception is BatchNorm: its
-    statistics are those of a part (over all devices), and its running statistics move once per part.
+    part again: memory for activations is that of one part, at the price of another forward pass. The loss still sees
+    all rows and its gradient is exact (Gao et al. 2021, arXiv:2101.06983), unless there is a BatchNorm: its statistics
+    are those of a part (over all devices, "ghost" BatchNorm), and running statistics move once per part.
 
-    None of `chunks`, `remat` and `scan_views` changes the parameters.
+    Checkpoints do not depend on `chunks`, `remat` and `scan_views`: parameters are the same.
 
     Attributes:
         encoder: images [N, H, W, C] -> `Encoding`.
@@ -46,7 +46,8 @@ class Network(nn.Module):
         dense: the encoder's patches [B, V, S, C] -> [B, V, S, D], or None.
         passes: "view" or "resolution".
         chunks: parts of a batch, a divisor of its rows; on several devices of the rows that each of them has.
-        remat: whether the backward pass computes each pass through the encoder again, in place of storing activations.
+        remat: whether the backward pass computes the encoder's passes again, one at a time, in place of storing their
+            activations; with `chunks`, those of each part once more.
         scan_views: whether the passes per view are a loop, which is compiled once for the views of a group.
     """
 
@@ -132,16 +133,13 @@ class Network(nn.Module):
     def encoded(self, views, mask, keep, train):
         """The encoder's share of the outputs, in one pass over a group."""
 
-        def run(self, *rows):
-            images, mask, keep = rows
+        def run(self, images, mask, keep):
             encoding = self.encoder(images, train=train, mask=mask, keep=keep)
             return encoding.pooled, encoding.patches
 
         run = nn.remat(run) if self.remat else run
-        shape = views.shape[:2]
-        pooled, patches = (
-            x.reshape(*shape, *x.shape[1:]) for x in run(self, *jax.tree.map(merge, (views, mask, keep)))
-        )
+        rows = run(self, *jax.tree.map(merge, (views, mask, keep)))
+        pooled, patches = (x.reshape(*views.shape[:2], *x.shape[1:]) for x in rows)
         return Outputs(pooled, patches=(patches,))
 
     def heads(self, outputs, train):
