@@ -87,7 +87,10 @@ class CMC(Method):
         return [Variables(params[f"network{number}"], stats) for number, stats in enumerate(state.stats)]
 
     def variables(self, params, state):
-        raise UserError("CMC trains a network for each group of channels and no single encoder; choose another run")
+        raise UserError(
+            "CMC trains a network for each group of channels, not a single encoder to take or to start from; "
+            "choose another run or method"
+        )
 
     def represent(self, params, state, images, layers=0):
         networks = zip(self.networks(params, state), self.split(images), strict=True)

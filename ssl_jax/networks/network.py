@@ -1,6 +1,6 @@
 """How an encoder and its heads compose, and which views share a pass."""
 
-from collections.abc import Callable
+import operator
 from typing import Annotated, NamedTuple
 
 import flax.linen as nn
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.fields import positive
-from ssl_jax.networks.norm import divide
 from ssl_jax.numeric import widen
 
 PASSES = ("view", "resolution")
@@ -32,23 +31,22 @@ class Network(nn.Module):
     pass through everything, and running statistics move once per view. With "resolution" all views of a group share a
     pass through the encoder, and all views of all groups one pass through the heads.
 
-    With `chunks` the rows of a batch run in that many parts, one after the other, and the backward pass computes each
-    part again: memory for activations is that of one part, at the price of another forward pass. The loss still sees
-    all rows and its gradient is exact (Gao et al. 2021, arXiv:2101.06983), unless there is a BatchNorm: its statistics
-    are those of a part (over all devices, "ghost" BatchNorm), and running statistics move once per part.
-
-    Checkpoints do not depend on `chunks`, `remat` and `scan_views`: parameters are the same.
-
     Attributes:
         encoder: images [N, H, W, C] -> `Encoding`.
         projector: features [B, V, D] -> projection, or None.
         predictor: projection -> prediction, or None.
         dense: the encoder's patches [B, V, S, C] -> [B, V, S, D], or None.
         passes: "view" or "resolution".
-        chunks: parts of a batch, a divisor of its rows; on several devices of the rows that each of them has.
-        remat: whether the backward pass computes the encoder's passes again, one at a time, in place of storing their
-            activations; with `chunks`, those of each part once more.
-        scan_views: whether the passes per view are a loop, which is compiled once for the views of a group.
+        scan_views: with `passes="view"`, whether the passes of a group's views are one loop in the program, compiled
+            once. It computes the same.
+        chunks: number of pieces, a divisor of the images of a pass, in which these go through the encoder. With more
+            than one, only one piece's activations are in memory at a time, and the backward pass computes them again:
+            the heads and the loss see all rows and the gradient is exact (GradCache, Gao et al. 2021,
+            arXiv:2101.06983). But a BatchNorm in the encoder then takes its statistics from one piece.
+        remat: whether the backward pass computes the encoder's activations again, pass by pass.
+
+    Raises:
+        UserError: if `passes` is unknown or `chunks` no divisor.
     """
 
     encoder: nn.Module
@@ -56,9 +54,9 @@ class Network(nn.Module):
     predictor: nn.Module | None = None
     dense: nn.Module | None = None
     passes: str = "view"
+    scan_views: bool = False
     chunks: Annotated[int, positive] = 1
     remat: bool = False
-    scan_views: bool = False
 
     def __call__(
         self, views: tuple[jax.Array, ...], train: bool = False, mask: tuple | None = None, keep: tuple | None = None
@@ -70,24 +68,14 @@ class Network(nn.Module):
             train: whether BatchNorm uses and updates the statistics of the batch.
             mask: per group a bool [B, V, S], patches that the mask token replaces, or None; None: no group.
             keep: per group an int [B, V, n], the only patches the encoder sees, or None; None: no group.
-
-        Raises:
-            UserError: if `passes` is unknown, or `chunks` does not divide the rows.
         """
         if self.passes not in PASSES:
             raise UserError(f"passes cannot be {self.passes!r}; {nearest(self.passes, PASSES)}")
-        divide(len(views[0]), self.chunks, "rows", "network.chunks")
         nothing = (None,) * len(views)
-        groups = tuple(zip(views, mask or nothing, keep or nothing, strict=True))
-        if self.chunks == 1 or self.is_initializing():
-            return self.outputs(groups, train)
-
-        def chunk(self, groups):
-            return self.outputs(groups, train)
-
-        # Row i is in chunk i % chunks, so that each device has the same share of every chunk and no row has to move.
-        chunks = jax.tree.map(lambda x: x.reshape(-1, self.chunks, *x.shape[1:]), groups)
-        return jax.tree.map(merge, one_by_one(nn.remat(chunk, prevent_cse=False))(self, chunks))
+        groups = list(zip(views, mask or nothing, keep or nothing, strict=True))
+        if self.passes == "resolution":
+            return self.heads(join([self.encoded(*group, train) for group in groups]), train)
+        return join([self.each_view(*group, train) for group in groups])
 
     def encode(self, images: jax.Array, layers: int = 0) -> jax.Array:
         """Returns the features [B, D] of images [B, H, W, C] in evaluation mode, each independent of the others.
@@ -109,38 +97,50 @@ class Network(nn.Module):
         stop = None if layers in (-1, depth) else layers
         return widen(self.projector(features, stop=stop))
 
-    def outputs(self, groups, train):
-        """The outputs for (views, mask, keep) of each group."""
-        if self.passes == "resolution":
-            return self.heads(join([self.encoded(*group, train) for group in groups]), train)
-        return join([self.each_view(group, train) for group in groups])
-
-    def each_view(self, group, train):
+    def each_view(self, views, mask, keep, train):
         """The outputs of one group, with a pass for each view."""
 
-        def one(self, view):
-            outputs = self.heads(self.encoded(*jax.tree.map(lambda x: x[:, None], view), train), train)
-            return jax.tree.map(lambda x: x[:, 0], outputs)
+        def run(network, outputs, group):
+            return outputs, network.heads(network.encoded(*group, train), train)
 
-        def view(i):
-            return jax.tree.map(lambda x: x[:, i], group)
-
+        group = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1)[:, :, None], (views, mask, keep))
         if self.scan_views and not self.is_initializing():
-            return one_by_one(one)(self, group)
-        parts = [one(self, view(i)) for i in range(group[0].shape[1])]
-        return jax.tree.map(lambda *arrays: jnp.stack(arrays, axis=1), *parts)
+            _, outputs = scan(run)(self, (), group)
+        else:
+            of_each = [jax.tree.map(operator.itemgetter(i), group) for i in range(views.shape[1])]
+            parts = [run(self, (), one)[1] for one in of_each]
+            outputs = jax.tree.map(lambda *arrays: jnp.stack(arrays), *parts)
+        return jax.tree.map(lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), outputs)
 
     def encoded(self, views, mask, keep, train):
         """The encoder's share of the outputs, in one pass over a group."""
+        batch, count = views.shape[:2]
 
-        def run(self, images, mask, keep):
-            encoding = self.encoder(images, train=train, mask=mask, keep=keep)
-            return encoding.pooled, encoding.patches
+        def run(network, carry, rows):
+            images, mask, keep = rows
+            encoding = network.encoder(images, train=train, mask=mask, keep=keep)
+            return carry, (encoding.pooled, encoding.patches)
 
-        run = nn.remat(run) if self.remat else run
-        rows = run(self, *jax.tree.map(merge, (views, mask, keep)))
-        pooled, patches = (x.reshape(*views.shape[:2], *x.shape[1:]) for x in rows)
-        return Outputs(pooled, patches=(patches,))
+        rows = jax.tree.map(lambda x: x.reshape(batch * count, *x.shape[2:]), (views, mask, keep))
+        pooled, patches = self.in_chunks(run, rows)
+        return Outputs(pooled.reshape(batch, count, -1), patches=(patches.reshape(batch, count, *patches.shape[1:]),))
+
+    def in_chunks(self, run, rows):
+        """Runs the encoder on rows [N, ...], as `chunks` and `remat` say."""
+        if self.is_initializing() or (self.chunks == 1 and not self.remat):
+            return run(self, (), rows)[1]
+        if self.chunks == 1:
+            return nn.remat(run)(self, (), rows)[1]
+        images = len(rows[0])
+        if self.chunks < 1 or images % self.chunks:
+            raise UserError(
+                f"{images} images cannot go through the encoder in {self.chunks} equal pieces; "
+                "set network.chunks to a divisor of their number"
+            )
+        # Each piece takes every chunks-th row, so that rows which are split over devices stay where they are.
+        pieces = jax.tree.map(lambda x: x.reshape(-1, self.chunks, *x.shape[1:]).swapaxes(0, 1), rows)
+        _, outputs = scan(nn.remat(run, prevent_cse=False))(self, (), pieces)
+        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(images, *x.shape[2:]), outputs)
 
     def heads(self, outputs, train):
         """The outputs with the heads' share; what is not per patch is widened to float32."""
@@ -151,34 +151,16 @@ class Network(nn.Module):
         return wide._replace(patches=outputs.patches)
 
 
-def merge(x):
-    """[A, B, ...] as [A B, ...]."""
-    return jax.lax.collapse(x, 0, 2)
+def scan(run):
+    """A loop over `run(network, carry, inputs)`, in which running statistics go from one round to the next."""
+    return nn.scan(run, variable_broadcast="params", variable_carry="batch_stats", split_rngs={"drop_path": True})
 
 
 def join(parts):
     """The outputs of several groups as one: per view along the axis of views, per patch side by side."""
 
-    def concatenate(*arrays):
+    def merge(*arrays):
         return None if arrays[0] is None else jnp.concatenate(arrays, axis=1)
 
-    whole = [concatenate(*(getattr(part, name) for part in parts)) for name in ("features", "projection", "prediction")]
+    whole = [merge(*(getattr(part, name) for part in parts)) for name in ("features", "projection", "prediction")]
     return Outputs(*whole, *(sum((getattr(part, name) for part in parts), ()) for name in ("patches", "dense")))
-
-
-def one_by_one(function: Callable) -> Callable:
-    """Lifts `function(module, x)` to a loop over axis 1 of all arrays, through which running statistics are carried."""
-
-    def body(module, _, x):
-        return None, function(module, x)
-
-    loop = nn.scan(
-        body,
-        variable_broadcast="params",
-        variable_carry="batch_stats",
-        split_rngs={"drop_path": True},
-        in_axes=1,
-        out_axes=1,
-        check_constancy_invariants=False,
-    )
-    return lambda module, x: loop(module, None, x)[1]

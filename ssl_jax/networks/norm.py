@@ -72,7 +72,7 @@ class Norm(nn.Module):
             case "batch":
                 return self.batch_moments(x, train)
             case "group":
-                parts = (*x.shape[:-1], *divide(x.shape[-1], self.groups, "channels", "the norm's groups"))
+                parts = (*x.shape[:-1], *divide(x.shape[-1], self.groups, "channels", "groups"))
                 axes = (*range(1, x.ndim - 1), x.ndim)
             case "layer":
                 parts, axes = x.shape, (x.ndim - 1,)
@@ -91,7 +91,7 @@ class Norm(nn.Module):
             return *(value.reshape(wide).astype(x.dtype) for value in moments), (1, *x.shape)
         # One pass over the data: taken from near the mean, the two moments do not cancel.
         near = running_mean.value.reshape(wide).astype(x.dtype)
-        parts = (*divide(x.shape[0], self.splits, "rows", "the norm's splits"), *x.shape[1:])
+        parts = (*divide(x.shape[0], self.splits, "rows", "splits"), *x.shape[1:])
         distance = x.reshape(parts) - near
         axes = tuple(range(1, x.ndim))
         offset = distance.mean(axes, keepdims=True)
@@ -105,9 +105,8 @@ class Norm(nn.Module):
 
 
 def divide(size: int, parts: int, what: str, field: str) -> tuple[int, int]:
-    """Returns (parts, size / parts), or complains of `field` if that is no whole number."""
     if size % parts:
-        raise UserError(f"{size} {what} cannot be cut into {parts} equal parts: set {field} to a divisor")
+        raise UserError(f"{size} {what} cannot be cut into {parts} equal parts: set the norm's {field} to a divisor")
     return parts, size // parts
 
 
