@@ -34,6 +34,7 @@ TINY = {
     "steps": str(STEPS),
     "data.size": "16",
     "network.encoder.width": "0.0625",
+    "network.encoder.layers": "(1, 1)",
     "optimizer.warmup": "0",
     "optimizer.schedule": "constant",
     "checkpoint.every": "2",
