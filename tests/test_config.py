@@ -110,19 +110,25 @@ CLASSES = [
     *((cls, "network.encoder") for cls in (networks.ResNet, networks.ViT)),
     *((cls, f"network.{head}") for cls in (networks.MLP, networks.Prototypes) for head in networks.HEAD_NAMES),
     (optimizer.Settings, "optimizer"),
-    (augment.View, "augment"),
     (schema.Evaluate, "evaluate"),
 ]
+SETTABLE = [*((fields(cls), group) for cls, group in CLASSES), (augment.settings(), "augment")]
 
 
-@pytest.mark.parametrize(("cls", "group"), CLASSES)
-def test_every_field_can_be_set(cls, group):
-    settable = [name for name in fields(cls) if name not in ("parent", "name", "dtype")]
+@pytest.mark.parametrize(
+    ("known", "group"), [*((fields(cls), group) for cls, group in CLASSES), (augment.settings(), "augment")]
+)
+def test_every_field_can_be_set(known, group):
+    settable = [name for name in known if name not in ("parent", "name", "dtype")]
     assert settable
     for name in settable:
-        kind = fields(cls)[name].kind
-        text, value = TEXTS[kind]
+        text, value = TEXTS[known[name].kind]
         assert flatten(read(**{f"{group}.{name}": text}))[f"{group}.{name}"] == value
+
+
+def test_every_field_of_an_operation_is_a_key_of_its_own():
+    known = [name for cls in (augment.Crop, *augment.OPERATIONS.values()) for name in fields(cls)]
+    assert len(augment.settings()) == len(known) + 2 + 7  # flip and order; those of a whole recipe
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from benchmarks import cifar10
 
-from ssl_jax import parallel
+from ssl_jax import data, parallel
 from ssl_jax.build import build
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.config import load
