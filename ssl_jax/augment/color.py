@@ -11,7 +11,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.augment.operation import Operation, between
+from ssl_jax.augment.operation import BLACK, Operation, between
 from ssl_jax.augment.planes import Planes, each
 from ssl_jax.fields import Rule, not_negative, one_of, share
 
@@ -96,16 +96,20 @@ class Jitter(Operation):
     def idle(self):
         return self.p == 0 or not self.operations
 
-    def choose(self, uniform):
-        """Returns the order of the n operations, int32 [n], and their factors, [n]."""
-        order, factors = uniform.reshape(2, 4)[:, : len(self.operations)]
+    def draw(self, uniform):
+        """Returns the order of the n operations, int32 [n], and their factors [n], neutral ones if there is no jitter.
+
+        That saves the choice between two images, a pass over all pixels.
+        """
+        order, factors = uniform[1:].reshape(2, 4)[:, : len(self.operations)]
         neutral = jnp.array([0.0 if operation in (add_brightness, hue) else 1.0 for operation, _ in self.operations])
         spread = jnp.array([strength for _, strength in self.operations])
         lowest = jnp.where(neutral > 0, jnp.maximum(neutral - spread, 0.0), -spread)
-        return jnp.argsort(order), between(factors, lowest, neutral + spread)
+        factors = between(factors, lowest, neutral + spread)
+        return jnp.argsort(order), jnp.where(uniform[0] < self.p, factors, neutral)
 
-    def change(self, image, chosen, fill):
-        order, factors = chosen
+    def __call__(self, image, drawn, fill=BLACK):
+        order, factors = drawn
         return jitter(image, order, factors, [operation for operation, _ in self.operations])
 
 

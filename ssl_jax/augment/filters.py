@@ -6,7 +6,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.augment.operation import Operation, Range, between, interval
+from ssl_jax.augment.operation import BLACK, Operation, Range, between, interval
 from ssl_jax.augment.planes import Planes, each
 from ssl_jax.fields import one_of
 from ssl_jax.numeric import widen
@@ -22,14 +22,15 @@ class Blur(Operation):
     border: Annotated[str, one_of(BORDERS)] = "edge"  # see `blur`; "zero" also cuts the kernel to a tenth of the side
     numbers = 2
 
-    def choose(self, uniform):
-        return between(uniform[0], *self.sigma)
+    def draw(self, uniform):
+        """Returns the sigma in pixels, 0 if there is no blur."""
+        return jnp.where(uniform[0] < self.p, between(uniform[1], *self.sigma), 0.0)
 
-    def change(self, image, chosen, fill):
+    def __call__(self, image, drawn, fill=BLACK):
         size = max(image[0].shape)
         # SimCLR and BYOL, which pad with zeros, have kernels of a tenth of the side; PIL's reach as far as they need.
         radius = size // 20 if self.border == "zero" else min(round(4 * self.sigma[1]), size - 1)
-        return blur(image, chosen, radius, self.border)
+        return blur(image, drawn, radius, self.border)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Operation:
     """One step of a view after its crop. Its fields say how often it happens and how strongly.
 
     A subclass says how many uniform numbers it needs, what it draws from all but the first (`choose`), and what it does
-    with that (`change`).
+    with that (`change`); or, where some strength leaves an image as it is, how to `draw` and call it.
     """
 
     p: Annotated[float, share] = 1.0  # probability that it happens
