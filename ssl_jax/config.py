@@ -80,7 +80,12 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         raise UserError(f"config key {key!r} takes {NAMES.get(kind, kind.__name__)}, not {text!r}") from error
 
 
-NAMES = {int: "a whole number", float: "a number", bool: "true or false", tuple: "a tuple such as (0.3,1.0)"}
+NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a tuple such as (0.3,1.0) or ('encoder',)",
+}
 
 
 def parse(text: str, kind: type) -> Any:

@@ -8,7 +8,9 @@ import pathlib
 import jax
 
 from ssl_jax import command, parallel
-from ssl_jax.config import flatten, load
+from ssl_jax.config import load
+from ssl_jax.schema import lookup
+from ssl_jax.workdir import check_start, hold, shapes_run
 
 EXAMPLES = """
 presets of every config:
@@ -25,6 +27,7 @@ any value of the config can be changed:
   --config.epochs=10   --config.steps=500   --config.batch_size=128
   --config.optimizer.learning_rate=0.1      --config.network.encoder.name=resnet18
   --config.network.encoder.stem=        nothing at all: back to the default
+  --config.init.from=runs/simclr        start from the encoder of another run
   (the config file shows them all)
 
 examples:
@@ -46,21 +49,21 @@ def main(options) -> None:
     parallel.start()
     from ssl_jax.build import build
     from ssl_jax.train import train
-    from ssl_jax.workdir import claim, lock
 
     run = build(config)
     workdir = pathlib.Path(options.workdir or default_workdir(options, config)).resolve()
-    claim(workdir, config)
-    with lock(workdir):
+    check_start(run, workdir)
+    with hold(workdir, config):
         train(run, workdir)
 
 
 def default_workdir(options, config) -> str:
-    """Names a workdir after the config; after its values too where the command line changes some."""
+    """Names a workdir after the config, and after the values that the command line changes, but for what is free to."""
     file, _, preset = options.config.partition(":")
     parts = [pathlib.Path(file).stem, preset]
-    if options.overrides:
-        parts.append(hashlib.sha256(json.dumps(flatten(config)).encode()).hexdigest()[:6])
+    changed = {key: lookup(config, key) for key, _ in sorted(options.overrides) if shapes_run(key)}
+    if changed:
+        parts.append(hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6])
     return str(pathlib.Path("runs", "-".join(filter(None, parts))))
 
 

@@ -76,10 +76,19 @@ class Log:
     wandb: bool = False
 
 
+def are_patterns(values: tuple) -> bool:
+    """Returns whether they are one regular expression or more."""
+    try:
+        return bool([re.compile(value) for value in values])
+    except (re.error, TypeError):
+        return False
+
+
+PATTERNS = Rule(are_patterns, "regular expressions, such as ('encoder','projector')")
 TAKE = ("encoder",)
 INIT = {
     "from": Field(str),  # a workdir or an .npz file of weights to start from
-    "take": Field(tuple, TAKE),  # regular expressions of the parameters' paths that are taken
+    "take": Field(Annotated[tuple, PATTERNS], TAKE),  # regular expressions of the paths in the network that are taken
 }
 PLAIN = {"": Training, "data": Data, "evaluate": Evaluate, "checkpoint": Checkpoint, "log": Log}  # filled with defaults
 SCHEDULE = {"schedule": Field(str), "start": Field(float), "end": Field(float), "duration": Field(str)}

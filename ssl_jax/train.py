@@ -187,7 +187,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
                 monitor.record(run.steps, evaluator.conclude(features, folder / "neighbours.png"))
     if jax.process_index() == 0:
         report.write([folder])
-        print(*filter(None, (summary(folder), f"report: {page}")), sep="\n")
+        print(*filter(None, (summary(folder, run.config.init["from"]), f"report: {page}")), sep="\n")
 
 
 def start(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, TrainState]:

@@ -3,6 +3,7 @@
 import pathlib
 import re
 import types
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,11 +12,11 @@ import numpy as np
 from flax import traverse_util
 
 from ssl_jax import checkpoint
-from ssl_jax.errors import UserError
+from ssl_jax.errors import UserError, nearest
 from ssl_jax.method import Method, Variables
 from ssl_jax.networks.positions import resample
 
-ADVICE = "set init.from to the workdir of a run or to an .npz file of arrays named as in network/encoder/..."
+ADVICE = "set init.from to the workdir of a run or to an .npz file of arrays named as in params/encoder/..."
 
 
 class Taken(NamedTuple):
@@ -23,14 +24,23 @@ class Taken(NamedTuple):
 
     taken: list[str]
     resampled: list[str]  # positions, interpolated to another grid
-    left: list[str]  # as initialised: no rule takes them, or the source lacks them or has another shape
+    left: list[str]  # as initialised: no rule takes them
+    unfit: dict[str, str]  # as initialised though a rule takes them -> why
 
     def __str__(self) -> str:
-        """One line for the log."""
-        parts = [f"{len(self.taken)} arrays taken"]
-        parts += [f"resampled to the new grid: {', '.join(self.resampled)}"] if self.resampled else []
-        parts += [f"left as initialised: {', '.join(self.left)}"] if self.left else []
+        """One line to print; a part of the network is named whole where all of it fared alike."""
+        parts = [f"takes {len(self.taken)} arrays of {', '.join(sorted({part_of(name) for name in self.taken}))}"]
+        parts += [f"resamples {', '.join(self.resampled)} to the new grid"] if self.resampled else []
+        others = {part_of(name) for name in (*self.taken, *self.resampled, *self.unfit)}
+        left = dict.fromkeys(part_of(name) if part_of(name) not in others else name for name in self.left)
+        left |= {f"{name} ({why})": None for name, why in self.unfit.items()}
+        parts += [f"leaves as initialised {', '.join(left)}"] if left else []
         return "; ".join(parts)
+
+
+def part_of(path: str) -> str:
+    """Returns the part of a network that a path is in: "encoder", "projector", ..."""
+    return path.split("/")[0]
 
 
 def read_network(directory: pathlib.Path, step: int, method: type[Method]) -> Variables:
@@ -61,29 +71,39 @@ def fill(network: Variables, source: Variables, rules: Sequence[str]) -> tuple[V
     """Returns a network with weights of another where a rule takes them and they fit.
 
     Args:
-        network: the variables of the first step.
+        network: the variables of the first step, or their shapes.
         source: those of the other network; it may lack some and have others.
         rules: regular expressions, searched in paths such as "encoder/stem_conv1/kernel"; what one matches is taken.
 
+    Returns:
+        The network, with host arrays where weights were taken, and what was taken.
+
     Raises:
-        UserError: if nothing is taken.
+        UserError: if a rule matches nothing, or fits so little that the other network must be of another architecture.
     """
-    theirs, result = flat(source), Taken([], [], [])
+    theirs, result = flat(source), Taken([], [], [], {})
+    names = sorted({name for _, name in flat(network)})
+    for rule in rules:
+        if not any(re.search(rule, name) for name in names):
+            parts = {part_of(name) for name in names}
+            raise UserError(f"init.take {rule!r} matches nothing in the network; {nearest(rule, parts)}")
 
     def choose(kind, path, ours):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         found = theirs.get((kind, name))
-        if found is None or not any(re.search(rule, name) for rule in rules):
+        if not any(re.search(rule, name) for rule in rules):
             result.left.append(name)
+        elif found is None:
+            result.unfit[name] = "not there"
         elif found.shape == ours.shape:
             result.taken.append(name)
             return np.asarray(found, ours.dtype)
-        elif name.endswith("positions"):
-            side = round(ours.shape[0] ** 0.5)
+        elif name.endswith("positions") and found.shape[1:] == ours.shape[1:]:
             result.resampled.append(name)
+            side = round(ours.shape[0] ** 0.5)
             return np.asarray(resample(found, side, side), ours.dtype)
         else:
-            result.left.append(f"{name} ({list(found.shape)} there, {list(ours.shape)} here)")
+            result.unfit[name] = f"{list(found.shape)} there, {list(ours.shape)} here"
         return ours
 
     filled = Variables(
@@ -92,9 +112,23 @@ def fill(network: Variables, source: Variables, rules: Sequence[str]) -> tuple[V
             for kind, tree in network._asdict().items()
         )
     )
-    if not result.taken:
-        raise UserError(f"no array of init.from fits this network ({result.left[0]} is the first); {ADVICE}")
+    check_enough(result)
     return filled, result
+
+
+def check_enough(result: Taken) -> None:
+    """Checks that most of what the rules take fits: what few arrays two architectures share is no start.
+
+    Raises:
+        UserError: if not.
+    """
+    fit, unfit = len(result.taken) + len(result.resampled), result.unfit
+    if fit <= len(unfit):
+        name, why = next(iter(unfit.items()))
+        raise UserError(
+            f"init.from is a network of another architecture: {fit} of {fit + len(unfit)} arrays fit, {name} does not "
+            f"({why}); set the network to that of init.from, or init.take to what is to be taken"
+        )
 
 
 def flat(variables: Variables) -> dict[tuple[str, str], Any]:
@@ -113,10 +147,10 @@ def read_file(path: pathlib.Path) -> Variables:
         UserError: if it cannot be read or holds no such array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            table = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as .npz ({error}); {ADVICE}") from error
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            table = {name: file[name] for name in file.files if name.startswith(("params/", "stats/"))}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read as .npz; {ADVICE}") from error
     tree: Mapping[str, Any] = traverse_util.unflatten_dict(table, sep="/")
     if "params" not in tree:
         raise UserError(f"{path} holds no array named params/...; {ADVICE}")

@@ -20,15 +20,14 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import to_dict
 from ssl_jax.method import Variables
 from ssl_jax.methods import METHODS
-from ssl_jax.run import build_recipe
+from ssl_jax.run import Run, build_recipe
 from ssl_jax.teacher import Teacher
 
 # What may change between two starts of one run without changing what it trains; but not what shapes its state.
 FREE = ("log.", "checkpoint.", "evaluate.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
 FIXED = ("evaluate.labels",)
-
-
 LOCK = "lock"
+SHOWN = 5  # keys named in an error
 
 
 class Opened(NamedTuple):
@@ -56,37 +55,84 @@ def open_run(folder: str | os.PathLike, advice: str) -> Opened:
     """
     path = pathlib.Path(folder).expanduser().resolve()
     try:
-        config = ConfigDict(json.loads((path / "config.json").read_text()))
+        config = ConfigDict(read_config(path))
     except (OSError, ValueError) as error:
-        raise UserError(f"there is no run in {str(folder)!r}, whose config.json cannot be read; {advice}") from error
+        raise UserError(f"there is no run in {str(folder)!r}: its config.json cannot be read; {advice}") from error
     step = checkpoint.latest_good(path / "checkpoints")
     if step is None:
         raise UserError(f"the run in {str(folder)!r} has no whole checkpoint yet; train it first")
     return Opened(config, path / "checkpoints", step)
 
 
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns what a workdir's config.json says.
+
+    Raises:
+        OSError: if there is none that can be read.
+        ValueError: if it is damaged.
+    """
+    config = json.loads((workdir / "config.json").read_text())
+    if not isinstance(config, dict):
+        raise ValueError("it holds no object")
+    return config
+
+
+@contextlib.contextmanager
+def hold(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
+    """Makes a workdir this run's own, and keeps other commands from training in it meanwhile.
+
+    Raises:
+        UserError: as `claim` and `lock`.
+    """
+    check_free(workdir, config)
+    with lock(workdir):
+        claim(workdir, config)  # checks again: another command may have been faster
+        yield
+
+
 def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Makes a workdir this run's own, by its config.json.
 
     Raises:
-        UserError: if it cannot be written, or holds another run; nothing in it is changed then.
+        UserError: as `check_free`, or if it cannot be written.
     """
-    path, part = workdir / "config.json", workdir / "config.json.part"
-    try:
-        if path.exists():
-            check_same(workdir, json.loads(path.read_text()), config)
-        elif workdir.is_dir() and any(file.name not in (path.name, part.name, LOCK) for file in workdir.iterdir()):
-            raise UserError(f"{workdir} is not empty and has no config.json; name another --workdir")
-        if jax.process_index() == 0:
+    check_free(workdir, config)
+    if jax.process_index() == 0:
+        path, part = workdir / "config.json", workdir / "config.json.part"
+        with writing(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(config.to_dict(), indent=1))
             part.replace(path)  # whole or not at all, whoever reads it meanwhile
+
+
+def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Checks that a workdir is empty or holds this run, which this version can read; changes nothing.
+
+    Raises:
+        UserError: if it is not.
+    """
+    path = workdir / "config.json"
+    with writing(workdir):
+        if path.exists():
+            checkpoint.check_format(workdir / "checkpoints")
+            try:
+                theirs = read_config(workdir)
+            except ValueError as error:
+                raise UserError(f"{path} is damaged; restore it or name another --workdir") from error
+            check_same(workdir, theirs, config)
+        elif workdir.is_dir() and {file.name for file in workdir.iterdir()} - {f"{path.name}.part", LOCK}:
+            raise UserError(f"{workdir} is not empty and has no config.json; name another --workdir")
+
+
+@contextlib.contextmanager
+def writing(workdir: pathlib.Path) -> Iterator[None]:
+    """Explains errors of the file system."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"the workdir {workdir} cannot be written ({error.strerror}); name another --workdir"
         ) from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged; restore it or name another --workdir") from error
 
 
 def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) -> None:
@@ -98,11 +144,24 @@ def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) 
         UserError: if it differs in more.
     """
     there, here = with_defaults(theirs), with_defaults(ours)
-    keys = [key for key in there | here if not key.startswith(FREE) or key in FIXED]
-    differ = [key for key in keys if there.get(key) != here.get(key)]
+    differ = [key for key in there | here if shapes_run(key) and there.get(key) != here.get(key)]
+    differ.sort(key=lambda key: key != "method.name")  # of another method all else follows
     if differ:
-        changes = ", ".join(f"{key} ({there.get(key)!r} there, {here.get(key)!r} now)" for key in differ)
-        raise UserError(f"{workdir} holds another run, which differs in {changes}; name another --workdir")
+
+        def show(value):
+            return "unset" if value is None else repr(value)
+
+        changes = [f"{key} ({show(there.get(key))} there, {show(here.get(key))} now)" for key in differ]
+        more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+        raise UserError(
+            f"{workdir} holds another run, which differs in {', '.join(changes[:SHOWN])}{more}; "
+            "to go on with that run set them as they were there, else name another --workdir"
+        )
+
+
+def shapes_run(key: str) -> bool:
+    """Returns whether a run with another value of this config key is another run."""
+    return key in FIXED or not key.startswith(FREE)
 
 
 def with_defaults(config: dict[str, Any] | ConfigDict) -> dict[str, Any]:
@@ -114,23 +173,28 @@ def with_defaults(config: dict[str, Any] | ConfigDict) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def lock(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps other commands from writing to a workdir; the lock ends with the process, however it ends.
+    """Keeps other commands from training in a workdir; the lock ends with the process, however it ends.
 
     Raises:
-        UserError: if another process holds it.
+        UserError: if another process holds it, or the workdir cannot be written.
     """
     if jax.process_index():  # the first process stands for all of a run
         yield
         return
-    with open(workdir / LOCK, "a+") as file:
+    with writing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = open(workdir / LOCK, "a+")  # noqa: SIM115  # errors of the file system are explained here alone
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.seek(0)
             raise UserError(
                 f"{workdir} is in use by {file.read().strip() or 'another process'}; wait for it, stop it, or name "
                 "another --workdir"
             ) from error
+        except OSError:
+            print(f"warning: the file system of {workdir} knows no locks; start no second command in it")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now():%Y-%m-%d %H:%M}")
         file.flush()
@@ -140,22 +204,37 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
             file.truncate(0)
 
 
-ADVICE = "set init.from to the workdir of a trained run, or to an .npz file of its network"
-
-
 def read_weights(source: str) -> tuple[Variables, str]:
     """Reads the network that `init.from` names.
 
     Returns:
         The network, and what it is in words.
+
+    Raises:
+        UserError: if there is none.
     """
-    if pathlib.Path(source).is_file():
-        return weights.read_file(pathlib.Path(source)), source
-    opened = open_run(source, ADVICE)
+    path = pathlib.Path(source).expanduser()
+    if path.is_file():
+        return weights.read_file(path), source
+    opened = open_run(path, weights.ADVICE)
     return opened.network, f"{source} at step {opened.step:,}"
 
 
-def start_from(run: Any, train: Any) -> tuple[Any, str]:
+def check_start(run: Run, workdir: pathlib.Path) -> None:
+    """Checks that the weights that a run starts from exist and fit, unless it goes on from a checkpoint of its own.
+
+    Raises:
+        UserError: if they do not.
+    """
+    init = run.config.init
+    if init.take and not init["from"]:
+        raise UserError(f"init.take is set and init.from is not; {weights.ADVICE}")
+    if init["from"] and not checkpoint.steps(workdir / "checkpoints"):
+        network = run.method.variables(*run.shapes)
+        weights.fill(network, read_weights(init["from"])[0], init.take or schema.TAKE)
+
+
+def start_from(run: Run, train: Any) -> tuple[Any, str]:
     """Returns a state of step 0 with the weights that the config names, in the network and its target alike.
 
     Args:
@@ -163,21 +242,19 @@ def start_from(run: Any, train: Any) -> tuple[Any, str]:
         train: a `TrainState` before the first step.
 
     Returns:
-        The state, and one line to log.
+        The state, and one line to print.
 
     Raises:
-        UserError: if the weights cannot be read, or none of them fits.
+        UserError: if the weights cannot be read, or do not fit.
     """
     source, words = read_weights(run.config.init["from"])
     network = run.method.variables(train.params, train.state)
-    rules = run.config.init.take or schema.TAKE
-    filled, taken = weights.fill(jax.device_get(network), source, rules)
+    filled, taken = weights.fill(network, source, run.config.init.take or schema.TAKE)
     filled = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), filled, network)
-    params = train.params | {"network": filled.params}
     state = train.state._replace(stats=filled.stats)
-    target = getattr(state, "target", None)
-    if target is not None:
-        state = state._replace(target=jax.tree.map(lambda x: x.copy(), filled))
+    if hasattr(state, "target"):
+        state = state._replace(target=jax.tree.map(lambda x: x.copy(), filled))  # a step donates each buffer once
+    params = train.params | {"network": filled.params}
     return train._replace(params=params, state=state), f"starts from {words}: {taken}"
 
 

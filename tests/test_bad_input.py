@@ -92,7 +92,9 @@ VALUES = [
     ("batch_size=", "'batch_size' takes a whole number, not ''"),
     ("epochs=many", "'epochs' takes a number, not 'many'"),
     ("log.wandb=maybe", "'log.wandb' takes true or false, not 'maybe'"),
-    ("augment.crop=(0.3,", "'augment.crop' takes a tuple such as (0.3,1.0), not '(0.3,'"),
+    ("augment.crop=(0.3,", "'augment.crop' takes a tuple such as (0.3,1.0) or ('encoder',), not '(0.3,'"),
+    ("init.form=runs/byol", "unknown config key 'init.form'; did you mean 'init.from'?"),
+    ("init.take=encoder", "'init.take' takes a tuple such as (0.3,1.0) or ('encoder',), not 'encoder'"),
     ("augment.crop=0.3", "augment.crop is (0.3,); set it to (low, high) with 0 < low <= high <= 1"),
     ("augment.flip=2", "augment.flip is 2.0; set it to a number from 0 to 1"),
     (
@@ -262,7 +264,7 @@ def test_a_workdir_that_holds_another_run(start, workdir):
     assert "batch_size (64 there, 32 now)" in said
     assert "method.decay.start (0.8 there, 0.9 now)" in said
     assert "log.every" not in said
-    assert said.endswith("name another --workdir")
+    assert said.endswith("to go on with that run set them as they were there, else name another --workdir")
     assert (workdir / "config.json").read_bytes() == before
 
 

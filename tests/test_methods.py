@@ -203,7 +203,8 @@ def test_published_presets_trace(name, preset, teacher):
     sources = {"tfds:cifar10": (50_000, 10), "tfds:imagenet2012": (1_281_167, 1000)}
     sources |= {"folder:cifar10": (50_000, 10), "folder:coco": (118_287, 0)}
     source = sources[config.data.source]
-    assert_traces(build(config, source=Counted(*source), test=Counted(100, source[1])))
+    extra = ["mask"] * config.data.masks
+    assert_traces(build(config, source=Counted(*source, extra), test=Counted(100, source[1], extra)))
 
 
 def test_the_cifar10_table_has_a_row_for_each_config():
@@ -217,9 +218,9 @@ def test_rows_of_the_cifar10_table_trace(name, teacher):
     changes = cifar10.changes(name, flags)
     assert changes["data.source"] == ("folder:runs/salient" if name == "cast" else "folder:DIR")
     assert changes.get("method.teacher", "runs/simclr") == "runs/simclr"
-    assert_traces(
-        build(read(f"{name}.py", changes.items(), teacher), source=Counted(50_000, 10), test=Counted(10_000, 10))
-    )
+    config = read(f"{name}.py", changes.items(), teacher)
+    extra = ["mask"] * config.data.masks
+    assert_traces(build(config, source=Counted(50_000, 10, extra), test=Counted(10_000, 10, extra)))
 
 
 def assert_traces(run):
@@ -240,10 +241,10 @@ class Counted:
 
     name = "counted"
 
-    def __init__(self, size, classes, masks=()):
+    def __init__(self, size, classes, extra=()):
         self.size, self.classes = size, tuple(map(str, range(classes)))
         self.labels = np.arange(size) % max(classes, 1)
-        self.fields = data.image_fields(masks)
+        self.fields = data.image_fields(extra)
 
     def __len__(self):
         return self.size

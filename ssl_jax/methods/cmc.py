@@ -39,6 +39,8 @@ class CMC(Method):
 
     def check(self, batch):
         super().check(batch)
+        if batch["views"].small:
+            raise UserError("CMC contrasts the channels of one crop and uses no small ones; set augment.small_views=0")
         available = batch["views"].large[0].shape[-1]
         valid = [isinstance(group, tuple) and group and set(group) <= set(range(available)) for group in self.channels]
         if len(valid) < 2 or not all(valid):
@@ -87,7 +89,10 @@ class CMC(Method):
         return [Variables(params[f"network{number}"], stats) for number, stats in enumerate(state.stats)]
 
     def variables(self, params, state):
-        raise UserError("CMC trains a network for each group of channels and no single encoder; choose another run")
+        raise UserError(
+            "CMC trains a network for each group of channels, not a single encoder to take or to start from; "
+            "choose another run or method"
+        )
 
     def represent(self, params, state, images, layers=0):
         networks = zip(self.networks(params, state), self.split(images), strict=True)

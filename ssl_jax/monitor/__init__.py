@@ -1,7 +1,7 @@
 """What a run tells: a live line, written metrics, warnings."""
 
 from ssl_jax.monitor.interruption import Interruption
-from ssl_jax.monitor.monitor import Monitor, summary
+from ssl_jax.monitor.monitor import Monitor, first_weights, summary
 from ssl_jax.monitor.watch import Diverged
 
-__all__ = ["Diverged", "Interruption", "Monitor", "summary"]
+__all__ = ["Diverged", "Interruption", "Monitor", "first_weights", "summary"]

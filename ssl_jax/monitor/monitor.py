@@ -70,14 +70,24 @@ class Monitor:
             self.writers.close()
 
 
-def summary(workdir: pathlib.Path) -> str:
-    """Returns a run's top-1 beside what raw pixels and the first weights gave, as lines; empty without labels."""
+def first_weights(source: str | None) -> str:
+    """Returns in words what the weights of step 0 are, given the run's `init.from`."""
+    return "starting weights" if source else "random initialisation"
+
+
+def summary(workdir: pathlib.Path, source: str | None = None) -> str:
+    """Returns a run's top-1 beside what raw pixels and the first weights gave, as lines; empty without labels.
+
+    Args:
+        workdir: of the run.
+        source: its `init.from`.
+    """
     seen: dict[str, float] = {}
     for row in read(workdir / "metrics.jsonl"):
         seen |= row
     if "linear_top1" not in seen:
         return ""
     lines = [f"{'top-1, percent':<24}{'k-NN':>7}{'linear':>9}"]
-    for title, name in (("trained", ""), ("random initialisation", "init_"), ("raw pixels", "raw_")):
+    for title, name in (("trained", ""), (first_weights(source), "init_"), ("raw pixels", "raw_")):
         lines.append(f"{title:<24}{seen[f'{name}knn_top1']:7.1f}{seen[f'{name}linear_top1']:9.1f}")
     return "\n".join(lines)

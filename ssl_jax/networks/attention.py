@@ -6,25 +6,54 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from absl import logging
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from ssl_jax.numeric import widen
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, tokens: int) -> jax.Array:
     """Returns the attention's output [N, T, heads, D] of queries, keys and values of that shape.
 
     On a GPU, cuDNN's flash attention computes it without storing the weights; elsewhere, or where cuDNN cannot (then
     one warning says why), XLA does.
 
+    Args:
+        query: [N, T, heads, D].
+        key: likewise.
+        value: likewise.
+        tokens: how many of the T tokens there are; the rest is padding, which is not attended to.
+
     Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.1.
     """
     if jax.default_backend() == "gpu":
         obstacle = cudnn_obstacle(query.shape[1:], query.dtype)
-        if obstacle:
-            warn_once(f"attention on {query.shape[1:]} is not fused: {obstacle}")
-        else:
-            return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+        if not obstacle:
+            return fused(query, key, value, tokens)
+        warn_once(f"attention on {query.shape[1:]} is not fused: {obstacle}")
+    key, value = key[:, :tokens], value[:, :tokens]
     return jnp.einsum("bhqk,bkhd->bqhd", weights(query, key).astype(value.dtype), value)
+
+
+def fused(query: jax.Array, key: jax.Array, value: jax.Array, tokens: int) -> jax.Array:
+    """Returns `attend` as cuDNN computes it."""
+    lengths = None if tokens == query.shape[1] else jnp.full(query.shape[0], tokens, jnp.int32)
+    return jax.nn.dot_product_attention(
+        query, key, value, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation="cudnn"
+    )
+
+
+def row_major(x: jax.Array) -> jax.Array:
+    """Returns x, on a GPU with its last axis contiguous in memory.
+
+    XLA there likes to lay tokens out with the images last and then transposes them before and after each product.
+    """
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if jax.default_backend() == "gpu" else x
+
+
+def padded(x: jax.Array) -> jax.Array:
+    """Returns x [N, T, ...] with a token of zeros if cuDNN, which takes even lengths alone, needs it."""
+    odd = x.shape[1] % 2 if jax.default_backend() == "gpu" else 0
+    return jnp.pad(x, ((0, 0), (0, odd), *((0, 0),) * (x.ndim - 2)))
 
 
 def weights(query: jax.Array, key: jax.Array) -> jax.Array:
@@ -39,10 +68,9 @@ def cudnn_obstacle(shape: tuple[int, int, int], dtype) -> str:
     if dtype not in (jnp.bfloat16, jnp.float16):
         return f"cuDNN does not compute in {dtype}; set network.dtype=bfloat16"
     rows = jax.ShapeDtypeStruct((1, *shape), dtype)
-    fused = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
 
     def gradients(*rows):
-        output, pull = jax.vjp(fused, *rows)
+        output, pull = jax.vjp(functools.partial(fused, tokens=shape[0] - 1), *rows)
         return pull(output)
 
     try:

@@ -8,39 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.networks import attention
+from ssl_jax.networks.attention import attend, padded, row_major, weights
 from ssl_jax.networks.norm import Norm
 
 init = nn.initializers.truncated_normal(0.02)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention on x [N, T, D].
-
-    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2.
-    """
-
-    dim: int
-    heads: int
-    bias: bool
-    dtype: Any
-
-    def setup(self):
-        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        self.qkv = dense(3 * self.dim, use_bias=self.bias)
-        self.out = dense(self.dim)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.out(attention.attend(*self.project(x)).reshape(x.shape))
-
-    def weights(self, x: jax.Array) -> jax.Array:
-        """Returns the attention weights [N, heads, T, T]."""
-        query, key, _ = self.project(x)
-        return attention.weights(query, key)
-
-    def project(self, x):
-        """Returns queries, keys and values, each [N, T, heads, D / heads]."""
-        return jnp.moveaxis(self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
 
 
 class Block(nn.Module):
@@ -48,6 +19,9 @@ class Block(nn.Module):
 
     With a key "drop_path", each of the two is left out for an image with probability `rate` (stochastic depth, Huang
     et al. 2016, arXiv:1603.09382) and scaled by 1 / (1 - rate) otherwise.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2, and Dosovitskiy et al. 2020 (arXiv:2010.11929),
+    equations 2 and 3.
 
     Attributes:
         dim: channels D.
@@ -69,24 +43,33 @@ class Block(nn.Module):
     dtype: Any = None
 
     def setup(self):
-        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
         norm = functools.partial(Norm, "layer", eps=self.eps, dtype=self.dtype)
         self.norm1, self.norm2 = norm(), norm()
         self.attention = Attention(self.dim, self.heads, self.bias, self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
         self.linear1, self.linear2 = dense(self.hidden), dense(self.dim)
         if self.layer_scale:
             factor = nn.initializers.constant(self.layer_scale)
             self.scale1, self.scale2 = (self.param(name, factor, (self.dim,)) for name in ("scale1", "scale2"))
 
     def __call__(self, x: jax.Array, rate: jax.Array | float = 0.0) -> jax.Array:
-        y = self.attention(self.norm1(x))
+        return self.after(x, attend(*self.before(x), x.shape[1]), rate)
+
+    def before(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Returns queries, keys and values [N, T, heads, D / heads]."""
+        return self.attention.project(self.norm1(x))
+
+    def after(self, x: jax.Array, attended: jax.Array, rate: jax.Array | float) -> jax.Array:
+        """Returns the block's output for its input and what its attention gives, [N, T, heads, D / heads]."""
+        y = self.attention.out(attended.reshape(x.shape))
         x = x + self.drop(self.scaled(y, "scale1"), rate)
         y = self.linear2(nn.gelu(self.linear1(self.norm2(x)), approximate=False))
         return x + self.drop(self.scaled(y, "scale2"), rate)
 
     def weights(self, x: jax.Array) -> jax.Array:
         """Returns the weights [N, heads, T, T] of the block's attention."""
-        return self.attention.weights(self.norm1(x))
+        query, key, _ = self.before(x)
+        return weights(query, key)
 
     def scaled(self, y, name):
         return y * getattr(self, name).astype(y.dtype)[None, None] if self.layer_scale else y
@@ -96,6 +79,24 @@ class Block(nn.Module):
             return y
         kept = jax.random.bernoulli(self.make_rng("drop_path"), 1 - rate, (y.shape[0], 1, 1))
         return jnp.where(kept, y / jnp.asarray(1 - rate, y.dtype), jnp.zeros((), y.dtype))
+
+
+class Attention(nn.Module):
+    """The linear maps of multi-head self-attention on x [N, T, D]."""
+
+    dim: int
+    heads: int
+    bias: bool
+    dtype: Any
+
+    def setup(self):
+        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        self.qkv = dense(3 * self.dim, use_bias=self.bias)
+        self.out = dense(self.dim)
+
+    def project(self, x):
+        """Returns queries, keys and values, each [N, T, heads, D / heads]."""
+        return tuple(part.reshape(*x.shape[:2], self.heads, -1) for part in jnp.split(self.qkv(x), 3, axis=-1))
 
 
 def run_blocks(
@@ -108,22 +109,31 @@ def run_blocks(
 ) -> tuple[jax.Array, jax.Array]:
     """Runs x [N, T, D] through blocks of one shape in a scan, which is compiled once for all of them.
 
+    The backward pass computes norms and activation functions again, which takes less time than to store and read them.
+
     Args:
         block: an unbound block, whose fields all blocks share.
         params: the parameters of each block.
         x: tokens.
         rates: the drop-path rate of each block.
         key: switches drop-path on; None: it is off.
-        remat: whether the backward pass computes each block again, so that only the blocks' inputs are stored; else the
-            outputs of matrix products are stored too, and the rest, which is cheap, is computed again.
+        remat: whether the backward pass computes all of a block again, so that only the blocks' inputs are stored.
 
     Returns:
         The last block's output, and the outputs of all blocks [depth, N, T, D].
     """
+    # On a GPU the copies by which a scan stores and reads what the backward pass needs take a third of the time.
+    unroll = len(params) if jax.default_backend() == "gpu" else 1
+    tokens = x.shape[1]
+    checkpoint = functools.partial(jax.checkpoint, prevent_cse=unroll > 1)
+    products = functools.partial(checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
 
     def body(x, inputs):
         params, rate, key = inputs
-        x = block.apply({"params": params}, x, rate, rngs=None if key is None else {"drop_path": key})
+        rngs = None if key is None else {"drop_path": key}
+        before = products(lambda params, x: block.apply(params, x, method="before"))
+        after = products(lambda params, *args: block.apply(params, *args, rngs=rngs, method="after"))
+        x = row_major(after(params, x, attend(*before(params, x), tokens), rate))
         return x, x
 
     def stack(*leaves):
@@ -131,7 +141,6 @@ def run_blocks(
         return jnp.stack([leaf.astype(block.dtype) if block.dtype and leaf.ndim > 1 else leaf for leaf in leaves])
 
     keys = None if key is None else jax.random.split(key, len(params))
-    policy = None if remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    return jax.lax.scan(
-        jax.checkpoint(body, prevent_cse=False, policy=policy), x, (jax.tree.map(stack, *params), rates, keys)
-    )
+    inputs = {"params": jax.tree.map(stack, *params)}, rates, keys
+    x, layers = jax.lax.scan(checkpoint(body) if remat else body, row_major(padded(x)), inputs, unroll=unroll)
+    return x[:, :tokens], layers[:, :, :tokens]

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ssl_jax.monitor import first_weights
 from ssl_jax.monitor.watch import Watch
 from ssl_jax.report import charts
 from ssl_jax.report.run import Run
@@ -25,8 +26,8 @@ TITLES = {  # of the known metrics, in the order of the page
     "images_per_second": "Images per second",
 }
 LEVELS = {  # what a metric is compared with
-    "knn_top1": {"random init": "init_knn_top1", "raw pixels": "raw_knn_top1"},
-    "probe_top1": {"random init": "init_linear_top1", "raw pixels": "raw_linear_top1"},
+    "knn_top1": {"step 0": "init_knn_top1", "raw pixels": "raw_knn_top1"},
+    "probe_top1": {"step 0": "init_linear_top1", "raw pixels": "raw_linear_top1"},
     "loss": {"nothing distinguished": "uniform_loss"},
 }
 ABSENT = "-"
@@ -48,7 +49,7 @@ def speed(run: Run) -> str | None:
 
 
 def beside_baselines(metric: str) -> dict[str, Callable[[Run], str | None]]:
-    names = {"trained": "", "random init": "init_", "raw pixels": "raw_"}
+    names = {"trained": "", "step 0": "init_", "raw pixels": "raw_"}
     return {name: last(prefix + metric, ".1f") for name, prefix in names.items()}
 
 
@@ -124,7 +125,7 @@ def gains(run: Run) -> Iterable[tuple[bool, str]]:
             continue
         parts = [
             f"{abs(trained - other):.1f} points {'above' if trained >= other else 'below'} {name}"
-            for other, name in ((init, "random initialisation"), (raw, "raw pixels"))
+            for other, name in ((init, first_weights(run.config.get("init.from"))), (raw, "raw pixels"))
         ]
         yield trained < max(init, raw), f"{what} top-1 of {trained:.1f} %: {' and '.join(parts)}."
 

@@ -7,6 +7,7 @@ import pytest
 
 from ssl_jax.errors import UserError
 from ssl_jax.networks import ENCODERS, ViT, minimum_size
+from ssl_jax.networks.attention import attend
 
 TINY = {"patch": 4, "size": 16, "dim": 16, "depth": 2, "heads": 2}
 
@@ -68,21 +69,27 @@ def test_without_positions_the_order_of_patches_does_not_matter(key):
 
 
 def test_patches_are_read_row_by_row(key):
-    model = ViT(**TINY | {"depth": 0}, pool="mean", positions="sincos_rows")
+    model = ViT(**TINY, pool="mean", positions="sincos_rows")
     x = images((1, 16, 16))
     variables = jax.jit(model.init)(key, x)
     other = x.at[:, 4:8, 8:12].add(1.0)  # row 1, column 2 of the 4 x 4 grid
-    tokens, changed = (model.apply(variables, image, method="tokens")[0][0] for image in (x, other))
+    tokens, changed = (model.apply(variables, image, method="tokens")[1][0, 0] for image in (x, other))
     np.testing.assert_array_equal(np.flatnonzero(np.abs(tokens - changed).max(-1) > 1e-3), [6])
 
 
 def test_attention_sums_to_one(key):
     model = ViT(**TINY)
     x = images((2, 16, 16))
-    _, state = model.apply(random_variables(model, key), x, mutable=["intermediates"])
-    (weights,) = state["intermediates"]["block2"]["attention"]["attention"]
+    weights = model.apply(random_variables(model, key), x, method="attention")
     assert weights.shape == (2, 2, 17, 17)
     np.testing.assert_allclose(weights.sum(-1), np.ones((2, 2, 17)), rtol=1e-5)
+
+
+def test_padding_is_not_attended_to(key):
+    rows = jax.random.normal(key, (3, 2, 6, 2, 8))  # queries, keys and values of 2 images with 6 tokens
+    expected = attend(*(x[:, :5] for x in rows), 5)
+    np.testing.assert_allclose(attend(*rows, 5)[:, :5], expected, atol=1e-6)
+    assert np.abs(attend(*rows, 6)[:, :5] - expected).max() > 1e-2
 
 
 def test_computing_in_half_precision_keeps_parameters_in_single(key):
