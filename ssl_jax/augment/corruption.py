@@ -41,10 +41,10 @@ class GaussianNoise(Operation):
     numbers = 3
 
     def choose(self, uniform):
-        return random_key(uniform)
+        return uniform
 
     def change(self, image, chosen, fill):
-        noise = self.std * jax.random.normal(chosen, (len(image), *image[0].shape), image[0].dtype)
+        noise = self.std * jax.random.normal(random_key(chosen), (len(image), *image[0].shape), image[0].dtype)
         return each(lambda x, added: jnp.clip(x + added, 0.0, 1.0), image, tuple(noise))
 
 
