@@ -84,6 +84,12 @@ def test_an_encoder_is_changed_by_its_name():
     assert run.method.network.encoder.layers == (2, 2, 2, 2)
 
 
+def test_views_are_in_the_type_that_the_network_computes_in():
+    for dtype in ("float32", "bfloat16"):
+        run = build(read("simclr", network__dtype=dtype, augment__small_views="2", augment__small_size="16"))
+        assert [array.dtype for array in run.example_batch["views"]] == [dtype, dtype]
+
+
 def test_a_claim_that_was_cut_short_leaves_a_workdir_free(tmp_path):
     (tmp_path / "config.json.part").write_text("{")
     claim(tmp_path, read())
