@@ -21,7 +21,6 @@ class Rule(NamedTuple):
 
 positive = Rule(lambda value: value > 0, "more than 0")
 not_negative = Rule(lambda value: value >= 0, "0 or more")
-at_least_two = Rule(lambda value: value >= 2, "2 or more")
 share = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from ssl_jax.augment.operation import Operation, between, random_key
 from ssl_jax.augment.planes import Planes, each
 from ssl_jax.augment.resampling import weights
-from ssl_jax.fields import at_least_two, not_negative, one_of, positive
+from ssl_jax.fields import Rule, not_negative, one_of, positive
 
+at_least_two = Rule(lambda value: value >= 2, "2 or more")
 PADDING = {"zero": "constant", "reflect": "reflect"}  # our names -> those of jnp.pad
 
 

@@ -1,4 +1,4 @@
-"""Crops that hold some of a mask, and masks that follow their image."""
+"""Crops that hold some of what is salient, and salience that follows its image."""
 
 import functools
 
