@@ -19,10 +19,14 @@ def keys(x: jax.Array) -> jax.Array:
 
 
 KERNELS = {"bilinear": triangle, "bicubic": keys}
+TABLE = 1024  # distances per pixel at which TensorFlow knows its bicubic kernel
 
 
 def weights(interval, bounds, canvas: int, size: int, method: str, antialias: bool) -> jax.Array:
     """The matrix that resizes an interval of a line to `size` pixels.
+
+    With antialias it is Pillow's, torchvision's and TensorFlow's; without, TensorFlow's, which rounds the distances of
+    "bicubic" to a table's (PyTorch's bicubic without antialias is another kernel, a = -3/4).
 
     Args:
       interval: (start, length) in pixels of the line; may be traced and need not be whole.
@@ -34,39 +38,53 @@ def weights(interval, bounds, canvas: int, size: int, method: str, antialias: bo
 
     Returns:
       [size, canvas], rows sum to one.
+
+    Source: tensorflow/core/kernels/image/resize_bicubic_op.cc for the table.
     """
     start, length = (jnp.asarray(x, float) for x in interval)
     first, count = (jnp.asarray(x, float) for x in bounds)
     scale = length / size
-    center = start + (jnp.arange(size, dtype=float) + 0.5) * scale
-    pixel = jnp.arange(canvas, dtype=float) + 0.5
-    distance = jnp.abs(pixel[None, :] - center[:, None])
-    taps = KERNELS[method](distance / jnp.maximum(scale, 1.0) if antialias else distance)
-    readable = (pixel > first) & (pixel < first + count)
+    place = (jnp.arange(size, dtype=float) + 0.5) * scale - 0.5
+    pixel = jnp.arange(canvas, dtype=float)
+    # Both from the start of the interval, as if cut out first: their rounding decides the row of the table.
+    distance = jnp.abs((pixel - start)[None, :] - place[:, None])
+    if antialias:
+        distance = distance / jnp.maximum(scale, 1.0)
+    elif method == "bicubic":
+        distance = jnp.round(distance * TABLE) / TABLE
+    taps = KERNELS[method](distance)
+    readable = (pixel + 0.5 > first) & (pixel + 0.5 < first + count)
     taps = jnp.where(readable[None, :], taps, 0.0)
     return taps / taps.sum(axis=1, keepdims=True)
 
 
 def resample(
-    image: Planes, box, size: int, method: str = "bilinear", antialias: bool = True, flip=False, bounds=None
+    image: Planes,
+    box,
+    size: int | tuple[int, int],
+    method: str = "bilinear",
+    antialias: bool = True,
+    flip=False,
+    bounds=None,
 ) -> Planes:
-    """Cuts a box out of an image and resizes it to a square.
+    """Cuts a box out of an image and resizes it.
 
     Args:
       image: planes [H, W] in any range, integer or float.
       box: (top, left, height, width) on the canvas, in pixels; [4] or a tuple, may be traced and need not be whole.
-      size: side of the result, in pixels.
+      size: (height, width) of the result in pixels, or the side of a square.
       method, antialias: see `weights`.
       flip: whether to mirror left and right; scalar, may be traced.
       bounds: the box of the pixels that may be read. None: `box`, as if cropped first and resized then.
 
     Returns:
-      Planes [size, size], float, in the range of the image (which bicubic overshoots at edges).
+      Planes of that size, float, in the range of the image (which bicubic overshoots at edges).
     """
     bounds = box if bounds is None else bounds
-    height, width = image[0].shape
-    rows = weights(box[0::2], bounds[0::2], height, size, method, antialias)
-    columns = weights(box[1::2], bounds[1::2], width, size, method, antialias)
+    size = (size, size) if isinstance(size, int) else size
+    rows, columns = (
+        weights(box[axis::2], bounds[axis::2], image[0].shape[axis], size[axis], method, antialias) for axis in (0, 1)
+    )
     columns = jnp.where(flip, columns[::-1], columns)
     # A TPU multiplies in bfloat16: the error stays below a grey level, and levels 0 to 255 are still copied exactly.
     return each(lambda plane: rows @ plane.astype(rows.dtype) @ columns.T, image)

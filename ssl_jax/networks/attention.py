@@ -1,6 +1,7 @@
 """Scaled dot-product attention, fused by cuDNN where it can be."""
 
 import functools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -11,20 +12,19 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from ssl_jax.numeric import widen
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, tokens: int) -> jax.Array:
-    """Returns the attention's output [N, T, heads, D] of queries, keys and values of that shape.
+def attend(rows: Sequence[jax.Array], tokens: int) -> jax.Array:
+    """Returns the attention's output [N, T, heads, D].
 
     On a GPU, cuDNN's flash attention computes it without storing the weights; elsewhere, or where cuDNN cannot (then
     one warning says why), XLA does.
 
     Args:
-        query: [N, T, heads, D].
-        key: likewise.
-        value: likewise.
+        rows: queries, keys and values, each [N, T, heads, D].
         tokens: how many of the T tokens there are; the rest is padding, which is not attended to.
 
     Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.1.
     """
+    query, key, value = rows
     if jax.default_backend() == "gpu":
         obstacle = cudnn_obstacle(query.shape[1:], query.dtype)
         if not obstacle:

@@ -1,5 +1,6 @@
 """How an encoder and its heads compose, and which views share a pass."""
 
+import operator
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -35,6 +36,16 @@ class Network(nn.Module):
         predictor: projection -> prediction, or None.
         dense: the encoder's patches [B, V, S, C] -> [B, V, S, D], or None.
         passes: "view" or "resolution".
+        scan_views: with `passes="view"`, whether the passes of a group's views are one loop in the program, compiled
+            once. It computes the same.
+        chunks: number of pieces, a divisor of the images of a pass, in which these go through the encoder. With more
+            than one, only one piece's activations are in memory at a time, and the backward pass computes them again:
+            the heads and the loss see all rows and the gradient is exact (GradCache, Gao et al. 2021,
+            arXiv:2101.06983). But a BatchNorm in the encoder then takes its statistics from one piece.
+        remat: whether the backward pass computes the encoder's activations again, pass by pass.
+
+    Raises:
+        UserError: if `passes` is unknown or `chunks` no divisor.
     """
 
     encoder: nn.Module
@@ -42,6 +53,9 @@ class Network(nn.Module):
     predictor: nn.Module | None = None
     dense: nn.Module | None = None
     passes: str = "view"
+    scan_views: bool = False
+    chunks: int = 1
+    remat: bool = False
 
     def __call__(
         self, views: tuple[jax.Array, ...], train: bool = False, mask: tuple | None = None, keep: tuple | None = None
@@ -53,9 +67,6 @@ class Network(nn.Module):
             train: whether BatchNorm uses and updates the statistics of the batch.
             mask: per group a bool [B, V, S], patches that the mask token replaces, or None; None: no group.
             keep: per group an int [B, V, n], the only patches the encoder sees, or None; None: no group.
-
-        Raises:
-            UserError: if `passes` is unknown.
         """
         if self.passes not in PASSES:
             raise UserError(f"passes cannot be {self.passes!r}; {nearest(self.passes, PASSES)}")
@@ -87,20 +98,48 @@ class Network(nn.Module):
 
     def each_view(self, views, mask, keep, train):
         """The outputs of one group, with a pass for each view."""
-        parts = [
-            self.heads(self.encoded(*(x if x is None else x[:, i : i + 1] for x in (views, mask, keep)), train), train)
-            for i in range(views.shape[1])
-        ]
-        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *parts)
+
+        def run(network, outputs, group):
+            return outputs, network.heads(network.encoded(*group, train), train)
+
+        group = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1)[:, :, None], (views, mask, keep))
+        if self.scan_views and not self.is_initializing():
+            _, outputs = scan(run)(self, (), group)
+        else:
+            of_each = [jax.tree.map(operator.itemgetter(i), group) for i in range(views.shape[1])]
+            parts = [run(self, (), one)[1] for one in of_each]
+            outputs = jax.tree.map(lambda *arrays: jnp.stack(arrays), *parts)
+        return jax.tree.map(lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), outputs)
 
     def encoded(self, views, mask, keep, train):
         """The encoder's share of the outputs, in one pass over a group."""
         batch, count = views.shape[:2]
-        rows = (x if x is None else x.reshape(batch * count, *x.shape[2:]) for x in (views, mask, keep))
-        images, mask, keep = rows
-        encoding = self.encoder(images, train=train, mask=mask, keep=keep)
-        pooled, patches = (x.reshape(batch, count, *x.shape[1:]) for x in (encoding.pooled, encoding.patches))
-        return Outputs(pooled, patches=(patches,))
+
+        def run(network, carry, rows):
+            images, mask, keep = rows
+            encoding = network.encoder(images, train=train, mask=mask, keep=keep)
+            return carry, (encoding.pooled, encoding.patches)
+
+        rows = jax.tree.map(lambda x: x.reshape(batch * count, *x.shape[2:]), (views, mask, keep))
+        pooled, patches = self.in_chunks(run, rows)
+        return Outputs(pooled.reshape(batch, count, -1), patches=(patches.reshape(batch, count, *patches.shape[1:]),))
+
+    def in_chunks(self, run, rows):
+        """Runs the encoder on rows [N, ...], as `chunks` and `remat` say."""
+        if self.is_initializing() or (self.chunks == 1 and not self.remat):
+            return run(self, (), rows)[1]
+        if self.chunks == 1:
+            return nn.remat(run)(self, (), rows)[1]
+        images = len(rows[0])
+        if self.chunks < 1 or images % self.chunks:
+            raise UserError(
+                f"{images} images cannot go through the encoder in {self.chunks} equal pieces; "
+                "set network.chunks to a divisor of their number"
+            )
+        # Each piece takes every chunks-th row, so that rows which are split over devices stay where they are.
+        pieces = jax.tree.map(lambda x: x.reshape(-1, self.chunks, *x.shape[1:]).swapaxes(0, 1), rows)
+        _, outputs = scan(nn.remat(run, prevent_cse=False))(self, (), pieces)
+        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(images, *x.shape[2:]), outputs)
 
     def heads(self, outputs, train):
         """The outputs with the heads' share; what is not per patch is widened to float32."""
@@ -109,6 +148,11 @@ class Network(nn.Module):
         dense = () if self.dense is None else tuple(self.dense(x, train=train) for x in outputs.patches)
         wide = jax.tree.map(widen, Outputs(outputs.features, projection, prediction, dense=dense))
         return wide._replace(patches=outputs.patches)
+
+
+def scan(run):
+    """A loop over `run(network, carry, inputs)`, in which running statistics go from one round to the next."""
+    return nn.scan(run, variable_broadcast="params", variable_carry="batch_stats", split_rngs={"drop_path": True})
 
 
 def join(parts):

@@ -53,7 +53,7 @@ class Block(nn.Module):
             self.scale1, self.scale2 = (self.param(name, factor, (self.dim,)) for name in ("scale1", "scale2"))
 
     def __call__(self, x: jax.Array, rate: jax.Array | float = 0.0) -> jax.Array:
-        return self.after(x, attend(*self.before(x), x.shape[1]), rate)
+        return self.after(x, attend(self.before(x), x.shape[1]), rate)
 
     def before(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns queries, keys and values [N, T, heads, D / heads]."""
@@ -133,7 +133,7 @@ def run_blocks(
         rngs = None if key is None else {"drop_path": key}
         before = products(lambda params, x: block.apply(params, x, method="before"))
         after = products(lambda params, *args: block.apply(params, *args, rngs=rngs, method="after"))
-        x = row_major(after(params, x, attend(*before(params, x), tokens), rate))
+        x = row_major(after(params, x, attend(before(params, x), tokens), rate))
         return x, x
 
     def stack(*leaves):

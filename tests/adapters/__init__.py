@@ -6,7 +6,8 @@
 
 The runner checks that every array of a case is either read by its adapter (an input) or returned (an output). An array
 that is neither must be named in `ignored`, and an output that agrees less than the precision of its case in `deviates`,
-each with its reason.
+each with its reason; where the arguments decide how much less, the output is a `Near`. Likewise every argument must be
+read, here or as the array of the same name, but for those that say how the arrays were made.
 """
 
 import dataclasses
@@ -14,12 +15,22 @@ import importlib
 import pathlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Near(NamedTuple):
+    """Our numbers and how far from them the original's may lie, in their unit, for a reason given where it is made."""
+
+    numbers: np.ndarray
+    within: float | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
     compute: Callable
-    ignored: Mapping[str, str]  # array name (or a prefix ending in *) -> why it is not compared
+    ignored: Mapping[str, str]  # name of an array or arg (or a pattern) -> why it is not compared or read
     deviates: Mapping[str, tuple[float, str]]  # array name (or prefix*) -> relative tolerance, why
 
 

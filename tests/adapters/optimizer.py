@@ -142,7 +142,7 @@ def sched_byol(args, arrays):
     return {"lr": rate(arrays["steps"])}
 
 
-@adapter("sched_simclr")
+@adapter("sched_simclr", ignored={"train_epochs": "total_steps follow from them, unless they are set"})
 def sched_simclr(args, arrays):
     rate = learning_rate(
         args["total_steps"],

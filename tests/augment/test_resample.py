@@ -1,4 +1,4 @@
-"""Cropping and resizing against Pillow's float images, which are not rounded."""
+"""Cropping and resizing against Pillow's float images, which are not rounded, and TensorFlow's bicubic table."""
 
 import numpy as np
 import pytest
@@ -57,3 +57,28 @@ def test_without_antialias_one_pixel_of_three_is_read():
     columns = np.arange(7) * 30 / 7 + 15 / 7 - 0.5
     expected = np.stack([np.interp(columns, np.arange(31), row) for row in rows])
     np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def tensorflow_bicubic(canvas, size):
+    """The matrix [size, canvas] of TensorFlow's bicubic kernel without antialias, a table of 1,024 rows a pixel."""
+    x = np.arange(2 * 1024 + 1) / 1024
+    table = np.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
+    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(canvas / size) - np.float32(0.5)
+    below = np.floor(place)
+    row = np.rint((place - below) * np.float32(1024)).astype(int)
+    matrix = np.zeros((size, canvas))
+    for tap in (-1, 0, 1, 2):
+        for i, pixel in enumerate(below.astype(int) + tap):
+            if 0 <= pixel < canvas:  # beyond the border there is nothing, and the rest is weighted up
+                matrix[i, pixel] = table[abs(1024 * tap - row[i])]
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (17, 29), (36, 33), (45, 96), (224, 100)])
+@pytest.mark.parametrize("box", [(0, 0, 23, 31), (3, 5, 7, 13), (20, 1, 1, 2)])
+def test_bicubic_without_antialias_is_tensorflows_at_any_size(box, size):
+    top, left, height, width = box
+    rows, columns = tensorflow_bicubic(height, size[0]), tensorflow_bicubic(width, size[1])
+    crop = IMAGE[top : top + height, left : left + width]
+    ours = augment.join(augment.resample(augment.split(IMAGE), box, size, "bicubic", antialias=False))
+    np.testing.assert_allclose(ours, np.einsum("ih,hwc,jw->ijc", rows, crop, columns), atol=2e-6)

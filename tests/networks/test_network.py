@@ -1,5 +1,8 @@
 """Which views share a pass, the order of outputs, and how the batch stays where it is."""
 
+import functools
+
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ssl_jax.errors import UserError
-from ssl_jax.networks import MLP, Encoding, Network, Norm, Prototypes, ResNet
+from ssl_jax.losses import nt_xent
+from ssl_jax.networks import MLP, Encoding, Network, Norm, Prototypes, ResNet, ViT
 
 
 class Mean(nn.Module):
@@ -139,10 +143,10 @@ def test_outputs_but_patches_are_float32_whatever_it_computes_in():
     assert outputs.patches[0].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("passes", ["view", "resolution"])
-def test_a_sharded_batch_is_never_gathered(passes):
-    network = Network(ResNet((1, 1), widths=(8, 8), stem_width=8, stem="3x3"), MLP(4, 8), passes=passes)
-    x = views((8, 2, 8, 8), (8, 2, 4, 4))
+@pytest.mark.parametrize("options", [{"passes": "view"}, {"passes": "resolution"}, {"chunks": 2}], ids=str)
+def test_a_sharded_batch_is_never_gathered(options):
+    network = Network(ResNet((1, 1), widths=(8, 8), stem_width=8, stem="3x3"), MLP(4, 8), **options)
+    x = views((16, 2, 8, 8), (16, 2, 4, 4))
     variables = initialize(network, x)
     step = jax.jit(lambda x: network.apply(variables, x, train=True, mutable=["batch_stats"]))
     expected, _ = step(x)
@@ -153,6 +157,72 @@ def test_a_sharded_batch_is_never_gathered(passes):
     assert not any(name in compiled.as_text() for name in ("all-gather", "all-to-all", "collective-permute"))
     outputs, _ = compiled(sharded)
     np.testing.assert_allclose(outputs.projection, expected.projection, rtol=1e-4, atol=1e-4)
+
+
+VIT = ViT(patch=4, size=8, dim=16, depth=2, heads=2)
+RESNET = ResNet((1, 1), widths=(8, 8), stem_width=8, stem="3x3", norm="group", groups=2)
+
+
+def simclr(network, variables, x):
+    """The loss of a batch, which sees all rows, and the gradient."""
+
+    def loss(params):
+        apply = functools.partial(network.apply, train=True, mutable=["batch_stats"])
+        outputs, state = apply({"params": params, "batch_stats": variables.get("batch_stats", {})}, x)
+        return nt_xent(outputs.projection, 0.5), state
+
+    return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+
+@pytest.mark.parametrize("encoder", [VIT, RESNET], ids=["vit", "resnet"])
+def test_chunks_loops_and_remat_change_no_gradient(encoder):
+    """The head's BatchNorm and the loss see all rows, whatever the encoder sees at a time."""
+    with jax.enable_x64(True):
+        network, x = Network(encoder, MLP(4, 8, norm="batch")), views((8, 2, 8, 8))
+        variables, x = jax.tree.map(lambda leaf: leaf.astype(float), (initialize(network, x), x))
+        expected = jax.jit(simclr, static_argnums=0)(network, variables, x)
+        for change in ({"chunks": 4, "scan_views": True}, {"remat": True}):
+            found = jax.jit(simclr, static_argnums=0)(network.clone(**change), variables, x)
+            chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_the_options_of_a_pass_do_not_touch_the_parameters():
+    x = views((8, 2, 8, 8))
+    network = Network(VIT, MLP(4, 8))
+    changed = network.clone(chunks=4, scan_views=True, remat=True)
+    chex.assert_trees_all_equal(initialize(changed, x), initialize(network, x))
+
+
+def test_a_loop_over_views_moves_running_statistics_from_view_to_view():
+    x = views((4, 3, 6, 6))
+    x = (x[0] * jnp.asarray([1.0, 5.0, 2.0])[None, :, None, None, None],)
+    chex.assert_trees_all_close(
+        train(Network(Mean(), scan_views=True), x), train(Network(Mean()), x), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_chunk_has_batch_statistics_of_its_own():
+    (x,) = views((4, 1, 6, 6))
+    outputs, _ = train(Network(Mean(), chunks=2), (x,))
+    for chunk in range(2):
+        np.testing.assert_allclose(outputs.features[chunk::2, 0].mean(0), np.zeros(3), atol=1e-5)
+
+
+def test_chunks_need_less_memory():
+    def temporaries(chunks):
+        network = Network(VIT.clone(depth=4), MLP(4, 8), chunks=chunks)
+        variables = jax.eval_shape(lambda: network.init(jax.random.key(0), x, train=True))
+        compiled = jax.jit(simclr, static_argnums=0).lower(network, variables, x).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    x = views((64, 2, 32, 32))
+    assert temporaries(8) < temporaries(1) / 3
+
+
+def test_chunks_that_do_not_divide_the_rows_are_refused():
+    network, x = Network(VIT, chunks=3), views((4, 2, 8, 8))
+    with pytest.raises(UserError, match=r"4 images .* 3 equal pieces; set network\.chunks"):
+        network.apply(initialize(network, x), x, train=True)
 
 
 def test_unknown_passes_name_the_nearest():

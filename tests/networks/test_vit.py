@@ -87,9 +87,9 @@ def test_attention_sums_to_one(key):
 
 def test_padding_is_not_attended_to(key):
     rows = jax.random.normal(key, (3, 2, 6, 2, 8))  # queries, keys and values of 2 images with 6 tokens
-    expected = attend(*(x[:, :5] for x in rows), 5)
-    np.testing.assert_allclose(attend(*rows, 5)[:, :5], expected, atol=1e-6)
-    assert np.abs(attend(*rows, 6)[:, :5] - expected).max() > 1e-2
+    expected = attend([x[:, :5] for x in rows], 5)
+    np.testing.assert_allclose(attend(rows, 5)[:, :5], expected, atol=1e-6)
+    assert np.abs(attend(rows, 6)[:, :5] - expected).max() > 1e-2
 
 
 def test_computing_in_half_precision_keeps_parameters_in_single(key):
