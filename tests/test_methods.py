@@ -59,6 +59,7 @@ EXTRA = {
     "cpc_v1": {"data.size": "40"},
     "crd": {"method.negatives": "64"},
     "infomin": {"method.queue_size": "32"},
+    "ressl": {"method.queue_size": "32"},
     "cast": {"method.queue_size": "32"},
     "byol_group_norm": {"network.encoder.groups": "2"},
 }

@@ -99,6 +99,7 @@ RECIPES = {
     "cpc": Entry((), (CPC,), 80 / 260, Patches(stride=36 / 80)),  # 1905.09272
     "cpc_cifar": Entry((), (CPC_CIFAR,), 8 / 32, Patches(stride=0.5), space=CIFAR),  # lightning-bolts
     "cmc": Entry((PLAIN,), space=SPACES["lab"]),  # 1906.05849, crops of its ResNet; those of its AlexNet are (0.2, 1.0)
+    "supervised": Entry((PLAIN,)),  # 1512.03385, as torchvision
     "crd": Entry((PLAIN,)),  # 1910.10699, on ImageNet
     "moco_v1": Entry(twice(INSTDISC)),  # 1911.05722
     "moco_v2": Entry(twice(MOCO_V2)),  # 2003.04297
