@@ -238,7 +238,7 @@ def test_small_views_of_its_own_recipe_reach_the_loss(name, teacher):
     batch, result = jax.jit(one)(jax.random.key(0), raw)
     views = batch["views"]
     assert [(role, array.shape[1], array.shape[2]) for role, array in zip(views.roles, views, strict=True)] == [
-        ("large", views.large.count, 32),
+        ("large", views.large.total, 32),
         ("small", 4, 16),
     ]
     assert np.isfinite(result.loss)
