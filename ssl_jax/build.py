@@ -32,6 +32,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     recipe = build_recipe(config)
     check_sizes(config, recipe)
     check_batch(config.batch_size)
+    check_chunks(config)
     if source is None:
         wanted = ("mask",) if config.data.masks else ()
         source, test = data.open_splits(config.data.source, config.evaluate.labels, config.data.dir, wanted)
@@ -106,6 +107,18 @@ def check_batch(batch_size: int) -> None:
             f"a batch of {batch_size} images cannot be split over {devices} devices; "
             f"set batch_size to a multiple of {devices}"
         )
+
+
+def check_chunks(config: ConfigDict) -> None:
+    """Checks that every device has the same share of each chunk."""
+    rows = config.batch_size // jax.device_count()
+    for name in schema.network_names(schema.method_class(config)):
+        chunks = networks.build(to_dict(config[name])).chunks
+        if rows % chunks:
+            raise UserError(
+                f"{name}.chunks is {chunks}, but each of {jax.device_count()} devices has {rows} images of the batch; "
+                f"set {name}.chunks to a divisor of {rows}"
+            )
 
 
 def check_sizes(config: ConfigDict, recipe: augment.Recipe) -> None:

@@ -1,13 +1,14 @@
 """How an encoder and its heads compose, and which views share a pass."""
 
 import operator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.fields import positive
 from ssl_jax.numeric import widen
 
 PASSES = ("view", "resolution")
@@ -54,7 +55,7 @@ class Network(nn.Module):
     dense: nn.Module | None = None
     passes: str = "view"
     scan_views: bool = False
-    chunks: int = 1
+    chunks: Annotated[int, positive] = 1
     remat: bool = False
 
     def __call__(
