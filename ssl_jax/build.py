@@ -89,7 +89,7 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
     steps_per_epoch = images // config.batch_size
     if not steps_per_epoch:
         raise UserError(
-            f"{config.data.source} has {images} images, fewer than batch_size {config.batch_size}; lower it"
+            f"{config.data.source} has {images} images, fewer than batch_size {config.batch_size}; lower batch_size"
         )
     steps = config.steps
     if steps is None:

@@ -123,7 +123,7 @@ VALUES = [
     ("optimizer.momentum=high", "'optimizer.momentum' takes a number, not 'high'"),
     ("optimizer.warmup=long", "'long' is no duration: write '10 epochs'"),
     ("evaluate.every=-1", "'-1' is no duration: write '10 epochs'"),
-    ("evaluate.labels=require", "evaluate.labels cannot be 'require'; did you mean 'required'?"),
+    ("evaluate.labels=require", "evaluate.labels is 'require'; did you mean 'required'?"),
     ("evaluate.feature=head", "evaluate.feature is head; set it to backbone, projection or hidden:K"),
     ("evaluate.feature=hidden:2", "evaluate.feature is 'hidden:2', but network.projector has 1 hidden layers"),
     ("network.projector.layers=0", "network.projector.layers is 0; set it to more than 0"),
@@ -151,7 +151,10 @@ VALUES = [
     ("data.source=/photos", "write embedded:fashion_mnist, tfds:NAME or folder:/path"),
     ("data.source=foldr:/photos", "did you mean 'folder'?"),
     ("data.source=embedded:mnist", "did you mean 'fashion_mnist'?"),
-    ("data.source=folder:/no/such", "there is no folder '/no/such'; give folder:/path an existing folder of images"),
+    (
+        "data.source=folder:/no/such",
+        "there is no folder '/no/such'; set data.source=folder:/path to a folder of images",
+    ),
 ]
 
 
@@ -197,7 +200,7 @@ def test_a_teacher_is_asked_for(complaint):
 def test_masks_are_asked_for(complaint):
     assert "CAST learns to look where masks say; set data.masks=true" in complaint("data.masks=false", config="cast.py")
     assert "tfds:cifar10 has no masks; take a folder" in complaint("data.source=tfds:cifar10", config="cast.py")
-    assert "there is no folder 'coco'; give folder:/path" in complaint(config="cast.py:imagenet")
+    assert "there is no folder 'coco'; set data.source=folder:/path" in complaint(config="cast.py:imagenet")
 
 
 @pytest.mark.parametrize(
@@ -219,9 +222,9 @@ def test_a_config_is_asked_for():
 
 
 def test_folders(complaint, images):
-    assert "there are no images (.jpg, .jpeg, .png, .webp) below" in complaint(f"data.source={images(0)}")
+    assert "has no images (.jpg, .jpeg, .png, .webp) at any depth" in complaint(f"data.source={images(0)}")
     few = complaint(f"data.source={images(3)}", "batch_size=8")
-    assert "has 3 images, fewer than batch_size 8; lower it" in few
+    assert "has 3 images, fewer than batch_size 8; lower batch_size" in few
     unlabelled = f"data.source={images(16)}", "batch_size=16", "evaluate.labels=required"
     assert "has no labels; set evaluate.labels=auto" in complaint(*unlabelled)
 
@@ -236,7 +239,7 @@ def test_all_images_unreadable(complaint, images):
     ("name", "sentence"),
     [
         ("cifar10", "is not prepared in {dir}; prepare it once with python -c"),
-        ("cifar1O", "there is no TFDS set 'cifar1O', nor one of yours in {dir}; did you mean 'cifar10'?"),
+        ("cifar1O", "there is no TFDS set 'cifar1O', nor one of your own in {dir}; did you mean 'cifar10'?"),
     ],
 )
 def test_tfds_sets(complaint, tmp_path, name, sentence):
