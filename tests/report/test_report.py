@@ -1,4 +1,4 @@
-"""The report tells what the workdir holds, needs nothing else, and refuses what is no run."""
+"""The report shows the contents of a workdir, is self-contained, and rejects a folder without a run."""
 
 import html.parser
 import io
