@@ -122,7 +122,7 @@ def test_eight_devices_go_on_as_four_and_as_one(tmp_path):
 
 
 def views_at(monkeypatch, each):
-    """Returns a run with `each` images per class in a batch, and a function: step -> views of eight of its images."""
+    """Returns a balanced run, and the views of eight of its images as functions of the step and of the visit."""
     monkeypatch.setattr(training, "train_step", lambda method, optimizer, train, batch, key: (train, batch))
     changes = [*overrides("triplet"), ("data.images_per_class", each)]
     run = build(load(str(ROOT / "configs" / "triplet.py"), changes))
