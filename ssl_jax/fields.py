@@ -4,10 +4,12 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict, FieldReference
+
+from ssl_jax.errors import UserError
 
 
 class Rule(NamedTuple):
@@ -19,6 +21,13 @@ class Rule(NamedTuple):
 
 positive = Rule(lambda value: value > 0, "more than 0")
 not_negative = Rule(lambda value: value >= 0, "0 or more")
+share = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
+
+
+def one_of(choices: Iterable[str]) -> Rule:
+    """Returns the rule that a value is one of a few words."""
+    words = tuple(choices)
+    return Rule(lambda value: value in words, " or ".join(words))
 
 
 class Field(NamedTuple):
@@ -82,6 +91,18 @@ def rules(annotation: Any) -> tuple[Rule, ...]:
     own = tuple(one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Rule))
     parts = typing.get_args(annotation) if typing.get_origin(annotation) in (types.UnionType, typing.Union) else ()
     return own + tuple(rule for part in parts for rule in rules(part))
+
+
+def check_fields(value: Any) -> None:
+    """Checks the fields of a dataclass's instance by the rules of their annotations.
+
+    Raises:
+        UserError: if one is out of its range.
+    """
+    for name, field in fields(type(value)).items():
+        for rule in field.rules:
+            if not rule.holds(given := getattr(value, name)):
+                raise UserError(f"{type(value).__name__}.{name} is {given}; set it to {rule.says}")
 
 
 def set_fields(config: Mapping | ConfigDict, without: tuple[str, ...] = ()) -> dict[str, Any]:

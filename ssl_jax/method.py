@@ -81,7 +81,7 @@ class Method:
         Raises:
             UserError: if they do not.
         """
-        large = batch["views"].large.count
+        large = batch["views"].large.total
         if large < self.large_views:
             raise UserError(
                 f"this method compares {self.large_views} large views of an image and the recipe makes {large}; "

@@ -22,15 +22,15 @@ def write(run: Run, path: pathlib.Path) -> None:
         path: of the PNG.
     """
     index = run.order(0)[:ROWS]
-    batch = data.read(run.source, index, run.canvas)
-    views = augment.views(run.recipe, jax.random.key(run.config.seed), jax.device_put(batch), 0)
+    raw = data.read(run.source, index, run.canvas)
+    views = augment.batch(run.recipe, jax.random.key(run.config.seed), jax.device_put(raw), 0)["views"]
     columns = []
     for group, pixels in zip(run.recipe.groups, views, strict=True):
         shown = np.asarray(augment.denormalize(run.recipe, pixels))
         columns += [pictures.mosaic(shown, group.grid.side)] if group.grid else list(np.moveaxis(shown, 1, 0))
     rows = [
         [image[:height, :width], *(np.round(255 * column[i]).astype(np.uint8) for column in columns)]
-        for i, (image, (_, _, height, width)) in enumerate(zip(batch["image"], batch["box"], strict=True))
+        for i, (image, (_, _, height, width)) in enumerate(zip(raw["image"], raw["box"], strict=True))
     ]
     pictures.sheet(rows, ("original", *augment.describe(run.recipe))).save(path, "PNG")
 

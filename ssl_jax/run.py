@@ -98,4 +98,5 @@ def due(step: int, every: int, last: int) -> bool:
 def build_recipe(config: ConfigDict) -> augment.Recipe:
     """Returns the augmentation that a config describes."""
     changes = set_fields(config.augment, without=("recipe",))
-    return augment.recipe(str(config.augment.recipe), config.data.size, **changes)
+    dtype = config.network.dtype or "float32"
+    return augment.recipe(str(config.augment.recipe), config.data.size, dtype=dtype, **changes)

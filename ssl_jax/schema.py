@@ -108,7 +108,7 @@ def groups(config: Mapping[str, Any] | ConfigDict) -> dict[str, dict[str, Field]
     found = {place: fields(cls) for place, cls in PLAIN.items()}
     found |= {
         "init": INIT,
-        "augment": augmentation(),
+        "augment": {"recipe": Field(str)} | augment.settings(),
         "optimizer": fields(optimizer.Settings),
         "method": NAME | hyper_parameters(method),
     }
@@ -130,14 +130,6 @@ def network(config: Mapping[str, Any] | ConfigDict, place: str) -> dict[str, dic
         named = networks.options(table.get(networks.name_of(part, config.get(part) or {}), dict))
         found[f"{place}.{part}"] = NAME | {name: named.get(name, Field(possible[name].annotation)) for name in possible}
     return found
-
-
-def augmentation() -> dict[str, Field]:
-    """What may be changed in a recipe of augmentation; without a default: as its paper has it."""
-    view = {name: Field(field.annotation) for name, field in fields(augment.View).items()}
-    own: dict[str, Any] = {"recipe": str, "space": str, "mean": tuple, "std": tuple, "small_crop": tuple}
-    own |= {"small_size": Annotated[int, positive], "small_views": Annotated[int, not_negative]}
-    return {name: Field(kind) for name, kind in own.items()} | view
 
 
 def method_class(config: Mapping[str, Any] | ConfigDict) -> type[Method]:

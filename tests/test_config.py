@@ -84,6 +84,12 @@ def test_an_encoder_is_changed_by_its_name():
     assert run.method.network.encoder.layers == (2, 2, 2, 2)
 
 
+def test_views_are_in_the_type_that_the_network_computes_in():
+    for dtype in ("float32", "bfloat16"):
+        run = build(read("simclr", network__dtype=dtype, augment__small_views="2", augment__small_size="16"))
+        assert [array.dtype for array in run.example_batch["views"]] == [dtype, dtype]
+
+
 def test_a_claim_that_was_cut_short_leaves_a_workdir_free(tmp_path):
     (tmp_path / "config.json.part").write_text("{")
     claim(tmp_path, read())
@@ -110,19 +116,25 @@ CLASSES = [
     *((cls, "network.encoder") for cls in (networks.ResNet, networks.ViT)),
     *((cls, f"network.{head}") for cls in (networks.MLP, networks.Prototypes) for head in networks.HEAD_NAMES),
     (optimizer.Settings, "optimizer"),
-    (augment.View, "augment"),
     (schema.Evaluate, "evaluate"),
 ]
+SETTABLE = [*((fields(cls), group) for cls, group in CLASSES), (augment.settings(), "augment")]
 
 
-@pytest.mark.parametrize(("cls", "group"), CLASSES)
-def test_every_field_can_be_set(cls, group):
-    settable = [name for name in fields(cls) if name not in ("parent", "name", "dtype")]
+@pytest.mark.parametrize(
+    ("known", "group"), [*((fields(cls), group) for cls, group in CLASSES), (augment.settings(), "augment")]
+)
+def test_every_field_can_be_set(known, group):
+    settable = [name for name in known if name not in ("parent", "name", "dtype")]
     assert settable
     for name in settable:
-        kind = fields(cls)[name].kind
-        text, value = TEXTS[kind]
+        text, value = TEXTS[known[name].kind]
         assert flatten(read(**{f"{group}.{name}": text}))[f"{group}.{name}"] == value
+
+
+def test_every_field_of_an_operation_is_a_key_of_its_own():
+    known = [name for cls in (augment.Crop, *augment.OPERATIONS.values()) for name in fields(cls)]
+    assert len(augment.settings()) == len(known) + 2 + 7  # flip and order; those of a whole recipe
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS)

@@ -7,14 +7,16 @@ import pathlib
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from benchmarks import cifar10
 
-from ssl_jax import data, parallel
+from ssl_jax import augment, data, parallel
 from ssl_jax.build import build
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.config import load
+from ssl_jax.errors import UserError
 from ssl_jax.methods import METHODS
 from ssl_jax.train import Trainer, TrainState, train_step, untrained
 
@@ -34,6 +36,7 @@ TINY = {
     "steps": str(STEPS),
     "data.size": "16",
     "network.encoder.width": "0.0625",
+    "network.encoder.layers": "(1, 1)",
     "optimizer.warmup": "0",
     "optimizer.schedule": "constant",
     "checkpoint.every": "2",
@@ -56,11 +59,19 @@ EXTRA = {
     "cpc_v1": {"data.size": "40"},
     "crd": {"method.negatives": "64"},
     "infomin": {"method.queue_size": "32"},
+    "ressl": {"method.queue_size": "32"},
     "cast": {"method.queue_size": "32"},
     "byol_group_norm": {"network.encoder.groups": "2"},
 }
 # Parameters that get no gradient, with the reason.
 STILL: dict[str, set[str]] = {}
+# Configs that take no small views, with what they say.
+NO_SMALL_VIEWS = {
+    "cpc": "are as many as its grid has",  # its views are patches of one crop
+    "cpc_v1": "are as many as its grid has",
+    "infomin": "are as many as its grid has",  # its small views are the pieces of a jigsaw
+    "cmc": "contrasts the channels of one crop",
+}
 # Methods whose loss starts anew every so often, here at every second step, with their own test that it falls between.
 RESTARTED = {"deepcluster"}
 
@@ -205,6 +216,32 @@ def test_published_presets_trace(name, preset, teacher):
     source = sources[config.data.source]
     extra = ["mask"] * config.data.masks
     assert_traces(build(config, source=Counted(*source, extra), test=Counted(100, source[1], extra)))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_small_views_of_its_own_recipe_reach_the_loss(name, teacher):
+    """Two large views and four small ones, of its first view: any config that compares crops takes them."""
+    small = {"data.size": "32", "augment.small_views": "4", "augment.small_size": "16", "network.passes": "resolution"}
+    changes = [*(TINY | EXTRA.get(name, {}) | small | BARE).items()]
+    if name in NO_SMALL_VIEWS:
+        with pytest.raises(UserError, match=NO_SMALL_VIEWS[name]):
+            build(read(f"{name}.py", changes, teacher))
+        return
+    run = build(read(f"{name}.py", changes, teacher))
+    raw = data.read(run.source, run.order(0), run.canvas)
+
+    def one(key, raw):
+        batch = augment.batch(run.recipe, key, raw, 0)
+        params, state = run.method.init(key, batch)
+        return batch, run.method.loss(params, state, batch, key, jnp.int32(0))
+
+    batch, result = jax.jit(one)(jax.random.key(0), raw)
+    views = batch["views"]
+    assert [(role, array.shape[1], array.shape[2]) for role, array in zip(views.roles, views, strict=True)] == [
+        ("large", views.large.total, 32),
+        ("small", 4, 16),
+    ]
+    assert np.isfinite(result.loss)
 
 
 def test_the_cifar10_table_has_a_row_for_each_config():

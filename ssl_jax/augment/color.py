@@ -1,16 +1,21 @@
-"""Colour operations on one image, given as planes with values in [0, 1]; only `jitter` clips its result.
+"""Colour operations on one image, given as planes with values in [0, 1]; of the functions only `jitter` clips.
 
 Published codes differ in what a colour jitter is: `SEMANTICS` lists their brightness, contrast, saturation and hue.
 A factor of 1 (for hue and an additive brightness: 0) leaves the image as it is.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.augment.operation import BLACK, Operation, between
 from ssl_jax.augment.planes import Planes, each
+from ssl_jax.fields import Rule, not_negative, one_of, share
 
+half_turn = Rule(lambda value: 0 <= value <= 0.5, "a number from 0 to 0.5")
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, to the digits that torchvision and TensorFlow use
 
 
@@ -68,6 +73,62 @@ SEMANTICS: dict[str, tuple[Callable, ...]] = {
     "simclr": (scale_brightness, contrast_per_channel, saturation_in_hsv, hue),  # SimCLR v2; v1 is as BYOL
     "byol": (add_brightness, contrast_per_channel, saturation_in_hsv, hue),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Jitter(Operation):
+    """Changes of brightness, contrast, saturation and hue, of random strength and in random order."""
+
+    brightness: Annotated[float, not_negative] = 0.4  # factor in 1 +- this, with "byol" semantics summand in +- this
+    contrast: Annotated[float, not_negative] = 0.4  # factor in 1 +- this
+    saturation: Annotated[float, not_negative] = 0.4  # factor in 1 +- this
+    hue: Annotated[float, half_turn] = 0.1  # turns in +- this
+    semantics: Annotated[str, one_of(SEMANTICS)] = "torchvision"  # whose operations
+    numbers = 9
+
+    @property
+    def operations(self) -> list[tuple[Callable, float]]:
+        """The colour operations that do something, each with its strength."""
+        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
+        return [pair for pair in zip(SEMANTICS[self.semantics], strengths, strict=True) if pair[1]]
+
+    @property
+    def idle(self):
+        return self.p == 0 or not self.operations
+
+    def draw(self, uniform):
+        """Returns the order of the n operations, int32 [n], and their factors [n], neutral ones if there is no jitter.
+
+        That saves the choice between two images, a pass over all pixels.
+        """
+        order, factors = uniform[1:].reshape(2, 4)[:, : len(self.operations)]
+        neutral = jnp.array([0.0 if operation in (add_brightness, hue) else 1.0 for operation, _ in self.operations])
+        spread = jnp.array([strength for _, strength in self.operations])
+        lowest = jnp.where(neutral > 0, jnp.maximum(neutral - spread, 0.0), -spread)
+        factors = between(factors, lowest, neutral + spread)
+        return jnp.argsort(order), jnp.where(uniform[0] < self.p, factors, neutral)
+
+    def __call__(self, image, drawn, fill=BLACK):
+        order, factors = drawn
+        return jitter(image, order, factors, [operation for operation, _ in self.operations])
+
+
+@dataclasses.dataclass(frozen=True)
+class Gray(Operation):
+    """Loss of all colour."""
+
+    def change(self, image, chosen, fill):
+        return grayscale(image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Solarize(Operation):
+    """Inversion of what is bright."""
+
+    threshold: Annotated[float, share] = 0.5  # values from here on are inverted
+
+    def change(self, image, chosen, fill):
+        return solarize(image, self.threshold)
 
 
 def jitter(image: Planes, order: jax.Array, factors: jax.Array, operations: Sequence[Callable]) -> Planes:

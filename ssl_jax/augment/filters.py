@@ -1,11 +1,47 @@
 """Gaussian blur and Sobel edges."""
 
+import dataclasses
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.augment.operation import BLACK, Operation, Range, between, interval
 from ssl_jax.augment.planes import Planes, each
+from ssl_jax.fields import one_of
+from ssl_jax.numeric import widen
 
 BORDERS = {"zero": "constant", "edge": "edge", "reflect": "reflect"}  # our names -> those of jnp.pad
+
+
+@dataclasses.dataclass(frozen=True)
+class Blur(Operation):
+    """Gaussian blur of random width."""
+
+    sigma: Annotated[Range, interval] = (0.1, 2.0)  # standard deviation in pixels, uniform
+    border: Annotated[str, one_of(BORDERS)] = "edge"  # see `blur`; "zero" also cuts the kernel to a tenth of the side
+    numbers = 2
+
+    def draw(self, uniform):
+        """Returns the sigma in pixels, 0 if there is no blur."""
+        return jnp.where(uniform[0] < self.p, between(uniform[1], *self.sigma), 0.0)
+
+    def __call__(self, image, drawn, fill=BLACK):
+        size = max(image[0].shape)
+        # SimCLR and BYOL, which pad with zeros, have kernels of a tenth of the side; PIL's reach as far as they need.
+        radius = size // 20 if self.border == "zero" else min(round(4 * self.sigma[1]), size - 1)
+        return blur(image, drawn, radius, self.border)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sobel(Operation):
+    """The size of the Sobel derivative of each plane, in which the edge from 0 to 1 is 1 (SimCLR, arXiv:2002.05709).
+
+    SimCLR's Figure 4 shows edges in colour and does not say how two derivatives become one.
+    """
+
+    def change(self, image, chosen, fill):
+        return each(lambda x: jnp.minimum(jnp.hypot(*sobel(x, "reflect")) / 4, 1.0), image)
 
 
 def blur_matrix(sigma, size: int, radius: int, border: str) -> jax.Array:
@@ -56,5 +92,5 @@ def edges(images: jax.Array) -> jax.Array:
     The two planes are brightness to the left less that to the right, and above less below; beyond the border is 0.
     Source: DeepCluster (Caron et al. 2018, arXiv:1807.05520), section 3.3; the authors' models.
     """
-    down, right = jnp.vectorize(sobel, signature="(h,w)->(h,w),(h,w)")(images.mean(-1))
+    down, right = jnp.vectorize(sobel, signature="(h,w)->(h,w),(h,w)")(widen(images).mean(-1))
     return jnp.stack([-right, -down], axis=-1)

@@ -6,79 +6,86 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ssl_jax.augment.color import grayscale, jitter, normalize, solarize
-from ssl_jax.augment.drawing import NUMBERS, SHARED, TRIES, Draw, draw, draw_patch
-from ssl_jax.augment.filters import blur
+from ssl_jax.augment.color import normalize
+from ssl_jax.augment.operation import BLACK
+from ssl_jax.augment.patches import patch_box
 from ssl_jax.augment.planes import Planes, each, join, split
-from ssl_jax.augment.randaugment import randaugment
 from ssl_jax.augment.resampling import resample
 from ssl_jax.augment.spaces import Space
-from ssl_jax.augment.view import Group, Recipe, View
+from ssl_jax.augment.view import Draw, Group, Recipe, View
 from ssl_jax.augment.views import Views
+from ssl_jax.numeric import widen
+
+CANVAS = ("image", "box", "mask")  # what of a raw batch the views are made from; all else is handed on
+PLACE = 2  # uniform numbers for the place of a patch in its cell
 
 
 def batch(recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit) -> dict:
-    """placeholder until the augmentation lands"""
-    seen: dict = {name: array for name, array in raw.items() if name in ("label", "index")}
-    roles = ["patch" if group.grid else "large" if i == 0 else "small" for i, group in enumerate(recipe.groups)]
-    seen["views"] = Views(views(recipe, key, raw, visit), roles)
-    if "mask" in raw:
-        seen["salience"] = masks(recipe, key, raw, visit)
-    return seen
+    """Makes what a method sees from what the host reads.
 
-
-def views(recipe: Recipe, key: jax.Array, batch: Mapping[str, jax.Array], epoch) -> tuple[jax.Array, ...]:
-    """Augments a batch.
-
-    The randomness depends on (key, epoch, example index, view) and on nothing else: an example gets the same pixels
+    The randomness depends on (key, visit, example index, view) and on nothing else: an example gets the same pixels
     wherever it lies in the batch and on any number of devices.
 
     Args:
-      recipe: what to do, see `recipe`.
-      key: a PRNG key, the run's seed.
-      batch: `image` uint8 [B, H, W, 3]; `box` int32 [B, 4], (top, left, height, width) of the image on its canvas;
-        `index` int32 [B], the example's position in the source; and for crops that cover some of it `mask` uint8
-        [B, H, W].
-      epoch: how often the source has been seen; int scalar or [B].
+        recipe: what to do, see `recipe`.
+        key: a PRNG key, the run's seed.
+        raw: `image` uint8 [B, H, W, 3]; `box` int32 [B, 4], (top, left, height, width) of the image on its canvas;
+            `index` int32 [B], the example's position in the source; where the source has masks of what is salient,
+            `mask` uint8 [B, H, W]; and whatever else it has.
+        visit: which visit of the examples this is, int [] or [B]; see `data.Order`.
 
     Returns:
-      One array per group of the recipe, [B, V, size, size, 3], in its colour space, normalised.
+        `views`, a `Views` with an array [B, V, size, size, 3] per group of the recipe, in its colour space and type,
+        normalised; with masks, `salience`, a tuple with an array [B, V, size, size] in [0, 1] per group, where in each
+        view what is salient lies; and what else the source has (`index`, `label`), as it is.
     """
+    seen: dict = {name: array for name, array in raw.items() if name not in CANVAS}
+    seen["views"] = views(recipe, key, raw, visit)
+    if "mask" in raw:
+        seen["salience"] = salience(recipe, key, raw, visit)
+    return seen
+
+
+def views(recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit) -> Views:
+    """The `views` of a `batch`."""
     fill = recipe.space.to_rgb(each(jnp.asarray, recipe.space.mean))
 
     def picture(view, drawn, image, size):
-        return finish(recipe.space, transform(view, drawn, split(image), size, fill))
+        return finish(recipe.space, transform(view, drawn, split(image), size, fill)).astype(recipe.dtype)
 
-    return every_view(recipe, key, batch, epoch, picture, batch["image"])
+    made = every_view(recipe, key, raw, visit, picture, raw["image"])
+    return Views(made, [group.role for group in recipe.groups])
 
 
-def masks(recipe: Recipe, key: jax.Array, batch: Mapping[str, jax.Array], epoch) -> tuple[jax.Array, ...]:
-    """The mask of each of the `views` that the same arguments make: arrays [B, V, size, size] in [0, 1]."""
+def salience(recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit) -> tuple[jax.Array, ...]:
+    """The `salience` of a `batch`."""
 
     def shown(view, drawn, mask, size):
-        return crop(view, drawn, (mask, mask, mask), size)[0]  # as a grey picture; the compiler drops what is not used
+        planes = crop(view, drawn, (mask, mask, mask), size)  # as a grey picture; the compiler drops what is not used
+        for operation, its in zip(view.then, drawn.then, strict=True):
+            planes = operation.follow(planes, its)
+        return planes[0]
 
-    return every_view(recipe, key, batch, epoch, shown, batch["mask"])
+    return every_view(recipe, key, raw, visit, shown, raw["mask"])
 
 
 def every_view(
-    recipe: Recipe, key: jax.Array, batch: Mapping[str, jax.Array], epoch, make: Callable, array: jax.Array
+    recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit, make: Callable, array: jax.Array
 ) -> tuple[jax.Array, ...]:
     """Returns what `make(view, drawn, row of the array, size)` makes for all views, an array [B, V, ...] a group."""
-    index = batch["index"]
-    count = NUMBERS + 4 * (TRIES - 1) * recipe.covers
+    index = raw["index"]
+    count = max(view.numbers for view in recipe.views) + PLACE
 
-    def numbers(epoch, index, view):
-        return jax.random.uniform(functools.reduce(jax.random.fold_in, (epoch, index, view), key), (count,))
+    def numbers(visit, index, view):
+        return jax.random.uniform(functools.reduce(jax.random.fold_in, (visit, index, view), key), (count,))
 
     lengths = [len(group.views) for group in recipe.groups]
     of_each_view = jax.vmap(numbers, in_axes=(None, None, 0))
     of_each_example = jax.vmap(of_each_view, in_axes=(0, 0, None))
-    uniform = of_each_example(jnp.broadcast_to(epoch, index.shape), index, jnp.arange(sum(lengths)))
+    uniform = of_each_example(jnp.broadcast_to(visit, index.shape), index, jnp.arange(sum(lengths)))
     groups = zip(recipe.groups, parts(uniform, lengths), strict=True)
-    return tuple(views_of(group, uniform, batch, make, array) for group, uniform in groups)
+    return tuple(views_of(group, uniform, raw, make, array) for group, uniform in groups)
 
 
 def parts(array: jax.Array, lengths: Sequence[int]) -> list[jax.Array]:
@@ -87,24 +94,25 @@ def parts(array: jax.Array, lengths: Sequence[int]) -> list[jax.Array]:
 
 
 def views_of(
-    group: Group, uniform: jax.Array, batch: Mapping[str, jax.Array], make: Callable, array: jax.Array
+    group: Group, uniform: jax.Array, raw: Mapping[str, jax.Array], make: Callable, array: jax.Array
 ) -> jax.Array:
     """What is made for the views of one group from uniform numbers [B, V, N]: [B, V, ...]."""
     if group.grid:
-        shared = np.r_[:SHARED, NUMBERS : uniform.shape[2]]
-        uniform = uniform.at[:, :, shared].set(uniform[:, :1, shared])
+        shared = group.views[0].shared
+        uniform = uniform.at[:, :, :shared].set(uniform[:, :1, :shared])
 
     def one(view, cell, uniform, row, valid, mask):
-        drawn = draw(view, uniform, valid, mask)
+        drawn = view.draw(uniform, valid, mask)
         if group.grid:
-            drawn = draw_patch(drawn, group.grid, group.size, cell, uniform)
+            place = uniform[view.numbers : view.numbers + PLACE]
+            drawn = drawn._replace(box=patch_box(group.grid, group.size, cell, place, drawn.crop, drawn.flip))
         return make(view, drawn, row, group.size)
 
     def run(view, uniform):
         cells = jnp.arange(uniform.shape[1])
         of_each_view = jax.vmap(functools.partial(one, view), in_axes=(0, 0, None, None, None))
         of_each_example = jax.vmap(of_each_view, in_axes=(None, 0, 0, 0, 0))
-        return of_each_example(cells, uniform, array, batch["box"], batch.get("mask"))
+        return of_each_example(cells, uniform, array, raw["box"], raw.get("mask"))
 
     # Equal views that follow each other are compiled once.
     runs = [(view, len(list(same))) for view, same in itertools.groupby(group.views)]
@@ -112,33 +120,20 @@ def views_of(
     return jnp.concatenate([run(view, share) for (view, _), share in zip(runs, shares, strict=True)], axis=1)
 
 
-def transform(view: View, drawn: Draw, image: Planes, size: int, fill: Sequence = (0.5, 0.5, 0.5)) -> Planes:
+def transform(view: View, drawn: Draw, image: Planes, size: int, fill: Sequence = BLACK) -> Planes:
     """Does to an image (uint8 planes [H, W]) what was drawn: planes [size, size] in [0, 1].
 
-    `fill` is the colour of what a move of RandAugment leaves behind.
+    `fill` is the colour of what operations leave empty.
     """
     image = crop(view, drawn, image, size)
-    # SimCLR and BYOL, which pad with zeros, have kernels of a tenth of the side; PIL's reach as far as they need.
-    radius = size // 20 if view.border == "zero" else min(round(4 * view.sigma[1]), size - 1)
-    steps = {
-        "jitter": lambda x: jitter(x, drawn.order, drawn.factors, [operation for operation, _ in view.operations]),
-        "gray": lambda x: where(drawn.gray, grayscale(x), x),
-        "blur": lambda x: blur(x, drawn.sigma, radius, view.border),
-        "solarize": lambda x: where(drawn.solarize, solarize(x), x),
-        "randaugment": lambda x: randaugment(x, drawn.chosen, fill),
-    }
-    for name in view.steps:
-        image = steps[name](image)
+    for operation, its in zip(view.then, drawn.then, strict=True):
+        image = operation(image, its, fill)
     return image
 
 
 def crop(view: View, drawn: Draw, image: Planes, size: int) -> Planes:
     """Cuts out, resizes and mirrors what was drawn: planes [size, size] in [0, 1]."""
-    return unit(resample(image, drawn.box, size, view.resample, view.antialias, drawn.flip, drawn.crop))
-
-
-def where(condition: jax.Array, image: Planes, other: Planes) -> Planes:
-    return each(lambda x, y: jnp.where(condition, x, y), image, other)
+    return unit(resample(image, drawn.box, size, view.crop.resample, view.crop.antialias, drawn.flip, drawn.crop))
 
 
 def center(recipe: Recipe, batch: Mapping[str, jax.Array], size: int, fraction: float = 1.0) -> jax.Array:
@@ -191,4 +186,4 @@ def convert(image: jax.Array, space: Space, other: Space) -> jax.Array:
 
 
 def to_rgb(space: Space, image: jax.Array) -> Planes:
-    return space.to_rgb(each(lambda x, m, s: x * s + m, split(image), space.mean, space.std))
+    return space.to_rgb(each(lambda x, m, s: x * s + m, split(widen(image)), space.mean, space.std))

@@ -4,15 +4,23 @@ Each takes a level in [0, 1], as strong as the papers go at 1, and returns value
 TPU EfficientNet code, which PyContrast (InfoMin) uses; at level 1 its solarisation does nothing.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.augment.color import contrast_around_gray, saturation_from_gray, scale_brightness, solarize
+from ssl_jax.augment.geometry import warp
+from ssl_jax.augment.operation import BLACK, Operation
 from ssl_jax.augment.planes import Planes, each
+from ssl_jax.fields import Rule
+
+COUNT = 2  # operations that follow each other, as in the papers
+MAGNITUDE_STD = 0.5  # as in PyContrast
+to_ten = Rule(lambda value: 0 <= value <= 10, "a number from 0 to 10")
 
 
 class Chosen(NamedTuple):
@@ -140,25 +148,26 @@ MOVES = (rotate, shear_x, shear_y, translate_x, translate_y)  # (level in [-1, 1
 OPERATIONS = len(COLOURS) + len(MOVES)
 
 
-def warp(image: Planes, matrix, fill: Sequence) -> Planes:
-    """Moves pixels by an affine map, bilinearly.
+@dataclasses.dataclass(frozen=True)
+class RandAugment(Operation):
+    """Two operations, each drawn from all of RandAugment's; `p` is the probability of each."""
 
-    Args:
-      image: planes [H, W].
-      matrix: [2, 3]; a pixel whose centre is at (x, y) gets what lies at matrix @ (x, y, 1).
-      fill: of what lies outside, one value a plane.
-    """
-    height, width = image[0].shape
-    y, x = jnp.meshgrid(*(jnp.arange(n, dtype=float) + 0.5 for n in (height, width)), indexing="ij")
-    (a, b, c), (d, e, f) = matrix
-    x, y = a * x + b * y + c, d * x + e * y + f
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    magnitude: Annotated[float, to_ten] = 10.0  # the mean of a normal distribution, which is clipped to 0 to 10
+    numbers = 4 * COUNT
+    moves = True
 
-    def move(plane, outside):
-        moved = jax.scipy.ndimage.map_coordinates(plane, [y - 0.5, x - 0.5], order=1, mode="nearest")
-        return jnp.where(inside, moved, outside)
+    def draw(self, uniform):
+        happens, which, noise, sign = uniform.reshape(4, COUNT)
+        index = jnp.floor(which * OPERATIONS).astype(jnp.int32)
+        level = jnp.clip(self.magnitude + MAGNITUDE_STD * jax.scipy.special.ndtri(noise), 0.0, 10.0) / 10
+        return Chosen(jnp.where(happens < self.p, index, OPERATIONS), level, jnp.where(sign < 0.5, -1.0, 1.0))
 
-    return each(move, image, tuple(fill))
+    def __call__(self, image, drawn, fill=BLACK):
+        return randaugment(image, drawn, fill)
+
+    def follow(self, salience, drawn):
+        moves = jnp.where(drawn.operation < len(COLOURS), OPERATIONS, drawn.operation)
+        return self(salience, drawn._replace(operation=moves))
 
 
 def randaugment(image: Planes, chosen: Chosen, fill: Sequence) -> Planes:

@@ -1,80 +1,64 @@
 """What a recipe of augmentation is: for each view, the distribution its transformation is drawn from."""
 
 import dataclasses
-import math
-from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
-from ssl_jax.augment.color import SEMANTICS
-from ssl_jax.augment.filters import BORDERS
+import jax
+
+from ssl_jax.augment.crop import Crop
+from ssl_jax.augment.operation import Operation
 from ssl_jax.augment.patches import Grid
-from ssl_jax.augment.resampling import KERNELS
 from ssl_jax.augment.spaces import Space
+from ssl_jax.augment.views import ROLES
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.fields import check_fields, share
 
-Range = tuple[float, float]
-STEPS = ("jitter", "gray", "blur", "solarize", "randaugment")
+
+class Draw(NamedTuple):
+    """What is done to one image."""
+
+    crop: jax.Array  # int32 [4], (top, left, height, width) of the crop on the canvas
+    box: jax.Array  # [4], what is seen of the crop: all of it, or a patch in fractions of pixels
+    flip: jax.Array  # bool []
+    then: tuple[Any, ...]  # what each operation drew
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """The distribution of one view. Probabilities are in [0, 1]; a strength or probability of 0 costs nothing."""
+    """The distribution of one view: a crop, a flip left and right, and then operations, one after the other."""
 
-    crop: Range = (0.08, 1.0)  # area of the crop as a share of the image, uniform
-    ratio: Range = (3 / 4, 4 / 3)  # width / height of the crop, log-uniform
-    cover: float = 0.0  # share of the image's mask, where it has one, that the crop should hold
-    resample: str = "bilinear"  # or "bicubic"
-    antialias: bool = True
-    flip: float = 0.5  # probability; a flip commutes with all the rest, so it has no place in `order`
-    jitter: float = 0.8  # probability of the four colour operations, which come in random order
-    brightness: float = 0.4  # factor in 1 +- this, or with "byol" semantics summand in +- this
-    contrast: float = 0.4  # factor in 1 +- this
-    saturation: float = 0.4  # factor in 1 +- this
-    hue: float = 0.1  # turns in +- this
-    semantics: str = "torchvision"  # whose colour operations: "torchvision", "simclr" or "byol"
-    gray: float = 0.2  # probability
-    blur: float = 0.0  # probability
-    sigma: Range = (0.1, 2.0)  # standard deviation of the blur in pixels, uniform
-    border: str = "edge"  # of the blur; "zero" also cuts the kernel to a tenth of the side (SimCLR, BYOL)
-    solarize: float = 0.0  # probability
-    randaugment: float = 0.0  # probability of each of two operations of RandAugment
-    magnitude: float = 10.0  # of them, 0 to 10: the mean of a normal distribution, which is clipped to that range
-    order: tuple[str, ...] = STEPS
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """What is done after the crop, in order, without what would do nothing."""
-        return tuple(name for name in self.order if getattr(self, name) and (name != "jitter" or self.operations))
-
-    @property
-    def strengths(self) -> tuple[float, float, float, float]:
-        return self.brightness, self.contrast, self.saturation, self.hue
-
-    @property
-    def operations(self) -> tuple[tuple[Callable, float], ...]:
-        """The colour operations that do something, each with its strength."""
-        return tuple(pair for pair in zip(SEMANTICS[self.semantics], self.strengths, strict=True) if pair[1])
+    crop: Crop = dataclasses.field(default_factory=Crop)
+    flip: Annotated[float, share] = 0.5  # probability
+    then: tuple[Operation, ...] = ()
 
     def __post_init__(self):
-        for name in ("flip", *STEPS):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is a probability: give a number from 0 to 1, not {getattr(self, name)}")
-        if not 0 <= self.cover <= 1:
-            raise UserError(f"cover is a share: give a number from 0 to 1, not {self.cover}")
-        for name, most in (("crop", 1), ("ratio", math.inf), ("sigma", math.inf)):
-            if len(value := getattr(self, name)) != 2 or not 0 < value[0] <= value[1] <= most:
-                limit = " <= 1" if most == 1 else ""
-                raise UserError(f"{name} is a range: give (low, high) with 0 < low <= high{limit}, not {value}")
-        for name, strength in zip(("brightness", "contrast", "saturation", "hue"), self.strengths, strict=True):
-            if strength < 0 or (name == "hue" and strength > 0.5):
-                raise UserError(f"{name} is a strength: give a number from 0 up (hue: to 0.5), not {strength}")
-        for name, choices in (("resample", KERNELS), ("border", BORDERS), ("semantics", SEMANTICS)):
-            if (value := getattr(self, name)) not in choices:
-                raise UserError(f"{name} {value!r} is unknown; {nearest(value, choices)}")
-        if not 0 <= self.magnitude <= 10:
-            raise UserError(f"magnitude is a number from 0 to 10, not {self.magnitude}")
-        on = {name for name in STEPS if getattr(self, name)}
-        if len(set(self.order)) < len(self.order) or not on <= set(self.order) <= set(STEPS):
-            raise UserError(f"order must name each step that is on once, of {', '.join(STEPS)}, not {self.order}")
+        check_fields(self)
+
+    @property
+    def shared(self) -> int:
+        """How many of the uniform numbers decide on crop and flip, which the patches of one grid share: the first."""
+        return self.crop.numbers + 1
+
+    @property
+    def numbers(self) -> int:
+        """Uniform numbers that `draw` consumes."""
+        return self.shared + sum(operation.numbers for operation in self.then)
+
+    def draw(self, uniform: jax.Array, valid: jax.Array, salience: jax.Array | None = None) -> Draw:
+        """Draws a transformation.
+
+        Args:
+            uniform: [numbers] or more, independent and uniform on [0, 1): all the randomness there is. One array of
+                them is much cheaper to compile and to make than a key for each decision.
+            valid: int [4], (top, left, height, width) of the image on its canvas.
+            salience: of the image, [H, W] on the canvas, or None.
+        """
+        crop = self.crop.draw(uniform[: self.crop.numbers], valid, salience)
+        drawn, start = [], self.shared
+        for operation in self.then:
+            drawn.append(operation.draw(uniform[start : start + operation.numbers]))
+            start += operation.numbers
+        return Draw(crop, crop, uniform[self.crop.numbers] < self.flip, tuple(drawn))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,24 +67,35 @@ class Group:
 
     views: tuple[View, ...]
     size: int  # side in pixels
+    role: str = "large"  # one of `ROLES`
     grid: Grid | None = None  # the views, all alike, are patches of one crop; None: each has a crop of its own
 
     def __post_init__(self):
+        if self.role not in ROLES:
+            raise UserError(f"views cannot have the role {self.role!r}; {nearest(self.role, ROLES)}")
+        if (self.grid is not None) != (self.role == "patch"):
+            raise UserError(f"views of the role {self.role!r} cannot have the grid {self.grid}; patches need one")
         if self.grid and (self.views != self.views[:1] * self.grid.side**2 or self.size > self.grid.cell):
             raise UserError(f"{self.grid} takes as many equal views of at most {self.grid.cell} pixels as it has cells")
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All views of an example, and the colour space they end in, normalised."""
+    """All views of an example, and the colour space and type they end in, normalised."""
 
     groups: tuple[Group, ...]
     space: Space
+    dtype: str = "float32"  # of the views' values; all is computed in float32
 
     @property
     def covers(self) -> bool:
-        """Whether crops should hold a share of a mask."""
-        return any(view.cover for group in self.groups for view in group.views)
+        """Whether crops should hold a share of what is salient."""
+        return any(view.crop.cover for view in self.views)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views of all groups."""
+        return tuple(view for group in self.groups for view in group.views)
 
     def __post_init__(self):
         _, _, mean, std = self.space
@@ -116,6 +111,6 @@ def describe(recipe: Recipe) -> tuple[str, ...]:
         if group.grid:
             captions.append(f"{group.grid.side} x {group.grid.side} patches, {group.size} px")
             continue
-        kind = "view" if len(crops) == 1 else "large view" if group is crops[0] else "small view"
+        kind = "view" if len(crops) == 1 else f"{group.role} view"
         captions += [f"{kind} {number}, {group.size} px" for number in range(1, len(group.views) + 1)]
     return tuple(captions)

@@ -45,7 +45,7 @@ class Views(tuple):
         return Views((array for array, _ in chosen), [role for _, role in chosen])
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """Views per image, over all groups."""
         return sum(array.shape[1] for array in self)
 
@@ -55,7 +55,7 @@ class Views(tuple):
 
         Source: SwAV (Caron et al. 2020, arXiv:2006.09882), equation 6.
         """
-        return [(first, other) for first in range(self.large.count) for other in range(first + 1, self.count)]
+        return [(first, other) for first in range(self.large.total) for other in range(first + 1, self.total)]
 
     def only(self, view: int) -> "Views":
         """Returns one view, by its position, as a group of its own: [B, 1, H, W, C]."""
@@ -63,7 +63,7 @@ class Views(tuple):
 
     def without(self, view: int) -> "Views":
         """Returns all views but one."""
-        return self.select([other for other in range(self.count) if other != view])
+        return self.select([other for other in range(self.total) if other != view])
 
     def select(self, chosen: Sequence[int]) -> "Views":
         """Returns the views at some positions, in their order; a group without any is left out."""

@@ -18,9 +18,11 @@ from ssl_jax.methods.multi_similarity import MultiSimilarity
 from ssl_jax.methods.nnclr import NNCLR
 from ssl_jax.methods.proxy_anchor import ProxyAnchor
 from ssl_jax.methods.proxy_nca import ProxyNCA
+from ssl_jax.methods.ressl import ReSSL
 from ssl_jax.methods.simclr import SimCLR
 from ssl_jax.methods.simsiam import SimSiam
 from ssl_jax.methods.supcon import SupCon
+from ssl_jax.methods.supervised import Supervised
 from ssl_jax.methods.supervised_info_nce import SupervisedInfoNCE
 from ssl_jax.methods.swav import SwAV
 from ssl_jax.methods.triplet import Triplet
@@ -45,9 +47,11 @@ METHODS = {
     "nnclr": NNCLR,
     "proxy_anchor": ProxyAnchor,
     "proxy_nca": ProxyNCA,
+    "ressl": ReSSL,
     "simclr": SimCLR,
     "simsiam": SimSiam,
     "supcon": SupCon,
+    "supervised": Supervised,
     "supervised_info_nce": SupervisedInfoNCE,
     "swav": SwAV,
     "triplet": Triplet,

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,6 +11,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.losses import nce_with_first_normalizer, sampled_scores
 from ssl_jax.memory import padded, random_bank, sample_other_classes, update_bank
 from ssl_jax.method import ClassCount, ImageCount, Method, PyTree, Result, Variables, apply, initialize
+from ssl_jax.methods.labelled import linear, through
 from ssl_jax.numeric import normalize
 from ssl_jax.teacher import Teacher
 
@@ -97,13 +97,3 @@ class CRD(Method):
         )
         metrics = {"cross_entropy": cross_entropy}
         return Result(loss, state, metrics, outputs.features[:, 0], outputs.projection)
-
-
-def linear(key: jax.Array, size: int, output: int) -> PyTree:
-    """Returns the parameters of a linear map from features [B, size] to [B, output]."""
-    return nn.Dense(output).init(key, jnp.zeros((1, size)))["params"]
-
-
-def through(params: PyTree, features: jax.Array) -> jax.Array:
-    """Applies a linear map to features [B, D]."""
-    return features @ params["kernel"] + params["bias"][None, :]

@@ -41,7 +41,7 @@ class DeepClusterV2(Method):
     def init(self, key, batch):
         variables, shapes = initialize(self.network, key, batch["views"])
         dimension, rows = shapes.projection.shape[-1], padded(self.images)
-        memory = jnp.zeros((rows, batch["views"].large.count, dimension))
+        memory = jnp.zeros((rows, batch["views"].large.total, dimension))
         assignment = jnp.full((rows, self.heads), -1, jnp.int32)
         centroids = jnp.zeros((self.heads, self.prototypes, dimension))
         return {"network": variables.params}, self.State(variables.stats, memory, assignment, centroids)

@@ -39,7 +39,7 @@ class InfoMin(Method):
         variables, shapes = initialize(self.network, key, batch["views"].large)
         size, _, dimension = shapes.projection.shape
         queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, size)
-        features = jnp.zeros((size, batch["views"].patch.count, shapes.features.shape[-1]))
+        features = jnp.zeros((size, batch["views"].patch.total, shapes.features.shape[-1]))
         jigsaw = self.jigsaw(queue).init(jax.random.fold_in(key, 2), features, jnp.zeros(features.shape[:2], int))
         params = {"network": variables.params, "jigsaw": jigsaw["params"]}
         return params, self.State(variables.stats, variables, queue)

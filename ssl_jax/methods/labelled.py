@@ -1,5 +1,8 @@
 """What methods that learn from labels share."""
 
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -19,3 +22,14 @@ def with_proxies(network: Network, key: jax.Array, views: Views, classes: int) -
     variables, shapes = initialize(network, key, views)
     proxies = jax.random.normal(jax.random.fold_in(key, 1), (classes, shapes.projection.shape[-1]))
     return {"network": variables.params, "proxies": proxies}, variables.stats
+
+
+def linear(key: jax.Array, size: int, output: int) -> PyTree:
+    """Returns the parameters of a linear map from features [..., size] to [..., output]."""
+    return nn.Dense(output).init(key, jnp.zeros((1, size)))["params"]
+
+
+def through(params: PyTree, features: jax.Array) -> jax.Array:
+    """Applies a linear map to features [..., D]."""
+    output: Any = nn.Dense(params["bias"].size).apply({"params": params}, features)
+    return output

@@ -34,7 +34,7 @@ class NNCLR(Method):
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         z, p = jax.lax.stop_gradient(normalize(outputs.projection)), normalize(outputs.prediction)
-        large, past = batch["views"].large.count, queue_rows(state.queue)
+        large, past = batch["views"].large.total, queue_rows(state.queue)
         neighbour = [past[jnp.argmax(z[:, view] @ past.T, axis=1)] for view in range(large)]
         pairs = [(a, v) for a in range(large) for v in range(z.shape[1]) if v != a]
         loss = mean_over_pairs(pairs, lambda a, v: info_nce_pairs(neighbour[a], p[:, v], self.temperature))

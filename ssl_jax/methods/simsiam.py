@@ -17,7 +17,7 @@ class SimSiam(Method):
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
-        target = outputs.projection[:, : batch["views"].large.count]
+        target = outputs.projection[:, : batch["views"].large.total]
         target = jax.lax.stop_gradient(target) if self.stop_gradient else target
         similarity = negative_cosine_similarity(outputs.prediction[:, None], target[:, :, None])  # [B, A, V]
         loss = cross_views(similarity)

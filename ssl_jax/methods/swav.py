@@ -34,12 +34,12 @@ class SwAV(Method):
     def init(self, key, batch):
         variables, shapes = initialize(self.network, key, batch["views"])
         size, _, dimension = shapes.projection.shape
-        queue = empty_queue(self.queue_size, size, (batch["views"].large.count, dimension))
+        queue = empty_queue(self.queue_size, size, (batch["views"].large.total, dimension))
         return {"network": unit_prototypes(variables.params)}, self.State(variables.stats, queue)
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
-        large = batch["views"].large.count
+        large = batch["views"].large.total
         codes = jax.lax.stop_gradient(self.codes(params, outputs.prediction[:, :large], state.queue, step))
         loss = swapped_prediction(codes, outputs.prediction, self.temperature)
         queue = push(state.queue, normalize(jax.lax.stop_gradient(outputs.projection[:, :large])), step)

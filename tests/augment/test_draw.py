@@ -9,19 +9,21 @@ import pytest
 import scipy.stats
 
 from ssl_jax import augment
+from ssl_jax.augment import Blur, Crop, Gray, Jitter, Solarize
 
 N = 10_000
 VALID = (3, 5, 40, 50)  # top, left, height, width on a larger canvas
 
 
 def draws(view):
-    uniform = jax.random.uniform(jax.random.key(7), (N, augment.NUMBERS))
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda u: augment.draw(view, u, jnp.array(VALID))))(uniform))
+    uniform = jax.random.uniform(jax.random.key(7), (N, view.numbers))
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda u: view.draw(u, jnp.array(VALID))))(uniform))
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return draws(augment.View(flip=0.5, jitter=0.8, gray=0.2, blur=0.3, solarize=0.1, hue=0.2, sigma=(0.1, 2.0)))
+    then = (Jitter(0.8, hue=0.2), Gray(0.2), Blur(0.3, sigma=(0.1, 2.0)), Solarize(0.1))
+    return draws(augment.View(flip=0.5, then=then))
 
 
 def assert_probability(happened, probability):
@@ -32,44 +34,49 @@ def assert_uniform(values, low, high):
     assert scipy.stats.kstest(values, scipy.stats.uniform(low, high - low).cdf).pvalue > 1e-3
 
 
+def decisions(drawn):
+    """Which operations happen, in the order of the view."""
+    (_, factors), (gray, _), sigma, (solarize, _) = drawn.then
+    return np.any(factors != np.float32([1, 1, 1, 0]), axis=1), gray, sigma > 0, solarize
+
+
 def test_probabilities(drawn):
     assert_probability(drawn.flip, 0.5)
-    assert_probability(drawn.gray, 0.2)
-    assert_probability(drawn.sigma > 0, 0.3)
-    assert_probability(drawn.solarize, 0.1)
-    assert_probability(np.any(drawn.factors != np.float32([1, 1, 1, 0]), axis=1), 0.8)
+    for happens, probability in zip(decisions(drawn), (0.8, 0.2, 0.3, 0.1), strict=True):
+        assert_probability(happens, probability)
 
 
 def test_decisions_are_independent(drawn):
-    decisions = np.stack([drawn.flip, drawn.gray, drawn.sigma > 0, drawn.solarize, drawn.factors[:, 0] != 1])
-    correlation = np.corrcoef(decisions) - np.eye(5)
+    correlation = np.corrcoef(np.stack([drawn.flip, *decisions(drawn)])) - np.eye(5)
     assert np.abs(correlation).max() < 4 / np.sqrt(N)
 
 
 def test_factors_and_sigma_are_uniform(drawn):
-    factors = drawn.factors[drawn.factors[:, 0] != 1]
+    (_, factors), _, sigma, _ = drawn.then
+    factors = factors[factors[:, 0] != 1]
     for k in range(3):
         assert_uniform(factors[:, k], 0.6, 1.4)
     assert_uniform(factors[:, 3], -0.2, 0.2)
-    assert_uniform(drawn.sigma[drawn.sigma > 0], 0.1, 2.0)
+    assert_uniform(sigma[sigma > 0], 0.1, 2.0)
 
 
 def test_every_order_is_as_likely(drawn):
-    counts = [np.all(drawn.order == order, axis=1).sum() for order in itertools.permutations(range(4))]
+    drawn_order, _ = drawn.then[0]
+    counts = [np.all(drawn_order == order, axis=1).sum() for order in itertools.permutations(range(4))]
     assert sum(counts) == N
     assert scipy.stats.chisquare(counts).pvalue > 1e-3
 
 
 def test_byol_brightness_is_a_summand_and_large_strengths_stop_at_zero():
-    byol = draws(augment.View(semantics="byol", jitter=1.0, brightness=0.4, contrast=1.5))
-    assert_uniform(byol.factors[:, 0], -0.4, 0.4)
-    assert_uniform(byol.factors[:, 1], 0.0, 2.5)
+    ((_, factors),) = draws(augment.View(then=(Jitter(semantics="byol", brightness=0.4, contrast=1.5),))).then
+    assert_uniform(factors[:, 0], -0.4, 0.4)
+    assert_uniform(factors[:, 1], 0.0, 2.5)
 
 
 def test_operations_without_strength_drop_out():
-    gray = draws(augment.View(jitter=1.0, saturation=0.0, hue=0.0))
-    assert gray.order.shape == gray.factors.shape == (N, 2)
-    assert_probability(gray.order[:, 0] == 0, 0.5)
+    ((order, factors),) = draws(augment.View(then=(Jitter(saturation=0.0, hue=0.0),))).then
+    assert order.shape == factors.shape == (N, 2)
+    assert_probability(order[:, 0] == 0, 0.5)
 
 
 def simulated_boxes(area, ratio, height, width):
@@ -82,7 +89,7 @@ def simulated_boxes(area, ratio, height, width):
 
 @pytest.mark.parametrize("area", [(0.08, 1.0), (0.2, 0.5)])
 def test_crops(area):
-    top, left, height, width = draws(augment.View(crop=area)).box.T
+    top, left, height, width = draws(augment.View(Crop(area))).box.T
     expected = simulated_boxes(area, (3 / 4, 4 / 3), *VALID[2:])
     for ours, theirs in ((height * width, expected[0] * expected[1]), (height / width, expected[0] / expected[1])):
         assert scipy.stats.ks_2samp(ours, theirs).pvalue > 1e-3
@@ -94,4 +101,4 @@ def test_crops(area):
 
 
 def test_a_whole_crop_is_the_whole_image():
-    assert np.all(draws(augment.View(crop=(1.0, 1.0), ratio=(50 / 40, 50 / 40))).box == VALID)
+    assert np.all(draws(augment.View(Crop((1.0, 1.0), (50 / 40, 50 / 40)))).box == VALID)

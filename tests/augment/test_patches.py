@@ -15,7 +15,7 @@ from ssl_jax.errors import UserError
 RNG = np.random.default_rng(11)
 PLAIN = {"ratio": (1.0, 1.0), "jitter": 0.0, "gray": 0.0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
 JIGSAW = augment.Grid(side=3, cell=11, stride=11)
-STILL = augment.View(crop=(0.3, 0.9), jitter=0.0, gray=0.0)
+STILL = augment.View(augment.Crop((0.3, 0.9)))
 
 
 def batch_of(n, size=28):
@@ -47,14 +47,14 @@ def test_patches_of_a_whole_crop_are_the_cells_of_the_image(flip):
 def test_a_patch_lies_anywhere_in_its_cell_of_the_crop_that_all_share():
     """Each patch is found in the resized and mirrored crop of the first view, in its own cell."""
     batch = batch_of(64)
-    recipe = augment.Recipe((augment.Group((STILL,) * 9, 8, JIGSAW),), BARE)
+    recipe = augment.Recipe((augment.Group((STILL,) * 9, 8, "patch", JIGSAW),), BARE)
     key = functools.partial(jax.random.fold_in, jax.random.key(0))
 
     @jax.jit
     @jax.vmap
     def crop(image, valid, index):
-        uniform = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key(0), index), 0), (augment.NUMBERS,))
-        drawn = augment.draw(STILL, uniform, valid)
+        uniform = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key(0), index), 0), (STILL.numbers,))
+        drawn = STILL.draw(uniform, valid)
         planes = augment.resample(augment.split(image), drawn.crop, JIGSAW.size, flip=drawn.flip)
         return augment.join(planes) / 255
 
@@ -73,7 +73,7 @@ def test_a_patch_lies_anywhere_in_its_cell_of_the_crop_that_all_share():
 def test_colours_change_patch_by_patch():
     batch = batch_of(8)
     batch["image"] = np.full_like(batch["image"], 100)
-    recipe = augment.Recipe((augment.Group((augment.View(jitter=1.0, gray=0.0),) * 9, 8, JIGSAW),), BARE)
+    recipe = augment.Recipe((augment.Group((augment.View(then=(augment.Jitter(),)),) * 9, 8, "patch", JIGSAW),), BARE)
     means = views(recipe, batch).mean((2, 3, 4)).round(4)
     assert all(len(set(row)) == 9 for row in means.tolist())
 
@@ -98,8 +98,10 @@ def test_all_patches_are_one_program(monkeypatch):
         (lambda: augment.recipe("cpc", 28, small_size=8, small_views=9), "leave small_views out"),
         (lambda: augment.recipe("cpc", 28, small_size=8, crop=(0.5, 1.0)), "in place of crop, set small_crop"),
         (lambda: augment.recipe("cpc", 28, small_size=8, small_views=0), "no views"),
-        (lambda: augment.Group((STILL,) * 8, 8, JIGSAW), "as many equal views"),
-        (lambda: augment.Group((STILL,) * 9, 12, JIGSAW), "at most 11 pixels"),
+        (lambda: augment.Group((STILL,) * 9, 8, "large", JIGSAW), "patches need one"),
+        (lambda: augment.Group((STILL,) * 9, 8, "patches"), "did you mean 'patch'"),
+        (lambda: augment.Group((STILL,) * 8, 8, "patch", JIGSAW), "as many equal views"),
+        (lambda: augment.Group((STILL,) * 9, 12, "patch", JIGSAW), "at most 11 pixels"),
     ],
 )
 def test_mistakes_are_explained(make, message):

@@ -1,5 +1,6 @@
 """From a batch to views: what the pixels depend on, and what they do not."""
 
+import dataclasses
 import functools
 
 import chex
@@ -15,6 +16,7 @@ RNG = np.random.default_rng(5)
 BYOL = augment.recipe("byol", 20)
 SAME = 1e-4  # rounding, in units of a standard deviation; a level of the original uint8 is 0.02
 SWAV = augment.recipe("swav", 16, small_size=8)
+ALL = augment.recipe("byol", 20, **dict.fromkeys(augment.OPERATIONS, 0.5))
 OFF = {"crop": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0, "jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0}
 
 
@@ -62,7 +64,7 @@ def test_a_colour_space_changes_the_last_step_alone_and_can_be_undone(name):
     np.testing.assert_allclose(augment.denormalize(space, center(space, BATCH, 12)), pixels, atol=SAME)
 
 
-@pytest.mark.parametrize("recipe", [BYOL, SWAV], ids=["byol", "swav"])
+@pytest.mark.parametrize("recipe", [BYOL, SWAV, ALL], ids=["byol", "swav", "all operations"])
 def test_an_example_gets_the_same_pixels_wherever_it_lies(recipe):
     order = RNG.permutation(16)
     shuffled = {name: array[order] for name, array in BATCH.items()}
@@ -70,7 +72,7 @@ def test_an_example_gets_the_same_pixels_wherever_it_lies(recipe):
         np.testing.assert_allclose(permuted, straight[order], atol=SAME)
 
 
-@pytest.mark.parametrize("recipe", [BYOL, SWAV], ids=["byol", "swav"])
+@pytest.mark.parametrize("recipe", [BYOL, SWAV, ALL], ids=["byol", "swav", "all operations"])
 def test_one_and_eight_devices_see_the_same_pixels_without_communication(recipe):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
@@ -155,6 +157,25 @@ def test_gray_may_come_before_or_after_the_jitter():
         pixels = view * np.float32(space.std) + np.float32(space.mean)
         np.testing.assert_allclose(pixels, pixels[..., :1].repeat(3, axis=-1), atol=1e-3)
     assert np.abs(before - after).max() > 1e-3  # clipping a saturated colour changes its luma
+
+
+def test_what_the_method_sees_is_made_from_what_the_host_reads():
+    """The views by their roles, the salience where there are masks, and all else as it is."""
+    raw = BATCH | {"label": np.arange(16, dtype=np.int32), "caption": np.zeros((16, 5), np.int32)}
+    batch = functools.partial(augment.batch, SWAV)
+    seen = jax.eval_shape(batch, jax.random.key(0), raw, 0)
+    assert set(seen) == {"views", "label", "index", "caption"} and seen["caption"].shape == (16, 5)
+    assert seen["views"].roles == ("large", "small")
+    masked = jax.eval_shape(batch, jax.random.key(0), raw | {"mask": BATCH["image"][..., 0]}, 0)
+    assert [array.shape for array in masked["salience"]] == [(16, 2, 16, 16), (16, 6, 8, 8)]
+
+
+def test_views_leave_in_the_type_of_the_network_and_are_computed_in_float32():
+    half = dataclasses.replace(BYOL, dtype="bfloat16")
+    (single,), (rounded,) = (program(recipe)(jax.random.key(0), BATCH, 0) for recipe in (BYOL, half))
+    assert rounded.dtype == jnp.bfloat16
+    np.testing.assert_allclose(rounded.astype(float), single, rtol=2**-8, atol=SAME)
+    assert augment.denormalize(half, rounded).dtype == jnp.float32
 
 
 def test_one_program_serves_every_seed_and_epoch():

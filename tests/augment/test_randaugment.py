@@ -91,10 +91,9 @@ def test_operations_follow_each_other_and_none_changes_nothing():
 
 def test_operations_levels_and_signs_are_drawn_as_published():
     n = 10_000
-    uniform = jax.random.uniform(jax.random.key(5), (n, augment.NUMBERS))
-    view = augment.View(randaugment=0.5, magnitude=8.0)
-    drawn = jax.vmap(lambda numbers: augment.draw(view, numbers, jnp.array([0, 0, 24, 24])).chosen)(uniform)
-    operation, level, sign = map(np.asarray, drawn)
+    operations = augment.RandAugment(0.5, magnitude=8.0)
+    uniform = jax.random.uniform(jax.random.key(5), (n, operations.numbers))
+    operation, level, sign = map(np.asarray, jax.vmap(operations.draw)(uniform))
     assert operation.shape == level.shape == sign.shape == (n, 2)
     for k in range(2):
         happened = operation[:, k] < ra.OPERATIONS
@@ -107,7 +106,6 @@ def test_operations_levels_and_signs_are_drawn_as_published():
 
 
 def test_the_strongest_magnitude_is_ten():
-    uniform = jax.random.uniform(jax.random.key(5), (1000, augment.NUMBERS))
-    view = augment.View(randaugment=1.0)
-    level = jax.vmap(lambda numbers: augment.draw(view, numbers, jnp.array([0, 0, 24, 24])).chosen.level)(uniform)
+    operations = augment.RandAugment()
+    level = jax.vmap(operations.draw)(jax.random.uniform(jax.random.key(5), (1000, operations.numbers))).level
     assert float(level.max()) == 1.0 and abs(float((level == 1.0).mean()) - 0.5) < 0.06

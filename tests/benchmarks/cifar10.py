@@ -56,11 +56,13 @@ OWN: dict[str, dict] = {
     "nnclr": {"epochs": 3},
     "proxy_anchor": {"epochs": 2, **QUICK},
     "proxy_nca": {"epochs": 2, **QUICK},
+    "ressl": {"epochs": 7},
     "simclr": {"epochs": 4},
     "simclr_v2": {"epochs": 2},
     "simclr_v2_queue": {"epochs": 2},
     "simsiam": {"epochs": 5},
     "supcon": {"epochs": 2, **QUICK},
+    "supervised": {"epochs": 4},
     "supervised_info_nce": {"epochs": 2, **QUICK},
     "swav": {
         "epochs": 5,

@@ -14,7 +14,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.memory import sample_other_classes
 from ssl_jax.method import Variables
 from ssl_jax.methods import METHODS
-from ssl_jax.methods.crd import through
+from ssl_jax.methods.labelled import through
 from ssl_jax.teacher import Teacher
 
 IMAGES, CLASSES, NEGATIVES = 20, 3, 7

@@ -1,4 +1,4 @@
-"""Crops that hold some of a mask, and masks that follow their image."""
+"""Crops that hold some of what is salient, and salience that follows its image."""
 
 import functools
 
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from ssl_jax import augment
-from ssl_jax.augment.drawing import TRIES
 
 RNG = np.random.default_rng(3)
 VALID = np.int32([2, 1, 24, 30])  # of a canvas of 32 pixels
-VIEW = augment.View(crop=(0.2, 0.6), cover=0.7)
+CROP = augment.Crop((0.2, 0.6), cover=0.7)
 BARE = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "jitter": 0.0, "gray": 0.0, "blur": 0.0, "randaugment": 0.0}
+MOVES = {"shift": 1.0, "rotate": 1.0, "shear": 1.0, "elastic": 1.0, "cutout": 0.5}
 
 
 SALIENT = np.zeros((32, 32), np.uint8)
@@ -28,8 +28,8 @@ def square(top, left, side):
 
 def candidates(uniform):
     """All the boxes that are tried, in order."""
-    tries = np.concatenate([uniform[:, :4], uniform[:, augment.NUMBERS :]], axis=1).reshape(len(uniform), -1, 4)
-    box = functools.partial(augment.crop_box, valid=VALID, area=VIEW.crop, ratio=VIEW.ratio)
+    tries = uniform.reshape(len(uniform), -1, 4)
+    box = functools.partial(augment.crop_box, valid=VALID, area=CROP.area, ratio=CROP.ratio)
     return np.asarray(jax.jit(jax.vmap(jax.vmap(box)))(tries))
 
 
@@ -42,12 +42,12 @@ def held(mask, box):
     "mask", [square(4, 5, 6), square(20, 24, 5), square(3, 4, 22)], ids=["small", "corner", "large"]
 )
 def test_the_first_crop_that_holds_enough_is_taken_or_else_the_one_that_holds_most(mask):
-    uniform = RNG.random((500, augment.NUMBERS + 4 * (TRIES - 1)), np.float32)
-    drawn = jax.jit(jax.vmap(lambda numbers: augment.draw(VIEW, numbers, VALID, jnp.asarray(mask)).crop))(uniform)
+    uniform = RNG.random((500, CROP.numbers), np.float32)
+    drawn = jax.jit(jax.vmap(lambda numbers: CROP.draw(numbers, VALID, jnp.asarray(mask))))(uniform)
     found = 0
     for ours, boxes in zip(np.asarray(drawn), candidates(uniform), strict=True):
         shares = [held(mask, box) for box in boxes]
-        first = next((box for box, share in zip(boxes, shares, strict=True) if share >= VIEW.cover), None)
+        first = next((box for box, share in zip(boxes, shares, strict=True) if share >= CROP.cover), None)
         found += first is not None
         np.testing.assert_array_equal(ours, boxes[np.argmax(shares)] if first is None else first)
     assert found > 100
@@ -55,9 +55,9 @@ def test_the_first_crop_that_holds_enough_is_taken_or_else_the_one_that_holds_mo
 
 @pytest.mark.parametrize("mask", [None, np.zeros((32, 32), np.uint8), SALIENT], ids=["none", "empty", "all"])
 def test_where_no_crop_is_better_than_another_the_first_is_taken(mask):
-    view = augment.View(crop=(0.2, 0.6), cover=0.1)
-    uniform = RNG.random((100, augment.NUMBERS + 4 * (TRIES - 1)), np.float32)
-    drawn = jax.vmap(lambda numbers: augment.draw(view, numbers, VALID, mask).crop)(uniform)
+    crop = augment.Crop((0.2, 0.6), cover=0.1)
+    uniform = RNG.random((100, CROP.numbers), np.float32)
+    drawn = jax.vmap(lambda numbers: crop.draw(numbers, VALID, mask))(uniform)
     np.testing.assert_array_equal(drawn, candidates(uniform)[:, 0])
 
 
@@ -80,12 +80,13 @@ def batch_of(n=6):
         augment.recipe("swav", 24, cover=0.5, **BARE),
         augment.recipe("infomin", 24, cover=0.5, **BARE),
         augment.recipe("barlow_twins", 24, **BARE | {"solarize": 0.0}),  # no crop looks at masks; bicubic overshoots
+        augment.recipe("cast", 24, **BARE | MOVES),
     ],
-    ids=["cast", "small views", "patches", "uncovered"],
+    ids=["cast", "small views", "patches", "uncovered", "moved"],
 )
 def test_an_image_that_equals_its_mask_does_so_in_every_view(recipe):
     batch = batch_of()
-    both = jax.jit(lambda key, batch: [make(recipe, key, batch, 2) for make in (augment.views, augment.masks)])
+    both = jax.jit(lambda key, batch: [make(recipe, key, batch, 2) for make in (augment.views, augment.salience)])
     for view, mask in zip(*both(jax.random.key(4), batch), strict=True):
         assert mask.shape == view.shape[:-1] and mask.min() >= 0 and mask.max() <= 1
         np.testing.assert_allclose(mask[..., None].repeat(3, axis=-1), view, atol=1e-5)

@@ -1,0 +1,50 @@
+"""ReSSL: a strongly augmented view is as similar to past images as a weakly augmented one is to a moving average."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.losses import relational
+from ssl_jax.memory import push, queue_rows, random_queue
+from ssl_jax.method import Method, Result, Schedule, apply, follow, initialize
+from ssl_jax.momentum import Keys, shuffled
+from ssl_jax.numeric import normalize
+
+
+@dataclasses.dataclass(frozen=True)
+class ReSSL(Method):
+    """Relational Self-Supervised Learning (Zheng et al. 2021, arXiv:2107.09282, Algorithm 1).
+
+    The target sees the second large view, which recipes augment weakly; all other views are the student's. Moving the
+    target after the step, not before it is used, is the same sequence.
+    """
+
+    decay: Schedule  # m of the target
+    queue_size: int = 131072  # embeddings of the target, a multiple of the batch
+    temperature: float = 0.1  # tau_s, of the student
+    target_temperature: float = 0.04  # tau_t, lower: the sharper distribution is the one to learn from
+    shuffle: bool = False  # the target meets other rows in split BatchNorm statistics
+    large_views = 2
+    queues = ("queue",)
+    State = Keys
+
+    def init(self, key, batch):
+        variables, shapes = initialize(self.network, key, batch["views"])
+        rows, _, dimension = shapes.projection.shape
+        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, rows)
+        return {"network": variables.params}, self.State(variables.stats, variables, queue)
+
+    def loss(self, params, state, batch, key, step):
+        strong, weak = batch["views"].without(1), batch["views"].only(1)
+        online, stats = apply(self.network, self.variables(params, state), strong, key)
+        found, target = shuffled(self.network, state.target, weak, key if self.shuffle else None)
+        student, teacher = normalize(online.projection), normalize(found.projection)
+        others = queue_rows(state.queue)
+        loss = relational(student, teacher, others, self.temperature, self.target_temperature)
+        metrics = {"uniform_loss": jnp.log(jnp.float32(self.queue_size))}
+        state = self.State(stats, target, push(state.queue, teacher[:, 0], step))
+        return Result(loss, state, metrics, online.features[:, 0], online.projection)
+
+    def after_step(self, params, state, key, step):
+        return params, state._replace(target=follow(state.target, params["network"], self.decay(step)))
