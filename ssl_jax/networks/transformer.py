@@ -126,6 +126,7 @@ def run_blocks(
     unroll = len(params) if jax.default_backend() == "gpu" else 1
     tokens = x.shape[1]
     checkpoint = functools.partial(jax.checkpoint, prevent_cse=unroll > 1)
+    # Storing products alone halves the memory, and a CPU is no slower for it (docs/benchmarks.md, Memory).
     products = functools.partial(checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
 
     def body(x, inputs):

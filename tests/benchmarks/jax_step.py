@@ -12,7 +12,7 @@ import optax
 from ssl_jax import augment, config, data, parallel
 from ssl_jax.build import build
 from ssl_jax.evaluate import probe
-from ssl_jax.method import shapes
+from ssl_jax.method import Variables, initialize
 from ssl_jax.networks import Outputs
 from ssl_jax.train import Trainer, TrainState, train_step
 
@@ -40,11 +40,10 @@ class Given(nn.Module):
     shapes: Outputs
 
     @nn.compact
-    def __call__(self, views, train: bool = False) -> Outputs:
-        given = {
-            name: x and self.param(name, nn.initializers.normal(), x.shape) for name, x in self.shapes._asdict().items()
-        }
-        return Outputs(**given)
+    def __call__(self, views, train: bool = False, mask=None, keep=None) -> Outputs:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: self.param(jax.tree_util.keystr(path), nn.initializers.normal(), x.shape), self.shapes
+        )
 
 
 def recipe(method: str, encoder: str, batch_size: int):
@@ -68,38 +67,39 @@ def steps(method: str, encoder: str, images: np.ndarray) -> dict:
     method = run.method
     batch = next(trainer.batches(0))
     dataset = jax.tree.map(lambda x: x[: len(images)], trainer.dataset)
-    augmentation = jax.jit(lambda batch: augment.views(run.recipe, trainer.key, batch, 0))
-    views = augmentation(dataset | batch)
-    fixed = dataset | batch | {"views": views}
+    augmentation = jax.jit(lambda raw: augment.batch(run.recipe, trainer.key, raw, 0))
+    fixed = augmentation(dataset | batch)
+    views = fixed["views"]
 
     @functools.partial(jax.jit, donate_argnums=0)
     def without(train, batch, key):
-        return train_step(method, run.optimizer(train.params)[0], train, batch, key)
+        return train_step(method, run.optimizer, train, batch, key)
 
     first = trainer.init()
-    stand_in = dataclasses.replace(
-        method, network=Given(shapes(method.network, first.params, first.state.stats, views))
-    )
+    _, outputs = jax.eval_shape(lambda: initialize(method.network, trainer.key, views))
+    stand_in = dataclasses.replace(method, network=Given(outputs))
     given = stand_in.network.init(trainer.key, views)["params"]
-    targets = {"target": given, "target_stats": {}} if hasattr(first.state, "target") else {}
+    targets = {"target": Variables(given, {})} if hasattr(first.state, "target") else {}
 
     @functools.partial(jax.jit, donate_argnums=0)
     def rest(train, batch, key):
-        state = train.state._replace(stats={}, **targets)
-        grad = jax.value_and_grad(stand_in.loss, has_aux=True)
-        (loss, (_, metrics)), _ = grad(given, state, batch, key, train.step)
-        updates, opt_state = run.optimizer(train.params)[0].update(train.params, train.opt_state, train.params)
+        def loss(params):
+            result = stand_in.loss(params, train.state._replace(stats={}, **targets), batch, key, train.step)
+            return result.loss, result
+
+        (value, result), _ = jax.value_and_grad(loss, has_aux=True)({"network": given})
+        updates, opt_state = run.optimizer.update(train.params, train.opt_state, train.params)
         params = optax.apply_updates(train.params, updates)
-        params, state = method.after_step(params, train.state, train.step)
-        online, _ = probe.update(train.probe, metrics["outputs"].features[:, 0], batch["label"])
-        return TrainState(train.step + 1, params, state, opt_state, online), loss
+        params, state = method.after_step(params, train.state, key, train.step)
+        online, _ = probe.update(train.probe, result.features, batch["label"])
+        return TrainState(train.step + 1, params, state, opt_state, online), value
 
     states = {"whole": first, "without": trainer.init(), "rest": trainer.init()}
     numbers = itertools.cycle(range(run.steps))
     forever = (batch for _ in numbers for batch in trainer.batches(0))
 
     def whole():
-        states["whole"], metrics = trainer.step(states["whole"], next(forever), trainer.dataset, trainer.key)
+        states["whole"], metrics = trainer.step(states["whole"], next(forever))
         return float(metrics["loss"])
 
     def only_step():

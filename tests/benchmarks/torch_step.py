@@ -76,7 +76,7 @@ class SimCLR(nn.Module):
         z = F.normalize(self.network(torch.cat(views)))
         similarity = z @ z.T / 0.5
         similarity.fill_diagonal_(float("-inf"))
-        partner = torch.arange(len(z)).roll(len(z) // 2)
+        partner = torch.arange(len(z), device=z.device).roll(len(z) // 2)
         return F.cross_entropy(similarity, partner)
 
     def after_step(self):
