@@ -59,7 +59,7 @@ def imagenet() -> dict:
 
 
 def network(encoder: dict, norm: str = "layer") -> dict:
-    """The papers' norm is one within each patch: batch statistics may tell a patch of the others of its image."""
+    """The papers normalise within each patch: batch statistics may leak the other patches of an image."""
     return {"encoder": encoder | {"norm": norm}, "passes": "resolution"}
 
 

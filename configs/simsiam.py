@@ -14,7 +14,7 @@ from configs import base
 
 
 def embedded() -> dict:
-    """The predictor learns ten times as fast: else the embeddings of a short run lie in few dimensions."""
+    """The predictor learns ten times as fast; otherwise the embeddings of a short run have a low rank."""
     recipe = base.embedded_recipe()
     fast = (("predictor", {"constant": True, "learning_rate": 10.0}),)
     return recipe | {

@@ -1,4 +1,4 @@
-"""From a config to a run; whatever is wrong with the config is said here, before any long work."""
+"""Builds a run from a config, and reports every mistake in the config before any long work."""
 
 import functools
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     """Builds and checks the parts of a run.
 
     Args:
-        config: as `config.load` makes it.
-        source: images to train on, in place of those the config names.
-        test: labelled images to evaluate on, beside a given `source`.
+        config: a config from `config.load`.
+        source: the images to train on, instead of those that the config names.
+        test: the labelled images to evaluate on, if `source` is given.
 
     Raises:
-        UserError: if something in it is unknown, missing or does not go together.
+        UserError: if a value of the config is unknown or missing, or values do not fit together.
     """
     schema.check(config)
     recipe = build_recipe(config)
@@ -39,7 +39,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     method_class = schema.method_class(config)
     if method_class.needs_labels and not source.classes:
         raise UserError(
-            f"the method {config.method.name} learns from labels, but {config.data.source} has none; "
+            f"the method {config.method.name} needs labels, but {config.data.source} has none; "
             "sort its images into train/CLASS/ folders, or choose another method"
         )
     steps, steps_per_epoch = count_steps(config, len(source))
@@ -55,18 +55,18 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     run = Run(config, source, test, recipe, method, steps, steps_per_epoch)
     check_run(run)
     if recipe.covers and not config.data.masks:
-        raise UserError("crops cannot hold a share of masks that are not read; set data.masks=true or augment.cover=0")
+        raise UserError("augment.cover needs masks, but data.masks is false; set data.masks=true or augment.cover=0")
     return run
 
 
 def build_method(config: ConfigDict, cls: type[Method], from_data: Mapping, makers: Mapping) -> Method:
-    """Makes the method: networks from the config groups of their fields' names, the rest by type.
+    """Builds the method: a network from the config group of its field's name, other fields by their type.
 
     Args:
-        config: of the run.
-        cls: of the method.
-        from_data: the value of each type that the images or the recipe decide.
-        makers: from a value in the config to that of a field, for each type that needs it.
+        config: the config of the run.
+        cls: the class of the method.
+        from_data: type -> value, for fields that the images or the recipe determine.
+        makers: type -> function from a value in the config to that of the field.
 
     Raises:
         UserError: if a field without a default is not set.
@@ -85,11 +85,11 @@ def build_method(config: ConfigDict, cls: type[Method], from_data: Mapping, make
 
 
 def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
-    """Returns the steps of a run and those of an epoch."""
+    """Returns the number of steps of a run, and of an epoch."""
     steps_per_epoch = images // config.batch_size
     if not steps_per_epoch:
         raise UserError(
-            f"{config.data.source} has {images} images, fewer than batch_size {config.batch_size}; lower it"
+            f"{config.data.source} has {images} images, fewer than batch_size {config.batch_size}; lower batch_size"
         )
     steps = config.steps
     if steps is None:
@@ -100,7 +100,7 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
 
 
 def check_batch(batch_size: int) -> None:
-    """Checks that a batch can be split over the devices."""
+    """Checks that the batch divides evenly over the devices."""
     devices = jax.device_count()
     if batch_size < 1 or batch_size % devices:
         raise UserError(
@@ -110,7 +110,7 @@ def check_batch(batch_size: int) -> None:
 
 
 def check_chunks(config: ConfigDict) -> None:
-    """Checks that every device has the same share of each chunk."""
+    """Checks that the chunks of each network divide each device's share of the batch."""
     rows = config.batch_size // jax.device_count()
     for name in schema.network_names(schema.method_class(config)):
         chunks = networks.build(to_dict(config[name])).chunks
@@ -122,19 +122,19 @@ def check_chunks(config: ConfigDict) -> None:
 
 
 def check_sizes(config: ConfigDict, recipe: augment.Recipe) -> None:
-    """Checks that views have at least one position of each encoder's last map."""
+    """Checks that views are at least as large as the stride of each encoder."""
     for name in schema.network_names(schema.method_class(config)):
         least = networks.minimum_size(networks.build(to_dict(config[name])).encoder)
         for group in recipe.groups:
             if group.size < least:
                 raise UserError(
                     f"views of {group.size} pixels are smaller than the network's stride of {least}; "
-                    "raise data.size (or augment.small_size), or take a stem with a smaller stride"
+                    "raise data.size (or augment.small_size), or set a stem with a smaller stride"
                 )
 
 
 def check_run(run: Run) -> None:
-    """Checks what needs shapes or steps: the method's hyper-parameters, the optimiser's rules, durations, features."""
+    """Checks what depends on shapes or steps: hyper-parameters, optimiser rules, durations, `evaluate.feature`."""
     run.method.check(run.example_batch)
     _ = run.optimizer
     run.order(0)

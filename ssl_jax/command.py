@@ -1,4 +1,4 @@
-"""What every command shares: how arguments are read, one-line errors, exit codes."""
+"""What all commands share: argument parsing, one-line errors, exit codes."""
 
 import argparse
 import os
@@ -11,11 +11,11 @@ import jax
 
 from ssl_jax.errors import UserError
 
-USAGE = 2  # exit code of a mistake in what was asked for
+USAGE = 2  # exit code of an error of the user
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are `UserError`s, and that leaves `--config.key=value` to the config."""
+    """An argument parser that raises `UserError`, and returns `--config.key=value` arguments as overrides."""
 
     def __init__(self, module: str, description: str | None, **options):
         super().__init__(
@@ -30,21 +30,21 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """Returns the options, with the overrides of the config as `overrides`, a list of (key, text)."""
+        """Returns the options; `overrides` is a list of (key, text), from the `--config.key=value` arguments."""
         overrides = [text for text in arguments if text.startswith("--config.")]
         for text in overrides:
             if "=" not in text:
-                self.error(f"{text} has no value: write {text}=VALUE")
+                self.error(f"{text} has no value; write {text}=VALUE")
         options = self.parse_args([text for text in arguments if text not in overrides])
         options.overrides = [tuple(text.removeprefix("--config.").split("=", 1)) for text in overrides]
         return options
 
 
 def run(main: Callable[[argparse.Namespace], None], parser: Parser) -> None:
-    """Runs a command on the process's arguments and ends the process.
+    """Runs a command with the arguments of the process.
 
-    Its exit code is 0 when `main` returns, 2 with one line on standard error when the user made a mistake or memory ran
-    out, and 130 after Ctrl-C.
+    The exit code is 0 if `main` returns; 2, with one line on standard error, after a `UserError` or if memory runs out;
+    and 130 after Ctrl-C.
     """
     try:
         main(parser.parse(sys.argv[1:]))
@@ -62,7 +62,7 @@ def run(main: Callable[[argparse.Namespace], None], parser: Parser) -> None:
 
 
 def fail(text: str) -> None:
-    """Prints one line and ends the process, without waiting for threads that may still read data."""
+    """Prints one line and ends the process without waiting for threads that may still read data."""
     print("error: " + " ".join(text.split()), file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(USAGE)
@@ -73,7 +73,11 @@ def first_line(error: Exception) -> str:
 
 
 def writable_file(text: str) -> pathlib.Path:
-    """Returns the path of a file to write, once its folder is known to exist."""
+    """Returns the path of a file to write.
+
+    Raises:
+        UserError: if it is a folder, or its folder does not exist or is not writable.
+    """
     path = pathlib.Path(text)
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file in it")

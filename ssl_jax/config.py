@@ -1,4 +1,4 @@
-"""Configs: Python files that return a locked ConfigDict, and what the command line changes in it."""
+"""Loads configs: Python files that name what a recipe sets, with overrides from the command line."""
 
 import ast
 import importlib.util
@@ -31,7 +31,7 @@ def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     if not path.is_file():
         files = recipes(path.parent) or recipes(pathlib.Path("configs"))
         raise UserError(f"there is no config file {file!r}; {nearest(file, files)}")
-    root = str(path.resolve().parent.parent)  # a config imports its neighbours as `configs.NAME`
+    root = str(path.resolve().parent.parent)  # configs import each other as `configs.NAME`
     if root not in sys.path:
         sys.path.insert(0, root)
     spec = importlib.util.spec_from_file_location("ssl_jax_config", path)
@@ -47,21 +47,21 @@ def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
 
 
 def recipes(folder: pathlib.Path) -> list[str]:
-    """Returns the config files of a folder, without the one they share."""
+    """Returns the config files of a folder, without `base.py`, which they share."""
     return [str(path) for path in folder.glob("*.py") if path.stem != "base"]
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:
-    """Sets one value of a config, read from text by the type it has there.
+    """Sets one value of a config from text, which is parsed by the type of the key.
 
     Args:
-        config: changed in place.
-        key: dotted, as in "optimizer.learning_rate".
-        text: a number, true or false, a text, a tuple as in "(0.3,1.0)"; an empty text unsets what may be unset, and
-            so does "none" where no text is expected.
+        config: the config, changed in place.
+        key: a dotted key, as in "optimizer.learning_rate".
+        text: a number, true or false, text, or a tuple as in "(0.3,1.0)". Empty text unsets a key without a fixed
+            default, and so does "none" unless the type is text.
 
     Raises:
-        UserError: if the key is unknown or the value has another type.
+        UserError: if the key is unknown or the text has another type.
     """
     *groups, last = key.split(".")
     group = config
@@ -70,7 +70,7 @@ def override(config: ConfigDict, key: str, text: str) -> None:
     if not isinstance(group, ConfigDict) or last not in group:
         raise UserError(f"unknown config key {key!r}; {nearest(key, flatten(config))}")
     if isinstance(group[last], ConfigDict):
-        raise UserError(f"{key!r} is a group of keys: set one of {', '.join(f'{key}.{name}' for name in group[last])}")
+        raise UserError(f"{key!r} is a group of keys; set one of {', '.join(f'{key}.{name}' for name in group[last])}")
     kind = group.get_type(last)
     placeholder = isinstance(dict(group.items(preserve_field_references=True))[last], FieldReference)
     unset = not text or (kind is not str and text.lower() == "none")  # as a text, "none" names a norm and a scaling
@@ -89,7 +89,7 @@ NAMES = {
 
 
 def parse(text: str, kind: type) -> Any:
-    """Reads a value of a given type from text."""
+    """Returns the value of a type that the text describes."""
     if kind is bool:
         return {"true": True, "false": False}[text.lower()]
     if kind is tuple:
@@ -99,7 +99,7 @@ def parse(text: str, kind: type) -> Any:
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Returns the values of a config under their dotted keys."""
+    """Returns the values of a config by their dotted keys."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         flat |= (

@@ -1,4 +1,4 @@
-"""The fields of a dataclass as a config sees them: types, defaults, and the ranges that annotations give."""
+"""The fields of a dataclass as keys of a config: types, defaults, and ranges from annotations."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from ssl_jax.errors import UserError
 
 
 class Rule(NamedTuple):
-    """What a value must be, as metadata of an annotation: `hidden: Annotated[int, positive]`."""
+    """A condition on a value, as metadata of an annotation: `hidden: Annotated[int, positive]`."""
 
     holds: Callable[[Any], bool]
     says: str  # completes "set it to ..."
@@ -25,7 +25,7 @@ share = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
 def one_of(choices: Iterable[str]) -> Rule:
-    """Returns the rule that a value is one of a few words."""
+    """Returns the rule that a value is one of the given words."""
     words = tuple(choices)
     return Rule(lambda value: value in words, " or ".join(words))
 
@@ -39,16 +39,16 @@ class Field(NamedTuple):
 
     @property
     def kind(self) -> type:
-        """The type of its value in a config: bool, int, float, str or tuple."""
+        """The type of the value in a config: bool, int, float, str or tuple."""
         return kind(self.annotation)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """What its value must be."""
+        """The rules for the value."""
         return rules(self.annotation)
 
     def reference(self, value: Any = None) -> FieldReference:
-        """Returns what a config holds for it: the value or nothing, of its type."""
+        """Returns a typed reference for a config, with the value or unset."""
         return FieldReference(value, field_type=self.kind)
 
 
@@ -68,7 +68,7 @@ def fields(factory: Callable, without: tuple[str, ...] = ()) -> dict[str, Field]
 
 
 def kind(annotation: Any) -> type:
-    """Returns the type in which a config writes a value: durations are text, schedules numbers, sequences tuples."""
+    """Returns the type of a value in a config: durations are text, schedules numbers, sequences tuples."""
     if typing.get_origin(annotation) is Annotated:
         return kind(typing.get_args(annotation)[0])
     if isinstance(annotation, typing.NewType):  # a number that may be written in other units, such as "10 epochs"
@@ -83,21 +83,21 @@ def kind(annotation: Any) -> type:
         return float
     if origin in (tuple, Sequence):
         return tuple
-    return dict if origin is Mapping else str  # what is opened by its name
+    return dict if origin is Mapping else str  # text names what is opened
 
 
 def rules(annotation: Any) -> tuple[Rule, ...]:
-    """Returns the rules of an annotation and of the types it is a union of."""
+    """Returns the rules of an annotation and of the members of a union."""
     own = tuple(one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Rule))
     parts = typing.get_args(annotation) if typing.get_origin(annotation) in (types.UnionType, typing.Union) else ()
     return own + tuple(rule for part in parts for rule in rules(part))
 
 
 def check_fields(value: Any) -> None:
-    """Checks the fields of a dataclass's instance by the rules of their annotations.
+    """Checks the fields of an instance of a dataclass by the rules of their annotations.
 
     Raises:
-        UserError: if one is out of its range.
+        UserError: if a value is out of its range.
     """
     for name, field in fields(type(value)).items():
         for rule in field.rules:
@@ -106,12 +106,12 @@ def check_fields(value: Any) -> None:
 
 
 def set_fields(config: Mapping | ConfigDict, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Returns the keys of a config group that are set, but for some."""
+    """Returns the keys of a config group that are set, except for those in `without`."""
     return {key: value for key, value in config.items() if value is not None and key not in without}
 
 
 def to_dict(config: Mapping | ConfigDict) -> dict[str, Any]:
-    """Returns a config as nested dicts, without the keys that are not set; lists, as from JSON, become tuples."""
+    """Returns a config as nested dicts, without keys that are not set, and with lists as tuples."""
 
     def plain(value):
         if isinstance(value, Mapping | ConfigDict):

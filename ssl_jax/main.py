@@ -1,4 +1,4 @@
-"""Trains what a config describes; the same command goes on where it stopped."""
+"""Trains the run that a config describes; the same command resumes it."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ presets of every config:
   (none)      the embedded images, minutes on two CPU cores
   :cifar10    the published small-scale recipe
   :imagenet   the paper's own recipe
-  (some configs have more, such as swav.py:imagenet_w2; the table on top of the config file lists them)
+  (some configs have more, such as swav.py:imagenet_w2; see the table at the top of the config file)
 
 any value of the config can be changed:
   --config.data.source=folder:/photos   your own images: jpg, png or webp, in any tree; in
@@ -26,16 +26,16 @@ any value of the config can be changed:
   --config.data.size=64                 pixels
   --config.epochs=10   --config.steps=500   --config.batch_size=128
   --config.optimizer.learning_rate=0.1      --config.network.encoder.name=resnet18
-  --config.network.encoder.stem=        nothing at all: back to the default
+  --config.network.encoder.stem=        an empty value: back to the default
   --config.init.from=runs/simclr        start from the encoder of another run
-  (the config file shows them all)
+  (WORKDIR/config.json lists all keys)
 
 examples:
   python -m ssl_jax.main --config=configs/byol.py
   python -m ssl_jax.main --config=configs/swav.py:imagenet --workdir=/data/swav
   python -m ssl_jax.main --config=configs/simclr.py --config.data.source=folder:/photos --config.data.size=64
 
-Ctrl-C saves and stops; the same command goes on. Metrics are in WORKDIR/metrics.jsonl and TensorBoard files, pictures
+Ctrl-C saves and stops; the same command resumes. Metrics are in WORKDIR/metrics.jsonl and TensorBoard files, pictures
 and curves in WORKDIR/report.html.
 """
 
@@ -58,7 +58,7 @@ def main(options) -> None:
 
 
 def default_workdir(options, config) -> str:
-    """Names a workdir after the config, and after the values that the command line changes, but for what is free to."""
+    """Returns a workdir named after the config and a hash of the overrides that make it another run."""
     file, _, preset = options.config.partition(":")
     parts = [pathlib.Path(file).stem, preset]
     changed = {key: lookup(config, key) for key, _ in sorted(options.overrides) if shapes_run(key)}

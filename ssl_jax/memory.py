@@ -1,10 +1,10 @@
-"""What methods remember of past images: queues of the last steps' embeddings, and banks with one row per image.
+"""Memories of past images: queues of the embeddings of recent steps, and banks with one row per image.
 
-A queue [K / B, B, ...] has a slot per step. A step overwrites the oldest slot in place, and each device keeps the rows
-that it computed, so that none moves to another device. After `push` at a step, slot
-`(step + 1) % (K / B)` is the oldest. No loss depends on the order.
+A queue [K / B, B, ...] has a slot per step. Each step overwrites the oldest slot in place, and each device keeps the
+rows that it computed, so that no row moves between devices. After `push` at a step, slot `(step + 1) % (K / B)` is the
+oldest. No loss depends on the order of the rows.
 
-A bank is [N, ...], split over devices by its rows; row i belongs to image i.
+A bank [N, ...] is split over devices by rows; row i belongs to image i.
 """
 
 import jax
@@ -18,10 +18,10 @@ def random_queue(key: jax.Array, size: int, dimension: int, rows: int) -> jax.Ar
     """Returns a queue of random rows of unit length.
 
     Args:
-        key: for the draws.
-        size: K, rows in all, a multiple of B.
-        dimension: D of a row.
-        rows: B, how many rows each step pushes.
+        key: a PRNG key.
+        size: K, the number of rows, a multiple of B.
+        dimension: D.
+        rows: B, the number of rows that each step pushes.
 
     Returns:
         [K / B, B, D].
@@ -33,19 +33,19 @@ def random_queue(key: jax.Array, size: int, dimension: int, rows: int) -> jax.Ar
 
 
 def empty_queue(size: int, rows: int, shape: tuple[int, ...]) -> jax.Array:
-    """Returns a queue [K / B, B, *shape] of zeros; with K = 0 it has no slots, and `push` leaves it as it is.
+    """Returns a queue [K / B, B, *shape] of zeros; with K = 0 it has no slots, and `push` does nothing.
 
     Raises:
-        UserError: if K is not a multiple of B. SwAV's code rounds K down instead, to no queue if it is below B.
+        UserError: if K is not a multiple of B. SwAV's code rounds K down instead.
     """
     return jnp.zeros((slots(size, rows) if size else 0, rows, *shape))
 
 
 def slots(size: int, rows: int) -> int:
-    """Returns how many steps a queue of `size` rows remembers if each pushes `rows`.
+    """Returns the number of slots of a queue with `size` rows if each step pushes `rows`.
 
     Raises:
-        UserError: if that is not a whole number, or 0.
+        UserError: if `size` is not a positive multiple of `rows`.
     """
     if size < rows or size % rows:
         below = size // rows * rows
@@ -58,9 +58,9 @@ def slots(size: int, rows: int) -> int:
 
 
 def push(queue: jax.Array, rows: jax.Array, step: jax.Array) -> jax.Array:
-    """Returns a queue [K / B, B, ...] with rows [B, ...] in the slot of a step, where the oldest were.
+    """Returns a queue [K / B, B, ...] in which rows [B, ...] replace the oldest slot.
 
-    For several views per image, push `as_rows(jnp.stack(views, axis=1))`: to concatenate views that are split over
+    For several views per image, push `as_rows(jnp.stack(views, axis=1))`: concatenating views that are split over
     devices would move their rows.
     """
     if not len(queue):
@@ -71,19 +71,19 @@ def push(queue: jax.Array, rows: jax.Array, step: jax.Array) -> jax.Array:
 def queue_rows(queue: jax.Array) -> jax.Array:
     """Returns a queue [K / B, B, ...] as rows [K, ...], in no particular order.
 
-    The axis that is split over devices comes first: merging it with the slots then moves nothing, while the plain
+    The axis that is split over devices comes first, so that merging it with the slots needs no communication; a plain
     reshape would gather the queue on every device.
     """
     return queue.swapaxes(0, 1).reshape(-1, *queue.shape[2:])
 
 
 def padded(images: int) -> int:
-    """Returns how many rows a bank of `images` images has: rounded up, so that up to 1024 devices can share them."""
+    """Returns the number of rows of a bank: `images`, rounded up so that up to 1024 devices can split it evenly."""
     return -(-images // 1024) * 1024
 
 
 def random_bank(key: jax.Array, rows: int, dimension: int) -> jax.Array:
-    """Returns a bank [N, D] for images not seen yet: random rows, of length 1 on average, as InstDisc's authors."""
+    """Returns a bank [N, D] of random rows, of length 1 on average, as in the code of InstDisc's authors."""
     side = (3 / dimension) ** 0.5
     return jax.random.uniform(key, (rows, dimension), float, -side, side)
 
@@ -92,10 +92,10 @@ def update_bank(bank: jax.Array, index: jax.Array, rows: jax.Array, momentum: fl
     """Returns the bank [N, ..., D] with the rows of a batch moved towards new ones and scaled to unit length.
 
     Args:
-        bank: of unit length, or random at first.
-        index: int [B], which rows; the batch holds no image twice.
+        bank: rows of unit length, or random at first.
+        index: int [B], the rows to move, all different.
         rows: [B, ..., D], new embeddings of unit length.
-        momentum: share of the old row, in [0, 1).
+        momentum: the weight of the old row, in [0, 1).
 
     Source: the authors' code of InstDisc (arXiv:1805.01978), where a row moves half-way.
     """
@@ -104,23 +104,23 @@ def update_bank(bank: jax.Array, index: jax.Array, rows: jax.Array, momentum: fl
 
 
 def sample_candidates(key: jax.Array, index: jax.Array, negatives: int, images: int) -> jax.Array:
-    """Returns int [B, 1 + K]: each row's own image `index` [B], then K drawn evenly from all, itself included."""
+    """Returns int [B, 1 + K]: the own image of each row, `index` [B], then K drawn uniformly from all images."""
     drawn = jax.random.randint(key, (len(index), negatives), 0, images)
     return jnp.concatenate([index[:, None], drawn], axis=1)
 
 
 def sample_other_classes(key: jax.Array, index: jax.Array, labels: jax.Array, negatives: int) -> jax.Array:
-    """Returns int [B, 1 + K]: each row's own image, then K drawn evenly from all images of other classes.
+    """Returns int [B, 1 + K]: the own image of each row, then K drawn uniformly from all images of other classes.
 
     Args:
-        key: for the draws.
-        index: int [B], the rows' own images.
+        key: a PRNG key.
+        index: int [B], the own image of each row.
         labels: int [N], the class of every image, at least two classes.
         negatives: K.
 
     Source: CRD (Tian et al. 2019, arXiv:1910.10699), section 3.1.
     """
-    order = jnp.argsort(labels)  # by class: the others are in two runs, before and after the own
+    order = jnp.argsort(labels)  # by class: the other classes are before and after the own
     sorted_labels, own = labels[order], labels[index]
     first, after = (jnp.searchsorted(sorted_labels, own, side)[:, None] for side in ("left", "right"))
     place = jax.random.randint(key, (len(index), negatives), 0, len(labels) - (after - first))

@@ -30,53 +30,55 @@ __all__ = [
 PyTree = Any
 Batch = dict[str, Any]
 Steps = NewType("Steps", int)  # a config may say "10 epochs" or "40000 examples", see `schedule.duration`
-# Filled in from the training images when a run is built; a config does not set them.
+# Set from the training images when a run is built, not by a config.
 ImageCount = NewType("ImageCount", int)
 ClassCount = NewType("ClassCount", int)
 
 
 class Variables(NamedTuple):
-    """One network, as `apply` takes it and a target keeps it."""
+    """The parameters and statistics of one network."""
 
     params: PyTree
     stats: PyTree  # BatchNorm statistics
 
 
 class Result(NamedTuple):
-    """What a loss returns."""
+    """The result of `Method.loss`."""
 
     loss: jax.Array
     state: Any  # the method's, before `after_step`
-    metrics: dict[str, jax.Array]  # scalars to log; `uniform_loss`: the loss of a collapsed representation, if known
-    features: jax.Array  # [B, D], what `features` would give for the first view: the probe learns from it
-    embeddings: jax.Array  # [..., D]: the collapse watch looks at these
+    metrics: dict[
+        str, jax.Array
+    ]  # scalars to log; `uniform_loss`: the loss of a collapsed representation, if it has a closed form
+    features: jax.Array  # [B, D], as `features` returns for the first view; the online probe learns from it
+    embeddings: jax.Array  # [..., D], which the collapse watch checks
 
 
 class Stats(NamedTuple):
-    """The state of methods that remember nothing else."""
+    """The state of methods that only keep statistics."""
 
     stats: PyTree  # BatchNorm statistics
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One paper's algorithm on global arrays: it calls no collective, holds no array and knows no device.
+    """The algorithm of one paper on global arrays, without collectives and without arrays as fields.
 
-    The fields are its hyper-parameters and its networks. A method writes `loss`, and overrides the rest where it must.
+    The fields are its hyper-parameters and its networks. A method defines `loss`, and overrides the rest if needed.
     """
 
     network: Network
 
     needs_labels: ClassVar[bool] = False
-    large_views: ClassVar[int] = 1  # the fewest that a recipe must make
-    feature: ClassVar[str] = "backbone"  # what its paper uses: backbone, projection or hidden:K
-    # Fields of the state that grow with the images or the keys; their rows are split over the devices.
+    large_views: ClassVar[int] = 1  # the least number per image that a recipe must make
+    feature: ClassVar[str] = "backbone"  # what its paper evaluates: backbone, projection or hidden:K
+    # Fields of the state that grow with the number of images or keys; they are split over the devices by rows.
     memories: ClassVar[tuple[str, ...]] = ()  # [N, ...], a row per image
     queues: ClassVar[tuple[str, ...]] = ()  # [K / B, B, ...], see `memory.push`
     State: ClassVar[Any] = Stats  # a NamedTuple; its tree, shapes and dtypes never change
 
     def check(self, batch: Batch) -> None:
-        """Checks that the hyper-parameters suit each other and the shapes of a batch.
+        """Checks the hyper-parameters, and that they fit the shapes of a batch.
 
         Raises:
             UserError: if they do not.
@@ -84,8 +86,8 @@ class Method:
         large = batch["views"].large.total
         if large < self.large_views:
             raise UserError(
-                f"this method compares {self.large_views} large views of an image and the recipe makes {large}; "
-                "choose another augment.recipe"
+                f"the method needs {self.large_views} large views of an image, but the recipe makes {large}; "
+                "set another augment.recipe"
             )
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[dict[str, PyTree], Any]:
@@ -94,7 +96,7 @@ class Method:
         return {"network": variables.params}, self.State(variables.stats)
 
     def loss(self, params: PyTree, state: Any, batch: Batch, key: jax.Array, step: jax.Array) -> Result:
-        """Returns the `Result` for a batch with `views`, `index`, `label` and whatever else its source has."""
+        """Returns the `Result` for a batch with `views`, `index`, `label` and the further fields of its source."""
         raise TypeError(f"{type(self).__name__} defines no loss")
 
     def after_step(self, params: PyTree, state: Any, key: jax.Array, step: jax.Array) -> tuple[PyTree, Any]:
@@ -102,13 +104,13 @@ class Method:
         return params, state
 
     def variables(self, params: PyTree, state: Any) -> Variables:
-        """Returns the trained network, whose encoder a student or another run may take."""
+        """Returns the trained network, for evaluation, a student or another run."""
         return Variables(params["network"], state.stats)
 
     def represent(self, params: PyTree, state: Any, images: jax.Array, layers: int = 0) -> jax.Array:
-        """Returns what normalised images [B, H, W, C] are after some layers of the head, -1: all; [B, D].
+        """Returns [B, D] for normalised images [B, H, W, C], after `layers` layers of the projector; -1: all of them.
 
-        Each row depends on its own image alone.
+        Each row depends only on its own image.
         """
         return encode(self.network, self.variables(params, state), images, layers)
 
@@ -117,12 +119,12 @@ class Method:
         return self.represent(params, state, images)
 
     def embeddings(self, params: PyTree, state: Any, images: jax.Array) -> jax.Array:
-        """Returns the head's output [B, D] for normalised images [B, H, W, C]; without a head, the features."""
+        """Returns the projections [B, D] of normalised images [B, H, W, C]; without a projector, the features."""
         return self.represent(params, state, images, layers=-1)
 
 
 def initialize(network: Network, key: jax.Array, views: Views) -> tuple[Variables, Outputs]:
-    """Returns a network's first variables, and its outputs for the views, of which the shapes are of use."""
+    """Returns the initial variables of a network, and its outputs for the views, whose shapes size a memory."""
     outputs, variables = network.init_with_output(key, views, train=True)
     return Variables(variables["params"], variables.get("batch_stats", {})), outputs
 
@@ -135,13 +137,13 @@ def apply(
     mask: tuple | None = None,
     keep: tuple | None = None,
 ) -> tuple[Outputs, PyTree]:
-    """Runs a network on views with the batch's statistics.
+    """Runs a network on views in training mode, with the statistics of the batch.
 
     Args:
-        network: what to run.
+        network: the network.
         variables: its parameters and statistics.
         views: one array [B, V, H, W, C] per group.
-        key: switches drop-path and dropout on; None: they are off.
+        key: a PRNG key for drop-path and dropout; None: they are off.
         mask: per group a bool [B, V, S], the patches to replace by the mask token, or None.
         keep: per group an int [B, V, n], the patches to keep, or None.
 
@@ -162,5 +164,5 @@ def encode(network: Network, variables: Variables, images: jax.Array, layers: in
 
 
 def follow(target: Variables, params: PyTree, decay: jax.Array | float) -> Variables:
-    """Moves a target's parameters towards a network's: `decay * target + (1 - decay) * params`."""
+    """Returns a target whose parameters are `decay * target + (1 - decay) * params`."""
     return target._replace(params=ema(target.params, params, decay))

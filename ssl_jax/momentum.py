@@ -1,4 +1,4 @@
-"""What methods with a momentum encoder and a queue of its keys share (MoCo, He et al. 2019, arXiv:1911.05722)."""
+"""Shared by methods with a momentum encoder and a queue of its keys (MoCo, He et al. 2019, arXiv:1911.05722)."""
 
 from typing import NamedTuple
 
@@ -22,13 +22,15 @@ class Keys(NamedTuple):
 
 
 def shuffled(network: Network, target: Variables, view: Views, key: jax.Array | None) -> tuple:
-    """Runs the key encoder on one view, with the rows in a random order if there is a key.
+    """Runs the key encoder on one view, with the rows in random order if `key` is given.
 
-    Where a BatchNorm has statistics of sub-batches, query and key are then normalised with different rows, so that
-    batch statistics cannot leak which pairs match: shuffling BN (arXiv:1911.05722, section 3.3).
+    If BatchNorm takes its statistics from sub-batches, query and key are then normalised with different rows, so that
+    batch statistics cannot leak which pairs match.
 
     Returns:
         The outputs [B, 1, ...] in the order of the batch, and the target with its new statistics.
+
+    Source: shuffling BN (arXiv:1911.05722, section 3.3).
     """
     if key is None:
         outputs, stats = apply(network, target, view)
@@ -42,5 +44,5 @@ def shuffled(network: Network, target: Variables, view: Views, key: jax.Array | 
 def find_key(
     projection: jax.Array, keys: jax.Array, queue: jax.Array, temperature: float, in_batch: bool = False
 ) -> jax.Array:
-    """InfoNCE of finding each image's key [B, D] among those of a queue from projections [B, V, D] of its views."""
+    """Returns InfoNCE of projections [B, V, D], whose positives are `keys` [B, D], against the keys of a queue."""
     return info_nce(normalize(projection), keys, queue_rows(queue), temperature, in_batch)

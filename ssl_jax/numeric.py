@@ -1,4 +1,4 @@
-"""Small operations on arrays that losses, methods, networks and evaluation share."""
+"""Small operations on arrays, shared by losses, methods, networks and evaluation."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def widen(x: jax.Array) -> jax.Array:
-    """Returns x in float32, or as it is where it is wider."""
+    """Returns x in float32, or unchanged if it is wider."""
     return x.astype(np.promote_types(x.dtype, np.float32))
 
 

@@ -1,4 +1,4 @@
-"""The optimiser of a config: SGD, LARS and AdamW on optax, with rules on parameter paths."""
+"""Builds optimisers from configs: SGD, LARS and AdamW in optax, with rules on parameter paths."""
 
 import dataclasses
 import difflib
@@ -24,11 +24,11 @@ Path = tuple[Any, ...]
 class Settings:
     """The optimiser's settings in a config.
 
-    `learning_rate`, `warmup_start` and `end` are all multiplied by the scaling: they are values at a batch of 256
-    (linear), at a batch of 1 (sqrt), or as they stand (none). Durations are steps, "10 epochs", "40000 examples".
+    `learning_rate`, `warmup_start` and `end` are multiplied by the scaling: they are values for a batch of 256
+    (linear), for a batch of 1 (sqrt), or final (none). Durations are written in steps, "10 epochs" or "40000 examples".
 
-    `rules` are pairs of a regular expression, searched in parameter paths such as "encoder/stem/kernel", and the fields
-    of `Rule` that it sets; all that match apply, the later ones win. The two usual exclusions:
+    `rules` are pairs of a regular expression, which is searched in parameter paths such as "encoder/stem/kernel", and
+    the fields of `Rule` to set; all rules that match apply, and later ones take precedence. The usual rules:
 
         (("bias|scale", {"weight_decay": 0.0, "adaptation": False}),)    # BYOL, SimCLR: biases and BatchNorm
         (("prototypes", {"freeze": "1 epoch"}),)                         # SwAV
@@ -36,14 +36,14 @@ class Settings:
 
     name: str  # sgd, lars or adamw
     learning_rate: Annotated[float, not_negative]
-    scaling: str = "linear"  # with the batch: linear (x batch / 256), sqrt (x sqrt(batch)) or none
+    scaling: str = "linear"  # of the rate with the batch: linear (x batch / 256), sqrt (x sqrt(batch)) or none
     schedule: str = "cosine"  # cosine to `end`, step (x `factor` at `milestones`) or constant
     warmup: int | str = 0  # duration of the linear warm-up
-    warmup_start: Annotated[float, not_negative] = 0.0  # learning rate it starts from
-    end: Annotated[float, not_negative] = 0.0  # learning rate a cosine ends at
+    warmup_start: Annotated[float, not_negative] = 0.0  # learning rate at the start of the warm-up
+    end: Annotated[float, not_negative] = 0.0  # learning rate at the end of a cosine
     milestones: Sequence[int | str] = ()
     factor: Annotated[float, positive] = 0.1
-    per_epoch: bool = False  # the schedule moves once an epoch, not each step
+    per_epoch: bool = False  # whether the schedule changes once per epoch, not at each step
     momentum: Annotated[float, not_negative] = 0.9  # of sgd and lars
     nesterov: bool = False
     weight_decay: float | Mapping[str, Any] = 0.0  # a number or a schedule
@@ -59,25 +59,25 @@ class Settings:
 class Rule(NamedTuple):
     """How one parameter is treated."""
 
-    weight_decay: float = 1.0  # multiplies it
-    learning_rate: float = 1.0  # multiplies it
+    weight_decay: float = 1.0  # factor of the optimiser's
+    learning_rate: float = 1.0  # factor of the optimiser's
     adaptation: bool = True  # whether LARS scales it by its trust ratio
-    freeze: int | str = 0  # duration: until then neither the parameter nor its moments move
-    momentum: float | None = None  # in place of the optimiser's, in sgd and lars
-    constant: bool = False  # whether the learning rate stays at its peak, whatever the schedule
+    freeze: int | str = 0  # duration until which neither the parameter nor its moments change
+    momentum: float | None = None  # instead of the optimiser's, in sgd and lars
+    constant: bool = False  # whether the learning rate stays at its peak
 
 
 def build(
     config: Mapping[str, Any], steps: int, batch_size: int, steps_per_epoch: int, params: Any
 ) -> tuple[optax.GradientTransformation, Schedule]:
-    """Builds the optimiser of a config, once for a run: rules, schedules and names are resolved here.
+    """Builds the optimiser of a config.
 
     Args:
         config: the fields of `Settings`.
-        steps: of the whole run.
-        batch_size: global, in images.
-        steps_per_epoch: whole batches in the training set.
-        params: the parameters, or a tree like theirs of anything, as from `jax.eval_shape`: only their paths matter.
+        steps: the steps of the whole run.
+        batch_size: the global batch size in images.
+        steps_per_epoch: the number of whole batches in the training set.
+        params: the parameters, or a tree of the same structure, as from `jax.eval_shape`; only the paths matter.
 
     Returns:
         The optax transformation, and its learning rate as a function of the step.
@@ -98,15 +98,15 @@ def parse(config: Mapping[str, Any]) -> Settings:
     """Checks the names in a config and returns its settings."""
     fields = {field.name for field in dataclasses.fields(Settings)}
     for key in set(config) - fields:
-        raise UserError(f"unknown key optimizer.{key}: {nearest(key, fields)}")
+        raise UserError(f"unknown key optimizer.{key}; {nearest(key, fields)}")
     for key in {"name", "learning_rate"} - set(config):
-        raise UserError(f"optimizer.{key} is missing: set it in the config")
+        raise UserError(f"optimizer.{key} is not set; set it, as in --config.optimizer.{key}=VALUE")
     settings = Settings(**config)
     valid: dict[str, Collection] = {"name": OPTIMIZERS, "variant": LARS, "scaling": SCALINGS, "schedule": SCHEDULES}
     for field, table in valid.items():
         value = getattr(settings, field)
         if value not in table:
-            raise UserError(f"unknown optimizer.{field} {value!r}: {nearest(str(value), table)}")
+            raise UserError(f"unknown optimizer.{field} {value!r}; {nearest(str(value), table)}")
     return settings
 
 
@@ -121,7 +121,7 @@ SCHEDULES = ("cosine", "step", "constant")
 def learning_rate_schedule(
     settings: Settings, steps: int, batch_size: int, steps_per_epoch: int, to_steps: Callable[[int | str], int]
 ) -> Schedule:
-    """Returns the learning rate as a function of the step: warm-up, then the schedule, scaled to the batch."""
+    """Returns the learning rate as a function of the step: warm-up, then the schedule, scaled by the batch size."""
     scale = SCALINGS[settings.scaling](batch_size)
     peak, start, end = (scale * rate for rate in (settings.learning_rate, settings.warmup_start, settings.end))
     warmup = to_steps(settings.warmup)
@@ -136,24 +136,24 @@ def learning_rate_schedule(
 
 
 def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) -> dict[str, Rule]:
-    """Returns the rule of every parameter, by its path."""
+    """Returns the rule of every parameter by its path."""
     resolved = {written(path): Rule() for path, _ in jax.tree_util.tree_leaves_with_path(params)}
     for rule in rules:
         if not (isinstance(rule, Sequence) and len(rule) == 2 and isinstance(rule[1], Mapping)):
             raise UserError(f"{rule!r} is not an optimizer rule; write rules as ((pattern, {{setting: value}}), ...)")
         pattern, fields = rule
         for key in set(fields) - set(Rule._fields):
-            raise UserError(f"unknown setting {key!r} in the optimizer rule {pattern!r}: {nearest(key, Rule._fields)}")
+            raise UserError(f"unknown setting {key!r} in the optimizer rule {pattern!r}; {nearest(key, Rule._fields)}")
         for path in matching(pattern, resolved):
             resolved[path] = resolved[path]._replace(**fields)
     return {path: rule._replace(freeze=to_steps(rule.freeze)) for path, rule in resolved.items()}
 
 
 def matching(pattern: str, paths: Iterable[str]) -> list[str]:
-    """Returns the paths in which the regular expression is found.
+    """Returns the paths that a regular expression matches.
 
     Raises:
-        UserError: if there is none, or the pattern is not a regular expression.
+        UserError: if it matches none, or is not a regular expression.
     """
     try:
         found = [path for path in paths if re.search(pattern, path)]
@@ -166,20 +166,20 @@ def matching(pattern: str, paths: Iterable[str]) -> list[str]:
 
 
 def written(path: Path) -> str:
-    """A parameter's path as in "encoder/stem/kernel"."""
+    """Returns the path of a parameter as text, such as "encoder/stem/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def transformation(
     settings: Settings, learning_rate: Schedule, weight_decay: Schedule, rules: Mapping[str, Rule], peak: float
 ) -> optax.GradientTransformation:
-    """Returns the optimiser for given schedules, the rule of each parameter path, and the rate of a constant one."""
+    """Returns the optimiser for the rule of each parameter path; `peak` is the rate of rules that are `constant`."""
 
     def group(rule):
         own = "" if rule.momentum is None else f", momentum {rule.momentum}"
         return f"frozen until {rule.freeze}" + ", constant" * rule.constant + own
 
-    groups = {group(rule): rule for rule in rules.values()}  # few, for many parameters
+    groups = {group(rule): rule for rule in rules.values()}  # few different rules for many parameters
 
     def at(step):
         def update(rule):
@@ -199,7 +199,7 @@ def transformation(
 
 
 def clip_each(limit: float) -> optax.GradientTransformation:
-    """Shortens the gradient of each parameter to a norm of at most `limit`.
+    """Clips the gradient of each parameter to a norm of at most `limit`.
 
     Source: `clip_gradients` in the code of DINO (Caron et al. 2021, arXiv:2104.14294), with its 1e-6.
     """
@@ -211,12 +211,14 @@ def clip_each(limit: float) -> optax.GradientTransformation:
 
 
 class ScheduledState(NamedTuple):
+    """The state of `scheduled`."""
+
     step: jax.Array  # int32
     inner: optax.OptState
 
 
 def scheduled(at: Callable[[jax.Array], optax.GradientTransformation]) -> optax.GradientTransformation:
-    """The transformation that `at` makes for each step, with one state: its one clock drives all schedules."""
+    """Returns the transformation that `at` makes for each step; its state holds the one clock of all schedules."""
 
     def init(params):
         step = jnp.zeros((), jnp.int32)
@@ -230,7 +232,7 @@ def scheduled(at: Callable[[jax.Array], optax.GradientTransformation]) -> optax.
 
 
 def frozen(inner: optax.GradientTransformation, still: jax.Array) -> optax.GradientTransformation:
-    """The inner transformation; while `still`, its updates are zero and its state stays as it is."""
+    """Returns the inner transformation, whose updates are zero and whose state does not change while `still`."""
 
     def update(updates, state, params=None):
         moved, new = inner.update(updates, state, params)
@@ -241,12 +243,12 @@ def frozen(inner: optax.GradientTransformation, still: jax.Array) -> optax.Gradi
 
 
 def labels(label: Callable[[Rule], Any], tree: Any, rules: Mapping[str, Rule]) -> Any:
-    """A tree like the given one, with a label of each parameter's rule."""
+    """Returns a tree like the given one with the label of each parameter's rule."""
     return jax.tree_util.tree_map_with_path(lambda path, _: label(rules[written(path)]), tree)
 
 
 def per_parameter(change: Callable, rules: Mapping[str, Rule]) -> optax.GradientTransformation:
-    """Applies `change(rule, update, parameter)` to each parameter's update."""
+    """Returns a transformation that applies `change(rule, update, parameter)` to each update."""
 
     def update(updates, params):
         return jax.tree_util.tree_map_with_path(
@@ -257,12 +259,12 @@ def per_parameter(change: Callable, rules: Mapping[str, Rule]) -> optax.Gradient
 
 
 def decayed(weight_decay, rules) -> optax.GradientTransformation:
-    """Adds the weight decay of each parameter to its update."""
+    """Returns a transformation that adds the weight decay of each parameter to its update."""
     return per_parameter(lambda rule, update, param: update + weight_decay * rule.weight_decay * param, rules)
 
 
 def sgd(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
-    """Momentum, with the weight decay added to the gradient."""
+    """SGD with momentum, and with weight decay added to the gradient."""
     return optax.chain(decayed(weight_decay, rules), optax.sgd(learning_rate, settings.momentum, settings.nesterov))
 
 
@@ -284,7 +286,7 @@ def lars(settings: Settings, learning_rate, weight_decay, rules) -> optax.Gradie
 
 
 def lars_simclr(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
-    """As in SimCLR: the learning rate enters the momentum, which remembers past rates."""
+    """LARS as in SimCLR: the learning rate is applied before the momentum."""
     adapted = functools.partial(labels, lambda rule: rule.adaptation, rules=rules)
     inner = optax.lars(
         learning_rate,
@@ -297,7 +299,7 @@ def lars_simclr(settings: Settings, learning_rate, weight_decay, rules) -> optax
 
 
 def lars_popular(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
-    """As in SimCLR's code with `classic_momentum` off: the trust ratio is that of what leaves the momentum."""
+    """LARS as in SimCLR's code with `classic_momentum` off: the trust ratio is computed after the momentum."""
     adapted = functools.partial(labels, lambda rule: rule.adaptation, rules=rules)
     momentum = optax.trace(settings.momentum, settings.nesterov)
     trust = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=settings.eta), adapted)
@@ -305,7 +307,7 @@ def lars_popular(settings: Settings, learning_rate, weight_decay, rules) -> opta
 
 
 def lars_byol(settings: Settings, learning_rate, weight_decay, rules) -> optax.GradientTransformation:
-    """As in BYOL, Barlow Twins, VICReg and MoCo v3: the learning rate multiplies what leaves the momentum."""
+    """LARS as in BYOL, Barlow Twins, VICReg and MoCo v3: the learning rate is applied after the momentum."""
     adapted = functools.partial(labels, lambda rule: rule.adaptation, rules=rules)
     trust = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=settings.eta), adapted)
     momentum = optax.sgd(learning_rate, settings.momentum, settings.nesterov)
@@ -313,9 +315,9 @@ def lars_byol(settings: Settings, learning_rate, weight_decay, rules) -> optax.G
 
 
 def larc(settings: Settings, learning_rate, weight_decay, rules, clip=False) -> optax.GradientTransformation:
-    """As apex's LARC in SwAV: the ratio divides by the sum of the norms of gradient and decay, not by their sum's norm.
+    """LARC of apex as in SwAV: the ratio divides by the norm of the gradient plus that of the weight decay.
 
-    With `clip`, as in solo-learn, the ratio is divided by the learning rate and at most 1.
+    With `clip`, as in solo-learn, the ratio is divided by the learning rate and clipped to 1.
     """
 
     def adapt(rule, update, param):

@@ -1,4 +1,4 @@
-"""The command that shows what a config does to images: `python -m ssl_jax.preview --config=FILE[:preset] --out=PNG`."""
+"""The command that draws augmented views: `python -m ssl_jax.preview --config=FILE[:preset] --out=PNG`."""
 
 import pathlib
 
@@ -15,11 +15,11 @@ ROWS = 8  # images shown
 
 
 def write(run: Run, path: pathlib.Path) -> None:
-    """Writes a sheet of the first images of a run's first batch: a row each, the original and all its views.
+    """Draws the first images of the first batch of a run, one per row: the original and all its views.
 
     Args:
-        run: whose images, recipe and seed.
-        path: of the PNG.
+        run: the run, with its images, recipe and seed.
+        path: the PNG to write.
     """
     index = run.order(0)[:ROWS]
     raw = data.read(run.source, index, run.canvas)
@@ -43,7 +43,7 @@ def main(options) -> None:
 
 
 def parser() -> command.Parser:
-    parser = command.Parser("preview", "Draws images and their augmented views as a config makes them.")
+    parser = command.Parser("preview", "Draws images and their augmented views under a config.")
     parser.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="a recipe, such as configs/byol.py")
     parser.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
     return parser

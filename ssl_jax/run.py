@@ -1,4 +1,4 @@
-"""A run: what a config describes, built."""
+"""A run: the parts that a config describes."""
 
 import dataclasses
 import functools
@@ -17,11 +17,11 @@ from ssl_jax.method import Batch, Method, PyTree, Schedule
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A config, built and checked: all that training needs beside devices and a workdir."""
+    """A config and the parts built from it: all that training needs except devices and a workdir."""
 
     config: ConfigDict
     source: data.Source  # the images to train on
-    test: data.Source | None  # labelled images to evaluate on, None where there are none
+    test: data.Source | None  # labelled images to evaluate on, if there are any
     recipe: augment.Recipe
     method: Method
     steps: int  # of the whole run
@@ -39,16 +39,16 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; empty where labels are missing or ignored."""
+        """The names of the classes; empty if labels are missing or ignored."""
         return () if self.test is None else self.test.classes
 
     def to_steps(self, duration: int | str) -> int:
-        """Turns a duration into steps."""
+        """Converts a duration to steps."""
         return schedule.duration(duration, self.steps_per_epoch, self.batch_size)
 
     @functools.cached_property
     def order(self) -> data.Order:
-        """Which images form the batch of a step."""
+        """The images of the batch of each step."""
         seed, each = self.config.seed, self.config.data.images_per_class
         if each is None:
             return data.Shuffled(seed, len(self.source), self.batch_size)
@@ -56,19 +56,19 @@ class Run:
 
     @functools.cached_property
     def example_batch(self) -> Batch:
-        """The shapes of what a method reads."""
+        """The shapes of a batch as methods see it."""
         raw = data.spec(self.source, self.batch_size, self.canvas)
         key = jax.eval_shape(jax.random.key, 0)
         return jax.eval_shape(functools.partial(augment.batch, self.recipe), key, raw, jnp.int32(0))
 
     @functools.cached_property
     def shapes(self) -> tuple[PyTree, Any]:
-        """The shapes of the parameters and of the method's first state."""
+        """The shapes of the parameters and of the method's state."""
         return jax.eval_shape(self.method.init, jax.eval_shape(jax.random.key, 0), self.example_batch)
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
-        """The optimiser of these parameters."""
+        """The optimiser of the parameters."""
         return self._optimizer[0]
 
     @functools.cached_property
@@ -82,16 +82,16 @@ class Run:
         return optimizer.build(settings, self.steps, self.batch_size, self.steps_per_epoch, params)
 
     def evaluate_at(self, step: int) -> bool:
-        """Whether the features are evaluated after this many steps."""
+        """Returns whether the features are evaluated after this many steps."""
         return due(step, self.to_steps(self.config.evaluate.every), self.steps)
 
     def save_at(self, step: int) -> bool:
-        """Whether a checkpoint is written after this many steps."""
+        """Returns whether a checkpoint is written after this many steps."""
         return due(step, self.to_steps(self.config.checkpoint.every), self.steps)
 
 
 def due(step: int, every: int, last: int) -> bool:
-    """Returns True every `every` steps and after the last one; with `every` 0 only then."""
+    """Returns whether a step is the last or a multiple of `every`; with `every` 0, only the last is due."""
     return step == last or (every > 0 and step % every == 0)
 
 

@@ -1,4 +1,4 @@
-"""What moves in time: durations in steps, and schedules that map a step to a value."""
+"""Durations in steps, and schedules that map a step to a value."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,39 +14,41 @@ Schedule = Callable[[Any], jax.Array]  # step, an int or a traced array of any s
 
 
 def duration(value: int | str, steps_per_epoch: int, batch_size: int) -> int:
-    """Turns a duration into steps.
+    """Converts a duration to steps.
 
     Args:
-      value: a number of steps, or a text: "10 epochs", "0.5 epochs", "313 steps", "40000 examples".
-      steps_per_epoch: whole batches in the training set.
-      batch_size: examples in a global batch.
+        value: a number of steps, or text: "10 epochs", "0.5 epochs", "313 steps", "40000 examples".
+        steps_per_epoch: the number of whole batches in the training set.
+        batch_size: the number of examples in a global batch.
 
     Returns:
-      Whole steps, rounded down.
+        Whole steps, rounded down.
 
     Raises:
-      UserError: the value is none of these.
+        UserError: if the value has another form.
     """
     text = re.fullmatch(r"(\d+(?:\.\d+)?)(?: *(epoch|step|example)s?)?", str(value))
     if not text:
-        raise UserError(f"{value!r} is no duration: write '10 epochs', '313 steps', '40000 examples' or steps")
+        raise UserError(
+            f"{value!r} is not a duration; write '10 epochs', '313 steps', '40000 examples' or a number of steps"
+        )
     number, unit = text.groups(default="step")
     length = {"epoch": Fraction(steps_per_epoch), "step": Fraction(1), "example": Fraction(1, batch_size)}
     return int(Fraction(number) * length[unit])
 
 
 def constant(value: float) -> Schedule:
-    """The same value at every step."""
+    """Returns a schedule with the same value at every step."""
     return lambda step: jnp.full(jnp.shape(step), value, float)
 
 
 def linear(start: float, end: float | jax.Array, steps: float, begin: float = 0) -> Schedule:
-    """Straight from `start` at step `begin` to `end` at step `begin + steps`; constant outside."""
+    """Returns a schedule that is linear from `start` at step `begin` to `end` at `begin + steps`, else constant."""
     return lambda step: start + (end - start) * progress(step, steps, begin)
 
 
 def cosine(start: float, end: float, steps: float, begin: float = 0) -> Schedule:
-    """Half a cosine from `start` at step `begin` to `end` at step `begin + steps`; constant outside.
+    """Returns a half cosine from `start` at step `begin` to `end` at step `begin + steps`, and constant outside.
 
     With 0.996 and 1 this is the decay of BYOL's target (Grill et al. 2020, arXiv:2006.07733, section 3.3).
     """
@@ -54,12 +56,12 @@ def cosine(start: float, end: float, steps: float, begin: float = 0) -> Schedule
 
 
 def progress(step, steps: float, begin: float) -> jax.Array:
-    """The fraction in [0, 1] of `steps` that has passed since `begin`."""
+    """Returns the fraction in [0, 1] of `steps` that have passed since `begin`."""
     return jnp.clip((jnp.asarray(step, float) - begin) / max(steps, 1), 0, 1)
 
 
 def milestones(value: float, steps: Sequence[int], factor: float) -> Schedule:
-    """`value`, multiplied by `factor` at each of the given steps."""
+    """Returns a schedule that starts at `value` and is multiplied by `factor` at each of the given steps."""
 
     def at(step):
         passed = sum(((jnp.asarray(step) >= one).astype(float) for one in steps), start=jnp.zeros(jnp.shape(step)))
@@ -69,17 +71,17 @@ def milestones(value: float, steps: Sequence[int], factor: float) -> Schedule:
 
 
 def join(first: Schedule, second: Schedule, at: float) -> Schedule:
-    """`first` before step `at`, `second` from then on; both see the true step."""
+    """Returns `first` before step `at` and `second` from then on; both get the global step."""
     return lambda step: jnp.where(jnp.asarray(step) < at, first(step), second(step))
 
 
 def warmup(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
-    """Straight from `start` at step 0 to what the schedule says at step `steps`, then the schedule."""
+    """Returns a schedule with a linear warm-up from `start` at step 0 to its own value at step `steps`."""
     return join(lambda step: linear(start, schedule(steps), steps)(step), schedule, steps)
 
 
 def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
-    """The schedule, moved once an epoch: every step has the value of its epoch's first."""
+    """Returns a schedule that changes once per epoch: each step has the value of the first step of its epoch."""
     return lambda step: schedule(jnp.asarray(step) // steps_per_epoch * steps_per_epoch)
 
 
@@ -87,19 +89,19 @@ SHAPES = {"cosine": cosine, "linear": linear}
 
 
 def build(spec: float | Mapping[str, Any], steps: int, to_steps: Callable[[int | str], int]) -> Schedule:
-    """Turns what a config says of a value that moves in time into a schedule.
+    """Builds a schedule from its description in a config.
 
     Args:
-      spec: a number; or `schedule`, a name in `SHAPES`, with its `start`, its `end` and, where it ends before the run
-        does, its `duration`: `{"schedule": "cosine", "start": 0.996, "end": 1.0}`.
-      steps: of the whole run.
-      to_steps: turns a duration into steps.
+        spec: a number, or a dict with `schedule`, a name in `SHAPES`, `start`, `end` and, if it ends before the run,
+            `duration`: `{"schedule": "cosine", "start": 0.996, "end": 1.0}`.
+        steps: the steps of the whole run.
+        to_steps: converts a duration to steps.
 
     Returns:
-      A function of the step.
+        A function of the step.
 
     Raises:
-      UserError: an unknown or a missing key, or an unknown shape.
+        UserError: if a key is unknown or missing, or the schedule is unknown.
     """
     if isinstance(spec, int | float):
         return constant(spec)
@@ -107,5 +109,5 @@ def build(spec: float | Mapping[str, Any], steps: int, to_steps: Callable[[int |
     if spec.keys() != {"schedule", "start", "end", "duration"}:
         raise UserError(f"a schedule has the keys schedule, start, end and duration, not {', '.join(sorted(spec))}")
     if spec["schedule"] not in SHAPES:
-        raise UserError(f"unknown schedule {spec['schedule']!r}: {nearest(spec['schedule'], SHAPES)}")
+        raise UserError(f"unknown schedule {spec['schedule']!r}; {nearest(spec['schedule'], SHAPES)}")
     return SHAPES[spec["schedule"]](spec["start"], spec["end"], to_steps(spec["duration"]))

@@ -1,4 +1,4 @@
-"""The schema of a config: which groups it has, and which fields each, from the dataclasses that the groups fill."""
+"""The schema of configs: groups and their fields, generated from the dataclasses that they fill."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ from ssl_jax.fields import Field, Rule, fields, not_negative, positive, set_fiel
 from ssl_jax.method import ClassCount, ImageCount, Method
 from ssl_jax.methods import METHODS
 
-FROM_DATA = (ImageCount, ClassCount, augment.Grid | None)  # types of fields that the images or the recipe fill in
+FROM_DATA = (ImageCount, ClassCount, augment.Grid | None)  # types of fields that the images or the recipe determine
 
 FEATURE = Rule(
     lambda text: re.fullmatch(r"backbone|projection|hidden:[1-9]\d*", text) is not None,
@@ -27,7 +27,7 @@ class Training:
 
     seed: Annotated[int, not_negative] = 0
     epochs: float = 1.0  # of the training images
-    steps: int | None = None  # overrules epochs
+    steps: int | None = None  # takes precedence over epochs
     batch_size: int = 256  # images, over all devices
 
 
@@ -39,45 +39,45 @@ class Data:
     dir: str | None = None  # of prepared TensorFlow Datasets sets, local or gs://; None: their default
     size: Annotated[int, positive] = 28  # pixels, side of the (large) views
     canvas: Annotated[int, positive] | None = None  # pixels the host fits images into; None: size
-    masks: bool = False  # whether images come with a mask of what matters in them: a folder's, in alpha channels
+    masks: bool = False  # whether to read masks of what matters in an image: in a folder, its alpha channel
     images_per_class: Annotated[int, positive] | None = None  # in a batch, for losses over pairs; None: any images
-    workers: Annotated[int, not_negative] = 0  # processes that read; 0: threads
-    device_bytes: int = 2**30  # a set that takes less is kept on the device whole
-    host_bytes: int = 2**31  # samples to evaluate on that take less are read once
+    workers: Annotated[int, not_negative] = 0  # processes that read images; 0: threads
+    device_bytes: int = 2**30  # a smaller set is kept on the device
+    host_bytes: int = 2**31  # smaller samples for evaluation are read once and kept
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """How the features are evaluated during training."""
+    """Evaluation during training."""
 
     every: str = "4 epochs"
-    labels: str = "auto"  # or required, ignored
+    labels: str = "auto"  # auto, required or ignored
     feature: Annotated[str, FEATURE] | None = None  # backbone, projection or hidden:K; None: what the paper uses
-    bank: Annotated[int, positive] = 10_000  # training images the neighbours come from
-    test: Annotated[int, positive] = 50_000  # test images at most
-    crop: Annotated[float, positive] = 1.0  # share of the shorter side
+    bank: Annotated[int, positive] = 10_000  # number of training images to search for neighbours
+    test: Annotated[int, positive] = 50_000  # largest number of test images
+    crop: Annotated[float, positive] = 1.0  # of the centre crop, as a fraction of the shorter side
     neighbours: Annotated[int, positive] = 20
     temperature: Annotated[float, positive] = 0.07  # of the neighbours' votes
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What is kept of a run."""
+    """Checkpoints."""
 
     every: str = "1 epochs"
-    keep: Annotated[int, positive] = 2  # the latest; the best by k-NN is kept besides
+    keep: Annotated[int, positive] = 2  # latest checkpoints to keep; the best by k-NN is kept too
 
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """What is logged."""
+    """Logging."""
 
     every: Annotated[int, positive] = 10  # steps
     wandb: bool = False
 
 
 def are_patterns(values: tuple) -> bool:
-    """Returns whether they are one regular expression or more."""
+    """Returns whether all values, at least one, are regular expressions."""
     try:
         return bool([re.compile(value) for value in values])
     except (re.error, TypeError):
@@ -88,7 +88,7 @@ PATTERNS = Rule(are_patterns, "regular expressions, such as ('encoder','projecto
 TAKE = ("encoder",)
 INIT = {
     "from": Field(str),  # a workdir or an .npz file of weights to start from
-    "take": Field(Annotated[tuple, PATTERNS], TAKE),  # regular expressions of the paths in the network that are taken
+    "take": Field(Annotated[tuple, PATTERNS], TAKE),  # regular expressions of the paths in the network to take
 }
 PLAIN = {"": Training, "data": Data, "evaluate": Evaluate, "checkpoint": Checkpoint, "log": Log}  # filled with defaults
 SCHEDULE = {"schedule": Field(str), "start": Field(float), "end": Field(float), "duration": Field(str)}
@@ -99,10 +99,10 @@ def groups(config: Mapping[str, Any] | ConfigDict) -> dict[str, dict[str, Field]
     """Returns the fields of each group of a config, by its dotted name.
 
     Args:
-        config: names its method, encoder and heads; of these the fields depend.
+        config: the config; the fields depend on the names of its method, encoders and heads.
 
     Raises:
-        UserError: if there is no such method.
+        UserError: if the method is unknown.
     """
     method = method_class(config)
     found = {place: fields(cls) for place, cls in PLAIN.items()}
@@ -114,7 +114,7 @@ def groups(config: Mapping[str, Any] | ConfigDict) -> dict[str, dict[str, Field]
     }
     for name in network_names(method):
         found |= network(config.get(name) or {}, name)
-    for place in tuple(found):  # a value that moves in time
+    for place in tuple(found):  # a value that is given as a schedule
         for name in found[place]:
             key = f"{place}.{name}"
             if isinstance(lookup(config, key), Mapping | ConfigDict):
@@ -123,7 +123,7 @@ def groups(config: Mapping[str, Any] | ConfigDict) -> dict[str, dict[str, Field]
 
 
 def network(config: Mapping[str, Any] | ConfigDict, place: str) -> dict[str, dict[str, Field]]:
-    """The groups of a network: its own fields, and those of every encoder and head that could be named there."""
+    """Returns the groups of a network: its own fields, and the fields of every encoder and head it may name."""
     found = {place: networks.settings()}
     for part, table in networks.PARTS.items():
         possible = {name: field for factory in table.values() for name, field in networks.options(factory).items()}
@@ -141,7 +141,7 @@ def method_class(config: Mapping[str, Any] | ConfigDict) -> type[Method]:
 
 
 def hyper_parameters(method: type[Method]) -> dict[str, Field]:
-    """Returns the fields of a method that its config group sets."""
+    """Returns the fields of a method that its config group can set."""
     return {
         name: field
         for name, field in fields(method).items()
@@ -150,15 +150,15 @@ def hyper_parameters(method: type[Method]) -> dict[str, Field]:
 
 
 def network_names(method: type[Method]) -> list[str]:
-    """Returns the fields of a method that are networks; each is made from the config group of its name."""
+    """Returns the names of a method's networks; each is built from the config group of its name."""
     return [name for name, field in fields(method).items() if field.annotation is networks.Network]
 
 
 def complete(recipe: Mapping[str, Any] | ConfigDict) -> ConfigDict:
-    """Returns the whole config of a recipe, which names what it changes: every field can be set in it.
+    """Returns the whole config of a recipe, with every field that can be set.
 
     Raises:
-        UserError: if there is no such method.
+        UserError: if the method is unknown.
     """
     recipe = recipe.to_dict() if isinstance(recipe, ConfigDict) else recipe
     config = ConfigDict()
@@ -179,7 +179,7 @@ def complete(recipe: Mapping[str, Any] | ConfigDict) -> ConfigDict:
 
 
 def foreign(given: Mapping, known: Mapping, place: str, found: Mapping) -> dict[str, Any]:
-    """What a recipe sets that no field is for; `check` complains of it."""
+    """Returns the keys of a recipe that are no fields, which `check` rejects."""
     prefix = f"{place}." if place else ""
     return {name: value for name, value in given.items() if name not in known and prefix + name not in found}
 
@@ -197,7 +197,7 @@ def put(config: ConfigDict, place: str, group: ConfigDict) -> None:
 
 
 def lookup(config: Mapping[str, Any] | ConfigDict, key: str) -> Any:
-    """Returns the value of a dotted key, None where there is none."""
+    """Returns the value of a dotted key, or None if it does not exist."""
     value: Any = config
     for name in key.split("."):
         value = value.get(name) if isinstance(value, Mapping | ConfigDict) else None
@@ -205,10 +205,10 @@ def lookup(config: Mapping[str, Any] | ConfigDict, key: str) -> Any:
 
 
 def check(config: ConfigDict) -> None:
-    """Checks that every key that is set is a field of its group, and every value in its range.
+    """Checks that every key that is set is a field of its group, and that every value is in its range.
 
     Raises:
-        UserError: if one is not.
+        UserError: if a key is unknown or a value is out of its range.
     """
     found = groups(config)
     for place, known in found.items():
@@ -230,7 +230,7 @@ def check(config: ConfigDict) -> None:
 
 
 def defaults(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
-    """Returns the default of each field of a config by its dotted key; None where there is none."""
+    """Returns the default of each field of a config by its dotted key; None if it has none."""
     return {
         f"{place}.{name}" if place else name: field.default
         for place, known in groups(config).items()

@@ -1,4 +1,4 @@
-"""A teacher: the frozen encoder of a run that has been trained, as its workdir holds it."""
+"""A teacher: the frozen encoder of another run."""
 
 import dataclasses
 import functools
@@ -12,22 +12,22 @@ from ssl_jax.networks import Network
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A frozen encoder; a config names it by the workdir of its run.
+    """A frozen encoder, which a config names by the workdir of its run.
 
-    A method puts `variables` into its first state, so its own checkpoints hold them: a run that is resumed goes on with
-    the teacher it began with, even if that one has been trained further meanwhile.
+    A method copies `variables` into its initial state, so that its own checkpoints contain them: a resumed run keeps
+    the teacher it began with, even if the teacher's run has been trained further.
     """
 
     network: Network
     read: Callable[[], Variables]  # reads the network that the run trained, on the host
-    convert: Callable[[jax.Array], jax.Array]  # from what the student sees to the teacher's colours and normalisation
+    convert: Callable[[jax.Array], jax.Array]  # from the student's colour space and normalisation to the teacher's
 
     @functools.cached_property
     def variables(self) -> Variables:
         """The trained network, read once.
 
         Raises:
-            UserError: if the run trained no single network.
+            UserError: if the run did not train a single network.
         """
         return self.read()
 

@@ -1,4 +1,4 @@
-"""The trainer: what a run remembers, one step, and the loop around it. It knows no method's name."""
+"""The trainer: the training state, one step of any method, and the loop."""
 
 import functools
 import pathlib
@@ -20,7 +20,7 @@ from ssl_jax.run import Run
 
 
 class TrainState(NamedTuple):
-    """Everything a run remembers between two steps."""
+    """The whole state of a run between two steps."""
 
     step: jax.Array  # int32 [], steps taken; the only clock
     params: PyTree
@@ -35,14 +35,14 @@ def train_step(
     """Takes one step of any method.
 
     Args:
-        method: what to minimise.
-        optimizer: how.
-        train: the state before.
-        batch: `views`, `label` and `index` int32 [B], and whatever else the source has, see `augment.batch`.
-        key: of the run; each step folds its number in.
+        method: the method.
+        optimizer: the optimiser of its parameters.
+        train: the state before the step.
+        batch: `views`, `label` and `index` int32 [B], and the further fields of the source, see `augment.batch`.
+        key: the key of the run; the step number is folded into it.
 
     Returns:
-        The state after, and scalars to log.
+        The state after the step, and scalars to log.
     """
     key = jax.random.fold_in(key, train.step)
 
@@ -72,7 +72,7 @@ def initial_state(run: Run, key: jax.Array) -> TrainState:
 
 
 def untrained(run: Run, params: PyTree, state: Any, key: jax.Array) -> TrainState:
-    """Returns a state of step 0 with what a method's `init` made."""
+    """Returns the state of step 0, given the results of `method.init`."""
     online = None
     if run.classes:
         image = jax.ShapeDtypeStruct((1, *[run.config.data.size] * 2, 3), jnp.float32)
@@ -82,10 +82,10 @@ def untrained(run: Run, params: PyTree, state: Any, key: jax.Array) -> TrainStat
 
 
 def make_program(run: Run, resident: bool):
-    """Returns the function that a step compiles to: from what the host sends to the new state and the metrics.
+    """Returns the function of one step, from raw images to the new state and metrics.
 
-    It takes the state, the batch (of indices only, if the set is on the device), the set on the device or None, and
-    the run's key.
+    Its arguments are the state; the batch, with only indices if the set is on the device; the set on the device, or
+    None; and the key of the run.
     """
 
     def program(train: TrainState, raw: Batch, dataset: Batch | None, key: jax.Array):
@@ -126,27 +126,27 @@ class Trainer:
 
     @functools.cached_property
     def dataset(self) -> Batch | None:
-        """The images on the device, where they live there."""
+        """The whole training set on the device, or None if it does not fit."""
         if not self.resident:
             return None
         dataset = data.load_all(self.run.source, self.run.canvas)
         del dataset["index"]
-        with jax.transfer_guard("allow"):  # the loop, whose first step asks for it, forbids transfers
+        with jax.transfer_guard("allow"):  # the first step uses it inside the loop, which disallows transfers
             return parallel.replicate(self.mesh, dataset)
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Takes one step; the state that is handed in is used up."""
+        """Takes one step; the state that is passed is donated."""
         return self.program(state, batch, self.dataset, self.key)
 
     def init(self) -> TrainState:
-        """Returns the state before the first step, made on the mesh."""
-        # It runs once, so on the CPU, where compiling takes longer than running, it is not worth optimising.
+        """Returns the state before the first step, on the mesh."""
+        # On the CPU, compiling takes longer than the single run, so it is not optimised.
         options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         init = functools.partial(initial_state, self.run)
         return jax.jit(init, out_shardings=self.shardings, compiler_options=options)(self.key)
 
     def batches(self, start: int):
-        """Streams the batches of the steps from `start` on, as arrays on the mesh."""
+        """Yields the batches of the steps from `start` on, as arrays on the mesh."""
         run = self.run
         rows = parallel.local_rows(self.mesh, run.batch_size)
         if not self.resident:
@@ -158,20 +158,20 @@ class Trainer:
 
 
 def train(run: Run, folder: pathlib.Path) -> None:
-    """Trains a run to its end, or goes on where it stopped.
+    """Trains a run to its end, from its latest checkpoint if there is one.
 
     Args:
-        run: what to train.
-        folder: holds its config.json already; gets metrics, checkpoints, pictures and the report.
+        run: the run.
+        folder: its workdir, for metrics, checkpoints, pictures and the report.
 
     Raises:
-        UserError: the checkpoint does not fit, or training diverged.
+        UserError: if the checkpoint does not fit, or training diverges.
     """
     began = time.monotonic()
     page = folder / "report.html"
     with Checkpoints(folder / "checkpoints", run.config.checkpoint.keep, warn=print) as checkpoints:
         if checkpoints.latest_step() == run.steps and page.exists():
-            print(f"finished: {folder} holds all {run.steps:,} steps; report: {page}")
+            print(f"finished: {folder} has all {run.steps:,} steps; report: {page}")
             return
         trainer = Trainer(run, parallel.make_mesh())
         step, state = start(trainer, checkpoints)
@@ -182,7 +182,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
                     preview.write(run, folder / "views.png")
                 monitor.record(0, evaluator.baselines(state))
             state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
-            if not summary(folder):  # it may have been killed just before the report
+            if not summary(folder):  # it may have been killed just before the last evaluation
                 features = features or evaluator.extract(state)
                 monitor.record(run.steps, evaluator.conclude(features, folder / "neighbours.png"))
     if jax.process_index() == 0:
@@ -191,7 +191,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
 
 
 def start(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, TrainState]:
-    """Returns the step and state to go on from: of the latest checkpoint, of the weights in init.from, or new ones."""
+    """Returns the step and the state to continue from: the latest checkpoint, the weights of `init.from`, or new."""
     restored = checkpoints.restore(trainer.abstract)
     if restored:
         step, state = restored
@@ -207,18 +207,18 @@ def start(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, TrainState]:
 
 
 def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> tuple[TrainState, Any]:
-    """Takes the steps from `start` on; between them it logs, evaluates and saves when it is time.
+    """Takes the steps after `start`, and logs, evaluates and saves when due.
 
     Returns:
-        The last state and the evaluator's features of it; None for these if there was no step to take.
+        The last state, and the features that the evaluator extracted from it; None if there was no step to take.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop, and all processes have saved the same step.
+        KeyboardInterrupt: after a request to stop, when all processes have saved the same step.
     """
     run = trainer.run
     batches = trainer.batches(start)
-    pending = None  # the metrics of the step before, fetched while the device works on the next
-    asked = False  # at the step before, in some process, to stop
+    pending = None  # the metrics of the previous step, fetched while the device computes the next
+    asked = False  # whether some process was asked to stop at the previous step
     features = None
     for step in range(start + 1, run.steps + 1):
         batch = next(batches)
@@ -229,7 +229,7 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
         pending = step, metrics
         stop, asked = bool(asked), parallel.anywhere(trainer.mesh, interruption.requested)
         evaluate, save = run.evaluate_at(step), run.save_at(step) or stop
-        if evaluate or save:  # what is saved has been seen to be finite
+        if evaluate or save:  # checks that the state is finite before it is saved
             monitor.see(*pending)
             pending = None
         features = evaluator.extract(state) if evaluate else None  # only the last are kept
@@ -240,6 +240,6 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
             checkpoints.save(step, state, measured)
         if stop:
             checkpoints.wait()
-            monitor.note(f"stopped at step {step:,}, everything is saved: the same command goes on")
+            monitor.note(f"stopped at step {step:,}, everything is saved; the same command resumes")
             raise KeyboardInterrupt
     return state, features

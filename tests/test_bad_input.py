@@ -49,7 +49,7 @@ def complaint(start, workdir):
 
 @pytest.fixture
 def images(tmp_path):
-    """Makes a folder of so many images."""
+    """Makes a folder of `count` images."""
 
     def make(count, content=None):
         folder = tmp_path / f"images{count}"
@@ -85,7 +85,7 @@ VALUES = [
     ("seed.x=1", "unknown config key 'seed.x'"),
     (
         "method.decay=0.9",
-        "is a group of keys: set one of method.decay.duration, method.decay.end, method.decay.",
+        "is a group of keys; set one of method.decay.duration, method.decay.end, method.decay.",
     ),
     ("steps=1.5", "'steps' takes a whole number, not '1.5'"),
     ("batch_size=none", "'batch_size' takes a whole number, not 'none'"),
@@ -99,7 +99,7 @@ VALUES = [
     ("augment.flip=2", "augment.flip is 2.0; set it to a number from 0 to 1"),
     (
         "augment.cover=0.2",
-        "crops cannot hold a share of masks that are not read; set data.masks=true or augment.cover=0",
+        "augment.cover needs masks, but data.masks is false; set data.masks=true or augment.cover=0",
     ),
     ("augment.cutout=1.5", "augment.cutout is 1.5; set it to a number from 0 to 1"),
     ("augment.noise_std=-1", "augment.noise_std is -1.0; set it to 0 or more"),
@@ -110,7 +110,7 @@ VALUES = [
     ("augment.recipe=none", "unknown augmentation recipe 'none'; "),
     ("method.name=byoll", "unknown method 'byoll'; did you mean 'byol'?"),
     ("method.name=simclr", "the method simclr has no hyper-parameter 'decay'; valid: temperature"),
-    ("method.decay.schedule=cosin", "unknown schedule 'cosin': did you mean 'cosine'?"),
+    ("method.decay.schedule=cosin", "unknown schedule 'cosin'; did you mean 'cosine'?"),
     ("network.encoder.name=resnet19", "there is no encoder 'resnet19'; did you mean 'resnet18'?"),
     ("network.encoder.name=vit_tiny", "vit_tiny has no stem and no width, which others have; unset: --config."),
     ("network.projector.output=0", "network.projector.output is 0; set it to more than 0"),
@@ -118,23 +118,23 @@ VALUES = [
     ("network.encoder.width=nan", "network.encoder.width is nan; set it to more than 0"),
     ("network.passes=views", "passes cannot be 'views'; did you mean 'view'?"),
     ("network.dtype=float16", "did you mean 'bfloat16'?"),
-    ("optimizer.name=adam", "unknown optimizer.name 'adam': did you mean 'adamw'?"),
+    ("optimizer.name=adam", "unknown optimizer.name 'adam'; did you mean 'adamw'?"),
     ("optimizer.clip=0", "optimizer.clip is 0.0; set it to more than 0"),
     ("optimizer.momentum=high", "'optimizer.momentum' takes a number, not 'high'"),
-    ("optimizer.warmup=long", "'long' is no duration: write '10 epochs'"),
-    ("evaluate.every=-1", "'-1' is no duration: write '10 epochs'"),
-    ("evaluate.labels=require", "evaluate.labels cannot be 'require'; did you mean 'required'?"),
+    ("optimizer.warmup=long", "'long' is not a duration; write '10 epochs'"),
+    ("evaluate.every=-1", "'-1' is not a duration; write '10 epochs'"),
+    ("evaluate.labels=require", "evaluate.labels is 'require'; did you mean 'required'?"),
     ("evaluate.feature=head", "evaluate.feature is head; set it to backbone, projection or hidden:K"),
     ("evaluate.feature=hidden:2", "evaluate.feature is 'hidden:2', but network.projector has 1 hidden layers"),
     ("network.projector.layers=0", "network.projector.layers is 0; set it to more than 0"),
     ("network.predictor.name=mpl", "there is no head 'mpl'; did you mean 'mlp'?"),
     ("evaluate.temperature=0", "evaluate.temperature is 0.0; set it to more than 0"),
-    ("checkpoint.every=never", "'never' is no duration: write '10 epochs'"),
+    ("checkpoint.every=never", "'never' is not a duration; write '10 epochs'"),
     ("checkpoint.keep=0", "checkpoint.keep is 0; set it to more than 0"),
     ("log.every=0", "log.every is 0; set it to more than 0"),
     ("seed=-1", "seed is -1; set it to 0 or more"),
     ("epochs=0", "the run has 0 steps; set epochs or steps to more than 0"),
-    ("epochs=-1", "'-1.0 epochs' is no duration"),
+    ("epochs=-1", "'-1.0 epochs' is not a duration"),
     ("steps=0", "the run has 0 steps; set epochs or steps to more than 0"),
     ("batch_size=0", "a batch of 0 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
     ("batch_size=-8", "a batch of -8 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
@@ -151,7 +151,10 @@ VALUES = [
     ("data.source=/photos", "write embedded:fashion_mnist, tfds:NAME or folder:/path"),
     ("data.source=foldr:/photos", "did you mean 'folder'?"),
     ("data.source=embedded:mnist", "did you mean 'fashion_mnist'?"),
-    ("data.source=folder:/no/such", "there is no folder '/no/such'; give folder:/path an existing folder of images"),
+    (
+        "data.source=folder:/no/such",
+        "there is no folder '/no/such'; set data.source=folder:/path to a folder of images",
+    ),
 ]
 
 
@@ -176,7 +179,7 @@ def test_a_queue_shorter_than_a_step_is_refused(complaint, config):
             "views of 2 pixels are smaller than the network's stride of ",
         ),
         ("augment.small_views=-1", "augment.small_views is -1; set it to 0 or more"),
-        ("method.queue_from=soon", "'soon' is no duration: write '10 epochs'"),
+        ("method.queue_from=soon", "'soon' is not a duration; write '10 epochs'"),
         (
             'optimizer.rules=(("prototypes",{"freeze":1}),)',
             "'prototypes' matches no parameter; the nearest are network/pr",
@@ -195,9 +198,9 @@ def test_a_teacher_is_asked_for(complaint):
 
 
 def test_masks_are_asked_for(complaint):
-    assert "CAST learns to look where masks say; set data.masks=true" in complaint("data.masks=false", config="cast.py")
+    assert "CAST needs masks of the objects; set data.masks=true" in complaint("data.masks=false", config="cast.py")
     assert "tfds:cifar10 has no masks; take a folder" in complaint("data.source=tfds:cifar10", config="cast.py")
-    assert "there is no folder 'coco'; give folder:/path" in complaint(config="cast.py:imagenet")
+    assert "there is no folder 'coco'; set data.source=folder:/path" in complaint(config="cast.py:imagenet")
 
 
 @pytest.mark.parametrize(
@@ -205,8 +208,8 @@ def test_masks_are_asked_for(complaint):
     [
         (["--wokdir=x"], "unrecognized arguments: --wokdir=x; see python -m ssl_jax.main --help"),
         (["extra"], "unrecognized arguments: extra"),
-        (["--config.batch_size"], "--config.batch_size has no value: write --config.batch_size=VALUE"),
-        (["--config.batch_size", "8"], "--config.batch_size has no value: write --config.batch_size=VALUE"),
+        (["--config.batch_size"], "--config.batch_size has no value; write --config.batch_size=VALUE"),
+        (["--config.batch_size", "8"], "--config.batch_size has no value; write --config.batch_size=VALUE"),
     ],
 )
 def test_arguments(complaint, arguments, sentence):
@@ -219,9 +222,9 @@ def test_a_config_is_asked_for():
 
 
 def test_folders(complaint, images):
-    assert "there are no images (.jpg, .jpeg, .png, .webp) below" in complaint(f"data.source={images(0)}")
+    assert "has no images (.jpg, .jpeg, .png, .webp) at any depth" in complaint(f"data.source={images(0)}")
     few = complaint(f"data.source={images(3)}", "batch_size=8")
-    assert "has 3 images, fewer than batch_size 8; lower it" in few
+    assert "has 3 images, fewer than batch_size 8; lower batch_size" in few
     unlabelled = f"data.source={images(16)}", "batch_size=16", "evaluate.labels=required"
     assert "has no labels; set evaluate.labels=auto" in complaint(*unlabelled)
 
@@ -236,7 +239,7 @@ def test_all_images_unreadable(complaint, images):
     ("name", "sentence"),
     [
         ("cifar10", "is not prepared in {dir}; prepare it once with python -c"),
-        ("cifar1O", "there is no TFDS set 'cifar1O', nor one of yours in {dir}; did you mean 'cifar10'?"),
+        ("cifar1O", "there is no TFDS set 'cifar1O', nor one of your own in {dir}; did you mean 'cifar10'?"),
     ],
 )
 def test_tfds_sets(complaint, tmp_path, name, sentence):

@@ -19,7 +19,7 @@ def arrays():
 
 
 def value_and_grad(vectors, memory, index):
-    """The products, and the gradient of a sum over them that tells them apart."""
+    """Returns the products, and the gradient of a nonlinear sum of them."""
     found = parallel.products(vectors, memory, index)
     return found, jax.grad(lambda vectors: jnp.sum(jnp.sin(parallel.products(vectors, memory, index))))(vectors)
 

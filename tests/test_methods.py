@@ -89,7 +89,7 @@ def read(text, changes, teacher):
 
 
 class Program:
-    """The step of a run as the trainer compiles it, on so many devices, once for all tests of a config."""
+    """The step of a run as the trainer compiles it, on some devices, once for all tests of a config."""
 
     def __init__(self, run, devices):
         self.trainer = Trainer(run, parallel.make_mesh(jax.devices()[:devices]))
@@ -156,7 +156,7 @@ def test_loss_falls_on_a_fixed_batch(run, step, state):
     for _ in range(25):
         train, metrics = step(train)
         losses.append(float(metrics["loss"]))
-    filled = losses[2:]  # a queue starts with random keys, which are easy to tell apart, a memory with nothing
+    filled = losses[2:]  # a queue starts with random keys, which are easy to distinguish, a memory is empty at first
     assert np.mean(filled[-3:]) < np.mean(filled[:3]) - 0.01
 
 
@@ -250,7 +250,7 @@ def test_the_cifar10_table_has_a_row_for_each_config():
 
 @pytest.mark.parametrize("name", cifar10.OWN)
 def test_rows_of_the_cifar10_table_trace(name, teacher):
-    """A row runs for a quarter of an hour and the table for hours: none shall stop at a setting that does not fit."""
+    """A row runs for a quarter of an hour and the table for hours, so all settings must be valid beforehand."""
     flags = argparse.Namespace(data="DIR", out=pathlib.Path("runs"), seed=0)
     changes = cifar10.changes(name, flags)
     assert changes["data.source"] == ("folder:runs/salient" if name == "cast" else "folder:DIR")
@@ -274,7 +274,7 @@ def assert_traces(run):
 
 
 class Counted:
-    """A source of so many images, none of which is ever read."""
+    """A source of `size` images that are never read."""
 
     name = "counted"
 

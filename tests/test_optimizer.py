@@ -317,12 +317,12 @@ def test_a_config_dict_builds():
         ({"variant": "simlcr"}, "did you mean 'simclr'"),
         ({"scaling": "liner"}, "did you mean 'linear'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
-        ({"momentun": 0.9}, "optimizer.momentun: did you mean 'momentum'"),
-        ({"warmup": "10 hours"}, "is no duration"),
+        ({"momentun": 0.9}, "optimizer.momentun; did you mean 'momentum'"),
+        ({"warmup": "10 hours"}, "is not a duration"),
         ({"rules": (("heat/kernel", {"freeze": 1}),)}, "matches no parameter; the nearest are head/kernel"),
         ({"rules": (("head(", {"freeze": 1}),)}, "is not a regular expression"),
         ({"rules": (("head", {"weight_deca": 1}),)}, "did you mean 'weight_decay'"),
-        ({"rules": (("head", {"freeze": "for ever"}),)}, "is no duration"),
+        ({"rules": (("head", {"freeze": "for ever"}),)}, "is not a duration"),
     ],
 )
 def test_bad_config(config, message):
@@ -331,5 +331,5 @@ def test_bad_config(config, message):
 
 
 def test_missing_learning_rate():
-    with pytest.raises(UserError, match="learning_rate is missing"):
+    with pytest.raises(UserError, match="learning_rate is not set"):
         optimizer.build({"name": "sgd"}, STEPS, 256, 2, tree(0))

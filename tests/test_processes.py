@@ -85,7 +85,7 @@ def test_two_processes_train_as_one_and_stop_together(tmp_path, monkeypatch):
     processes[1].send_signal(signal.SIGTERM)  # to one of them only
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [130, 130], outputs
-    assert "the same command goes on" in outputs[0]
+    assert "the same command resumes" in outputs[0]
     assert checkpoint.steps(stopped / "checkpoints")[-1] < STEPS
     for process in start_run(stopped, monkeypatch):
         finish(process)

@@ -36,7 +36,7 @@ def test_duration_is_exact_where_floats_are_not():
     "value", ["ten epochs", "10 hours", "10 epochs 3 steps", "", "-1 steps", -1, True, None, "steps"]
 )
 def test_bad_duration(value):
-    with pytest.raises(UserError, match="is no duration"):
+    with pytest.raises(UserError, match="is not a duration"):
         schedule.duration(value, 7, 32)
 
 
@@ -107,7 +107,7 @@ def test_build():
         ({"schedule": "cosin", "start": 0, "end": 1}, "did you mean 'cosine'"),
         ({"schedule": "cosine", "start": 0}, "has the keys"),
         ({"schedule": "cosine", "start": 0, "end": 1, "warmup": 3}, "has the keys"),
-        ({"schedule": "cosine", "start": 0, "end": 1, "duration": "soon"}, "is no duration"),
+        ({"schedule": "cosine", "start": 0, "end": 1, "duration": "soon"}, "is not a duration"),
     ],
 )
 def test_bad_spec(spec, message):

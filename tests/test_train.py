@@ -1,4 +1,4 @@
-"""Whole runs through the real command: they end, resume to the bit, stop when asked, and tell of trouble."""
+"""Whole runs through the real command: they end, resume bit for bit, stop on request, and report failures."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def wait_for_row(workdir, step, process):
 
 
 def load_state(name, workdir, devices=2, steps=LAST):
-    """The last checkpoint of a run, on so many devices of this process."""
+    """Returns the last checkpoint of a run, on some devices of this process."""
     run = build(load(str(ROOT / "configs" / f"{name}.py"), [*overrides(name), ("steps", str(steps))]))
     trainer = Trainer(run, parallel.make_mesh(jax.devices()[:devices]))
     return jax.device_get(checkpoint.read(workdir / "checkpoints", steps, trainer.abstract))
@@ -122,7 +122,7 @@ def test_eight_devices_go_on_as_four_and_as_one(tmp_path):
 
 
 def views_at(monkeypatch, each):
-    """A run with so many images per class in a batch, and what eight of its images look like at a step, by step."""
+    """Returns a balanced run, and the views of eight of its images as functions of the step and of the visit."""
     monkeypatch.setattr(training, "train_step", lambda method, optimizer, train, batch, key: (train, batch))
     changes = [*overrides("triplet"), ("data.images_per_class", each)]
     run = build(load(str(ROOT / "configs" / "triplet.py"), changes))
@@ -204,7 +204,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "the same command goes on" in output
+    assert "the same command resumes" in output
     (step,) = checkpoint.steps(tmp_path / "run" / "checkpoints")
     assert step >= 5
 

@@ -1,4 +1,4 @@
-"""Opening a run: whose a workdir is, what it goes on from, and what it says of that."""
+"""Opening a run: the owner of a workdir, what a run starts from, and the line that says so."""
 
 import contextlib
 import errno

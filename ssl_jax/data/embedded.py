@@ -13,12 +13,12 @@ HERE = pathlib.Path(__file__).parent
 
 
 class EmbeddedSource:
-    """A grey image set from an archive beside this file, wholly in memory.
+    """A grey image set from an archive beside this file, held in memory.
 
     Args:
         name: an archive's name without suffix, such as `fashion_mnist`.
         split: "train" or "test".
-        fields: "mask" for a mask of what is not black.
+        fields: ("mask",) adds a mask of the pixels that are not black.
 
     Raises:
         UserError: if there is no such archive.

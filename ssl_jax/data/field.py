@@ -1,4 +1,4 @@
-"""How each kind of value that a source gives is stacked into the arrays of a batch."""
+"""The fields of an example, and how each is stacked into an array of a batch."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -9,25 +9,25 @@ from PIL import Image
 
 
 class Field(Protocol):
-    """One entry of a source's examples: what one row of its array in a batch looks like."""
+    """One entry of an example; it becomes a row of the array of that name in a batch."""
 
     @property
     def dtype(self) -> type: ...
 
     @property
     def padding(self) -> int:
-        """What rows without an example are filled with."""
+        """The value that fills rows without an example."""
 
     def shape(self, canvas: int) -> tuple[int, ...]:
-        """Returns the shape of a row, for canvases of this side in pixels."""
+        """Returns the shape of a row for a square canvas whose side is `canvas` pixels."""
 
     def fit(self, value: Any, canvas: int) -> np.ndarray:
-        """Returns an example's value as such a row."""
+        """Returns a value of an example as a row of that shape."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """Pixels of any size, put on the canvas: uint8 [height, width, *channels]."""
+    """Pixels of any size, placed on the canvas: uint8 [height, width, *channels]."""
 
     channels: tuple[int, ...] = ()
     dtype = np.uint8
@@ -42,7 +42,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Integers:
-    """Integers in an array whose shape all examples share, such as a label ([]) or the tokens of a caption ([L])."""
+    """Integers of the same shape in every example, such as a label ([]) or the tokens of a caption ([L])."""
 
     size: tuple[int, ...] = ()
     padding: int = -1
@@ -62,7 +62,7 @@ def image_fields(extra: Iterable[str] = ()) -> dict[str, Field]:
 
 
 def fit(pixels: np.ndarray, canvas: int) -> np.ndarray:
-    """Puts a picture at the top left of a square canvas, shrunk first if it is too large.
+    """Places a picture at the top left of a square canvas, and shrinks it first if it is too large.
 
     Args:
         pixels: uint8 [height, width, ...].
@@ -80,7 +80,7 @@ def fit(pixels: np.ndarray, canvas: int) -> np.ndarray:
 
 
 def fitted_size(pixels: np.ndarray, canvas: int) -> tuple[int, int]:
-    """Returns the height and width of a picture on its canvas: its own, or, if that is too large, shrunk in aspect."""
+    """Returns the height and width of a picture on its canvas; one that is too large keeps its aspect ratio."""
     height, width = pixels.shape[:2]
     longer = max(height, width)
     if longer <= canvas:

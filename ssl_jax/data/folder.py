@@ -16,22 +16,22 @@ from ssl_jax.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TEST_FOLDERS = ("test", "val")
-CHECKED = 10_000  # a folder of at most this many files is decoded once at the start, which takes seconds
+CHECKED = 10_000  # a folder with at most this many files is decoded once at the start, which takes seconds
 
 
 class FolderSource:
-    """Image files with random access; unreadable ones are left out.
+    """Image files with random access; unreadable files are skipped.
 
-    Up to `CHECKED` files are all checked at the start. Checking millions would delay every start by much of an epoch,
-    so in larger folders an unreadable file is noticed when its turn comes, and the next readable one stands in for
-    it. Either way what position i shows depends on the files alone, so that runs repeat and resume exactly.
+    Up to `CHECKED` files are all checked at the start. Checking millions would take much of an epoch, so in larger
+    folders an unreadable file is noticed when it is read, and replaced by the next readable one. In both cases the
+    image at position i depends only on the files, so that runs repeat and resume exactly.
 
     Args:
-        name: what messages call the source.
+        name: the name of the source in messages.
         files: the image files.
-        labels: one for each file; -1 if unknown.
-        classes: names of the labels; None without labels.
-        fields: "mask" for masks, see `image.decode_with_mask`.
+        labels: one per file; -1 if unknown.
+        classes: the names of the labels; None without labels.
+        fields: ("mask",) adds masks, see `image.decode_with_mask`.
 
     Raises:
         UserError: if no file can be read.
@@ -50,16 +50,16 @@ class FolderSource:
         self.warned = False
         if len(files) <= CHECKED:
             self.leave_out_unreadable()
-        self[0]  # raises when there is nothing to read
+        self[0]  # raises if no file can be read
 
     def leave_out_unreadable(self) -> None:
-        """Drops the files that cannot be read, unless that is all of them."""
+        """Drops the files that cannot be read, unless none can."""
         with ThreadPoolExecutor() as pool:
             readable = list(pool.map(lambda file: self.read(file) is not None, self.files))
         bad = [file for file, good in zip(self.files, readable, strict=True) if not good]
         if 0 < len(bad) < len(self.files):
             names = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
-            self.warn(f"{len(bad)} of {len(self.files)} images are unreadable and left out: {names}")
+            self.warn(f"{len(bad)} of {len(self.files)} images are unreadable and skipped: {names}")
             kept = [
                 pair for pair, good in zip(zip(self.files, self.labels, strict=True), readable, strict=True) if good
             ]
@@ -79,44 +79,44 @@ class FolderSource:
             example = self.read(self.files[j])
             if example is not None:
                 if j != i:
-                    self.warn(f"{self.files[i]} is unreadable; the next readable image takes the place of such files")
+                    self.warn(f"{self.files[i]} is unreadable; such files are replaced by the next readable image")
                 return example | {"label": self.labels[j]}
         raise UserError(f"none of the {len(self)} images of {self.name} can be read; the first is {self.files[0]}")
 
     def read(self, file: str) -> dict[str, np.ndarray] | None:
-        """Returns the fields that a file holds, None if it is unreadable."""
+        """Returns the fields of a file, or None if it is unreadable."""
         try:
             data = pathlib.Path(file).read_bytes()
             if "mask" not in self.fields:
                 return {"image": decode(data)}
             image, mask = decode_with_mask(data)
             return {"image": image, "mask": mask}
-        except Exception:  # damaged files make Pillow raise almost anything
+        except Exception:  # Pillow raises many types for damaged files
             return None
 
 
 def open_folder(path: str, split: str, fields: Collection[str] = ()) -> FolderSource | None:
     """Opens a folder of jpg, png and webp images.
 
-    With a sub-folder `train`, that is the training split and `test` or `val`, where there is one, the test split. Their
-    own sub-folders, two or more, are the classes. Without `train` all images below the path form an unlabelled
-    training split, whatever the names of their folders.
+    If the folder has a sub-folder `train`, that is the training split, and `test` or `val`, if it exists, is the test
+    split. The sub-folders of a split, if there are at least two, are its classes. Without `train`, all images below
+    the path form one unlabelled training split.
 
     Args:
-        path: of the folder.
+        path: the folder.
         split: "train" or "test".
-        fields: "mask" if alpha channels are masks; the mask of an image without one is all of it.
+        fields: ("mask",) reads alpha channels as masks; an image without one has a mask that is set everywhere.
 
     Returns:
-        The source; None if there is no test split.
+        The source, or None if there is no test split.
 
     Raises:
-        UserError: if there is no such folder, no image in it, none that is readable or can hold a mask that is asked
-            for, or if the test split has a class that is not in `train`.
+        UserError: if the folder does not exist, has no readable image or, with "mask", only images that cannot have an
+            alpha channel; or if the test split has a class that `train` lacks.
     """
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
-        raise UserError(f"there is no folder {str(root)!r}; give folder:/path an existing folder of images")
+        raise UserError(f"there is no folder {str(root)!r}; set data.source=folder:/path to a folder of images")
     train = root / "train"
     if split == "test":
         tests = [root / name for name in TEST_FOLDERS if train.is_dir() and (root / name).is_dir()]
@@ -127,19 +127,21 @@ def open_folder(path: str, split: str, fields: Collection[str] = ()) -> FolderSo
         folder = train if train.is_dir() else root
     files = images_below(folder)
     if not files:
-        raise UserError(f"there are no images ({', '.join(SUFFIXES)}) below the folder {str(folder)!r}")
+        raise UserError(
+            f"the folder {str(folder)!r} has no images ({', '.join(SUFFIXES)}) at any depth; set data.source to another"
+        )
     if "mask" in fields and split == "train" and all(file.lower().endswith((".jpg", ".jpeg")) for file in files):
         raise UserError(
-            f"a jpg has no mask, and all images in {str(folder)!r} are jpg; save them as png with an alpha channel"
+            f"all images in {str(folder)!r} are jpg, which cannot have a mask; save them as png with an alpha channel"
         )
     classes = classes_of(train) if train.is_dir() and classes_of(folder) else None
     return FolderSource(f"folder:{root}", files, labels_of(files, folder, classes), classes, fields)
 
 
 def images_below(folder: pathlib.Path) -> list[str]:
-    """Returns all image files below a folder, in an order that is the same on every machine."""
+    """Returns all image files below a folder, in the same order on every machine."""
     files: list[str] = []
-    seen = set()  # links are followed, and some lead back
+    seen = set()  # links are followed, and may form cycles
     for at, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(at)
         folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
@@ -154,7 +156,7 @@ def is_image(name: str) -> bool:
 
 
 def classes_of(folder: pathlib.Path) -> tuple[str, ...] | None:
-    """Returns the sub-folders' names if they are classes: two or more, and no image beside them; else None."""
+    """Returns the names of the sub-folders if they are classes: at least two, with no image beside them. Else None."""
     with os.scandir(folder) as entries:
         names = []
         for entry in entries:
@@ -166,7 +168,7 @@ def classes_of(folder: pathlib.Path) -> tuple[str, ...] | None:
 
 
 def labels_of(files: list[str], folder: pathlib.Path, classes: tuple[str, ...] | None) -> list[int]:
-    """Returns the class of each file by the sub-folder it is in, -1 without classes."""
+    """Returns the class of each file, by its sub-folder; -1 without classes."""
     if classes is None:
         return [-1] * len(files)
     start = len(str(folder)) + 1

@@ -1,4 +1,4 @@
-"""Decoding of any image file to 8-bit RGB, and of its alpha channel to a mask."""
+"""Decodes any image file to 8-bit RGB, and its alpha channel to a mask."""
 
 import contextlib
 import io
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import ExifTags, Image
 
-UPRIGHT = {  # what undoes each EXIF orientation
+UPRIGHT = {  # the operation that undoes each EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -19,7 +19,7 @@ UPRIGHT = {  # what undoes each EXIF orientation
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decodes a JPEG, PNG or WebP file as a viewer shows it: upright, 8 bits, on white where it is transparent.
+    """Decodes a JPEG, PNG or WebP file as a viewer shows it: upright, in 8 bits, on a white background.
 
     Args:
         data: the file's content.
@@ -38,14 +38,14 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def decode_with_mask(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes a file whose transparency is not part of the picture but marks what matters in it.
+    """Decodes a file whose alpha channel is a mask of what matters in the image.
 
     Args:
         data: the file's content.
 
     Returns:
-        The colours as they are beneath any transparency, uint8 [height, width, 3], and the mask, uint8 [height, width]:
-        255 where the image is more than half opaque, else 0.
+        The colours without transparency, uint8 [height, width, 3], and the mask, uint8 [height, width]: 255 where the
+        image is more than half opaque, else 0.
 
     Raises:
         Exception: as `decode`.
@@ -58,11 +58,11 @@ def decode_with_mask(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 @contextlib.contextmanager
 def upright(data: bytes) -> Iterator[Image.Image]:
-    """Opens a file as an image of 8 bits, turned as its EXIF orientation says."""
+    """Opens a file as an 8-bit image, rotated by its EXIF orientation."""
     with Image.open(io.BytesIO(data)) as file:
         turn = UPRIGHT.get(orientation(file))
         image: Image.Image = file if turn is None else file.transpose(turn)
-        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip instead of scaling
+        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scaling
             image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
         yield image
 
@@ -71,5 +71,5 @@ def orientation(file: Image.Image) -> int:
     """Returns the EXIF orientation of a file, 1 (upright) if it has none."""
     try:
         return file.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF, which is no reason to lose the picture
+    except Exception:  # damaged EXIF; the image itself may be fine
         return 1

@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step): which images, read and fitted to a canvas of fixed size."""
+"""Reads batches as a pure function of (seed, step), with each image fitted to a canvas of fixed size."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,19 +12,19 @@ from ssl_jax.data.field import Field, Integers, fitted_size
 from ssl_jax.data.source import Source
 
 Batch = dict[str, np.ndarray]
-ADDED: dict[str, Field] = {"box": Integers((4,)), "index": Integers()}  # to the fields of the source
+ADDED: dict[str, Field] = {"box": Integers((4,)), "index": Integers()}  # added to the fields of the source
 ALL = slice(None)
 
 
 def spec(source: Source, batch_size: int, canvas: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes and dtypes of the arrays of `read`.
 
-    A set that lives on the device has the same arrays there; the host then sends `index` alone.
+    If the whole set is on the device, it has the same arrays there, and the host sends only `index`.
 
     Args:
-        source: where to read.
-        batch_size: number of examples.
-        canvas: side of the canvas in pixels.
+        source: the source to read from.
+        batch_size: the number of examples.
+        canvas: the side of the canvas in pixels.
     """
     fields = {**source.fields, **ADDED}
     return {
@@ -36,14 +36,14 @@ def read(source: Source, index: np.ndarray, canvas: int) -> Batch:
     """Reads examples into a batch.
 
     Args:
-        source: where to read.
+        source: the source to read from.
         index: int32 [B], positions in the source; -1 is padding and gives a black image without a label.
-        canvas: side of the canvas in pixels.
+        canvas: the side of the canvas in pixels.
 
     Returns:
-        An array [B, ...] for each of the source's fields, such as `image` uint8 [B, canvas, canvas, 3], `label` int32
-        [B] (-1 if unknown) and `mask` uint8 [B, canvas, canvas] from 0 to 255. Further `index`, and `box` int32
-        [B, 4]: top, left, height and width of the image on its canvas.
+        A dict with an array [B, ...] for each field of the source, such as `image` uint8 [B, canvas, canvas, 3],
+        `label` int32 [B] (-1 if unknown) and `mask` uint8 [B, canvas, canvas]; and with `index`, and `box` int32
+        [B, 4], the top, left, height and width of each image on its canvas.
     """
     batch: Batch = {
         name: np.full((len(index), *field.shape(canvas)), field.padding, field.dtype)
@@ -71,16 +71,16 @@ def batches(
     """Streams the batches of the steps start, ..., stop - 1, read ahead of time.
 
     Args:
-        source: where to read.
-        order: from a step to the positions of its global batch in the source, as an `Order`.
-        canvas: side of the canvas in pixels.
+        source: the source to read from.
+        order: maps a step to the positions of its global batch in the source, as an `Order` does.
+        canvas: the side of the canvas in pixels.
         start: the first step.
         stop: the step after the last.
-        rows: int [b], the positions within each global batch that are read; by default all.
-        workers: worker processes; 0 reads in threads.
+        rows: int [b], the rows of each global batch to read; None: all.
+        workers: the number of worker processes; with 0, threads read.
 
     Returns:
-        A generator of `read`'s batches, each [b, ...]; its `close()` ends the workers early.
+        A generator of batches [b, ...] as `read` makes them; its `close()` stops the workers early.
     """
     return stream(lambda step: read(source, order(step)[rows], canvas), start, stop, workers)
 
@@ -94,13 +94,13 @@ def stream(read_step: Callable[[int], Batch], start: int, stop: int, workers: in
     steps = grain.MapDataset.range(start, stop).map(read_step).to_iter_dataset(options)
     if workers:
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which nobody parses in a notebook
+            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which are not parsed in a notebook
         steps = steps.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     iterator = iter(steps)
     try:
-        for _ in range(start, stop):  # exhausted iterators of Grain's would leak the workers' last batches
+        for _ in range(start, stop):  # an exhausted Grain iterator would leak the last batches of its workers
             batch = next(iterator)
-            # A worker's batch is in shared memory that has to be given back.
+            # A batch of a worker is in shared memory, which must be released.
             yield {name: np.array(array) for name, array in batch.items()} if workers else batch
     finally:
         iterator.close()

@@ -1,4 +1,4 @@
-"""Which images form the batch of a step: pure functions of (seed, step), so that no position is ever lost."""
+"""The images of each batch, as pure functions of (seed, step): a resumed run needs no iterator state."""
 
 import dataclasses
 import functools
@@ -13,37 +13,37 @@ Step = TypeVar("Step", int, jax.Array)
 
 
 class Order(Protocol):
-    """Which images form the batch of a step, and which visit to them that is."""
+    """Defines which images form the batch of a step, and the clock of their augmentation."""
 
     def __call__(self, step: int) -> np.ndarray:
         """Returns the positions in the source of the batch of a step, int32 [batch_size]."""
 
     def visit(self, step: Step) -> Step:
-        """Returns the clock of the augmentation, from a step that may be traced (int []).
+        """Returns the clock of the augmentation at a step (int [], may be traced).
 
-        No image is in two batches of the same visit, so that it is augmented anew each time it is drawn.
+        No image occurs twice in one visit, so each time an image is drawn, it is augmented differently.
         """
 
 
 @functools.lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     """Returns the order of the images in an epoch, int32 [size]."""
-    # NumPy promises the bits of Philox for ever, unlike the stream of its own shuffles.
+    # NumPy guarantees the bits of Philox across versions, but not those of its own shuffles.
     bits = np.random.Philox(key=[seed, epoch]).random_raw(size)
     return np.argsort(bits, kind="stable").astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shuffled:
-    """Every image once an epoch, in a new order each time; an incomplete last batch is dropped.
+    """Visits every image once per epoch, in a new order each time, and drops the incomplete last batch.
 
     Args:
-        seed: of the run, 0 or more.
-        size: number of images in the source.
-        batch_size: global.
+        seed: the seed of the run, at least 0.
+        size: the number of images in the source.
+        batch_size: the size of the global batch.
 
     Raises:
-        UserError: if the source is smaller than a batch.
+        UserError: if the source has fewer images than a batch.
     """
 
     seed: int
@@ -52,7 +52,7 @@ class Shuffled:
 
     def __post_init__(self):
         if self.size < self.batch_size:
-            raise UserError(f"there are {self.size} images, fewer than batch_size {self.batch_size}; lower it")
+            raise UserError(f"there are {self.size} images, fewer than batch_size {self.batch_size}; lower batch_size")
 
     def __call__(self, step: int) -> np.ndarray:
         """Returns the positions in the source of the batch of a step, int32 [batch_size]."""
@@ -65,16 +65,16 @@ class Shuffled:
 
 
 class Balanced:
-    """P classes with K images each, drawn anew for each step: what losses over the pairs of a batch need.
+    """Draws P classes and K images of each for every step, as losses over the pairs of a batch need.
 
     Args:
-        seed: of the run, 0 or more.
-        labels: int [N], of the images in the source; -1 if unknown, which is never drawn.
-        batch_size: global, P K.
-        images_per_class: K. A class with fewer images is left out.
+        seed: the seed of the run, at least 0.
+        labels: int [N], the labels of the source; images with the label -1 (unknown) are never drawn.
+        batch_size: the size of the global batch, P K.
+        images_per_class: K. Classes with fewer images are never drawn.
 
     Raises:
-        UserError: if K does not divide the batch, or fewer than P classes have K images.
+        UserError: if K does not divide the batch size, or fewer than P classes have K images.
 
     Source: In Defense of the Triplet Loss (Hermans et al. 2017, arXiv:1703.07737), section 2.
     """
@@ -102,5 +102,5 @@ class Balanced:
         return np.concatenate([g[np.argsort(bits.random_raw(len(g)), kind="stable")[: self.each]] for g in groups])
 
     def visit(self, step: Step) -> Step:
-        """Returns the step, since an image may be drawn several times an epoch."""
+        """Returns the step, since an image may be drawn several times per epoch."""
         return step

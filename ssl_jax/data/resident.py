@@ -1,4 +1,4 @@
-"""Small sets read whole, so that they can live on the device and the host sends only indices."""
+"""Loads small sets whole, to keep them on the device, where the host sends only indices."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -8,17 +8,17 @@ import numpy as np
 from ssl_jax.data.loader import Batch, read, spec
 from ssl_jax.data.source import Source
 
-CHUNK = 256  # images one thread reads at a time
+CHUNK = 256  # images that a thread reads at a time
 
 
 def fits(source: Source, canvas: int, budget_bytes: int) -> bool:
-    """Whether all examples, with images on canvases of this side (pixels), take at most `budget_bytes`."""
+    """Returns whether all examples, with images on canvases of this side (pixels), take at most `budget_bytes`."""
     arrays = spec(source, len(source), canvas).values()
     return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays) <= budget_bytes
 
 
 def load_all(source: Source, canvas: int) -> Batch:
-    """Reads the whole source, N examples, into one batch whose row i is example i; see `loader.read` for its arrays."""
+    """Reads a whole source of N examples into one batch, in which row i is example i; see `loader.read`."""
     index = np.arange(len(source), dtype=np.int32)
     with ThreadPoolExecutor() as pool:
         parts = list(pool.map(lambda part: read(source, part, canvas), np.array_split(index, -(-len(index) // CHUNK))))

@@ -1,4 +1,4 @@
-"""What an image source is, and how its name in a config becomes one."""
+"""The protocol of image sources, and how `data.source` names one."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -13,18 +13,18 @@ from ssl_jax.errors import UserError, nearest
 
 
 class Source(Protocol):
-    """A fixed list of images with random access; safe to read from several threads, and it can be pickled."""
+    """A fixed list of images with random access, which is thread-safe and can be pickled."""
 
     name: str
     classes: tuple[str, ...] | None  # None: no labels
 
     @property
     def fields(self) -> Mapping[str, Field]:
-        """What an example has, by name; always `image` and `label`."""
+        """The fields of an example by name; always `image` and `label`."""
 
     @property
     def labels(self) -> Sequence[int] | np.ndarray:
-        """Of all images; -1 if unknown."""
+        """The labels of all images; -1 if unknown."""
 
     def __len__(self) -> int: ...
 
@@ -36,7 +36,7 @@ class Scheme(NamedTuple):
     """One kind of source."""
 
     open: Callable[[str, str, str | None, Collection[str]], Source | None]  # name, split, data_dir, fields
-    fields: tuple[str, ...]  # what its images can have beside labels
+    fields: tuple[str, ...]  # fields that it can have beside `image` and `label`
 
 
 SCHEMES = {
@@ -44,7 +44,7 @@ SCHEMES = {
     "folder": Scheme(lambda name, split, data_dir, fields: open_folder(name, split, fields), ("mask",)),
     "tfds": Scheme(lambda name, split, data_dir, fields: open_tfds(name, split, data_dir), ()),
 }
-FIELDS = {"mask": "take a folder of png images whose alpha channel is the mask"}  # and where there are some
+FIELDS = {"mask": "take a folder of png images whose alpha channel is the mask"}  # -> what to do if a source lacks it
 
 
 def open_source(
@@ -53,15 +53,15 @@ def open_source(
     """Opens one split of an image source.
 
     Args:
-        text: `embedded:fashion_mnist`, `folder:/path` or `tfds:NAME`, where NAME is whatever TensorFlow Datasets takes
-            (`cifar10`, `cifar10:3.0.2`, `imagenet_resized/32x32`).
+        text: `embedded:fashion_mnist`, `folder:/path` or `tfds:NAME`, where NAME is any name that TensorFlow Datasets
+            accepts (`cifar10`, `cifar10:3.0.2`, `imagenet_resized/32x32`).
         split: "train" or "test".
-        data_dir: where TFDS keeps its prepared sets, a local or `gs://` path; None: its own default.
-        fields: what examples need beside `image` and `label`. "mask" marks what matters in an image: a folder's alpha
-            channels, or what is not black in the embedded set.
+        data_dir: the folder of prepared TFDS sets, a local or `gs://` path; None: the default of TFDS.
+        fields: the fields that examples need beside `image` and `label`. "mask" marks what matters in an image: the
+            alpha channel in a folder, the pixels that are not black in the embedded set.
 
     Returns:
-        The source; None if it has no test split, as a folder without one.
+        The source, or None if there is no test split.
 
     Raises:
         UserError: if the source does not exist, is not prepared, has no readable image or lacks one of the fields.

@@ -1,4 +1,4 @@
-"""The images to train on and those to evaluate on."""
+"""Opens the training and the test images of a run."""
 
 from collections.abc import Collection
 
@@ -11,27 +11,27 @@ LABELS = ("auto", "required", "ignored")
 def open_splits(
     name: str, labels: str, data_dir: str | None = None, fields: Collection[str] = ()
 ) -> tuple[Source, Source | None]:
-    """Opens the images to train on and, if labels exist and are wanted, those to evaluate on.
+    """Opens the training images and, if they have labels that are not ignored, the test images.
 
     Args:
-        name: of the source, see `open_source`.
-        labels: auto, required or ignored.
-        data_dir: where TFDS keeps its prepared sets.
-        fields: what examples need beside `image` and `label`.
+        name: the name of the source, see `open_source`.
+        labels: "auto", "required" or "ignored".
+        data_dir: the folder of prepared TFDS sets.
+        fields: the fields that examples need beside `image` and `label`.
 
     Returns:
-        The training images; the labelled test images, None if there are none or labels are ignored.
+        The training images, and the labelled test images or None.
 
     Raises:
         UserError: if the source cannot be opened, or required labels are missing.
     """
     if labels not in LABELS:
-        raise UserError(f"evaluate.labels cannot be {labels!r}; {nearest(labels, LABELS)}")
+        raise UserError(f"evaluate.labels is {labels!r}; {nearest(labels, LABELS)}")
     source = open_source(name, "train", data_dir, fields)
-    assert source is not None  # every source has training images
+    assert source is not None  # every source has a training split
     if labels == "ignored" or (source.classes is None and labels == "auto"):
         return source, None
-    test = open_source(name, "test", data_dir, fields)  # colours beneath transparency, as in training
+    test = open_source(name, "test", data_dir, fields)  # white where transparent, or not: as in training
     usable = source.classes is not None and test is not None and test.classes is not None
     if labels == "required" and not usable:
         lack = "has no labels" if source.classes is None else "has no labelled test split"

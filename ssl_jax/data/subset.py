@@ -1,4 +1,4 @@
-"""Some of a source's images."""
+"""A subset of a source."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from ssl_jax.data.source import Source
 
 
 class Subset:
-    """A source of the examples at some positions of another.
+    """The examples at given positions of another source.
 
     Args:
-        source: where they come from.
-        index: int [N], their positions.
+        source: the other source.
+        index: int [N], the positions.
     """
 
     def __init__(self, source: Source, index: np.ndarray):

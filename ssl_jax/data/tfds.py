@@ -1,4 +1,4 @@
-"""TensorFlow Datasets prepared as array_record, read without TensorFlow."""
+"""Reads TensorFlow Datasets that are prepared as array_record, without TensorFlow."""
 
 import difflib
 import functools
@@ -17,8 +17,8 @@ class TfdsSource:
     """One split of a prepared set with random access.
 
     Args:
-        name: what messages call the source.
-        builder: a `tfds.core.DatasetBuilder`, its set prepared.
+        name: the name of the source in messages.
+        builder: a `tfds.core.DatasetBuilder` of a prepared set.
         split: one of its splits.
 
     Raises:
@@ -31,9 +31,11 @@ class TfdsSource:
         features = builder.info.features
         image, label = feature_of(features, tfds.features.Image), feature_of(features, tfds.features.ClassLabel)
         if image is None:
-            raise UserError(f"{name} has no images; its features are {', '.join(features)}")
+            raise UserError(
+                f"{name} has no images, its features are {', '.join(features)}; set data.source to a set of images"
+            )
         self.name, self.fields, self.image, self.label = name, image_fields(), image, label
-        try:  # the bytes stay encoded, so that the pictures of all sources are decoded by the same code
+        try:  # bytes stay encoded, so that images of all sources are decoded by the same code
             self.examples = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
         except NotImplementedError:
             raise UserError(
@@ -47,7 +49,7 @@ class TfdsSource:
 
     @functools.cached_property
     def labels(self) -> list[int]:
-        """The labels of all examples, which are all read at the first call."""
+        """The labels of all examples; the first call reads the whole set."""
         return [int(example[self.label]) if self.label else -1 for example in self.examples]
 
     def __getitem__(self, i: int) -> dict[str, Any]:
@@ -57,11 +59,11 @@ class TfdsSource:
 
 
 def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsSource | None:
-    """Opens a prepared set from its files; arguments and errors as in `source.open_source`.
+    """Opens a prepared set from its files; see `source.open_source` for arguments and errors.
 
-    The test split is the first labelled one of `test` and `validation`, or else the first.
+    The test split is the first of `test` and `validation` that has labels, or else the first that exists.
     """
-    import tensorflow_datasets as tfds  # takes seconds, so only where it is used
+    import tensorflow_datasets as tfds  # the import takes seconds
 
     data_dir = data_dir and os.path.expanduser(data_dir)
     try:
@@ -70,7 +72,7 @@ def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsSource | None:
         raise UserError(missing(name, data_dir)) from None
     except (ImportError, ValueError) as error:
         raise UserError(
-            f"tfds:{name} does not open in {data_dir or 'the default folder'}: {first_line(error)}"
+            f"tfds:{name} cannot be opened in {data_dir or 'the default folder'}: {first_line(error)}"
         ) from None
     splits = [s for s in (TEST_SPLITS if split == "test" else ("train",)) if s in builder.info.splits]
     if split == "train" and not splits:
@@ -80,26 +82,26 @@ def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsSource | None:
 
 
 def feature_of(features: Any, kind: type) -> str | None:
-    """Returns the feature of a kind that has the usual name, else the first of that kind."""
+    """Returns the name of the feature of a type: the usual name if it exists, else the first."""
     keys = [key for key, feature in features.items() if type(feature) is kind]
     return next((key for key in keys if key in ("image", "label")), keys[0] if keys else None)
 
 
 def missing(name: str, data_dir: str | None) -> str:
-    """Returns why a set was not found: misspelt, no such configuration, or not prepared, and then how to prepare it."""
+    """Returns why a set was not found: a misspelt name, an unknown configuration, or a set to prepare, and how."""
     import tensorflow_datasets as tfds
 
     stem, known = re.split("[/:]", name)[0], tfds.list_builders(with_community_datasets=False)
     where = data_dir or "the default folder"
     if stem not in known:
         near = difflib.get_close_matches(stem, known, n=1, cutoff=0)[0]
-        return f"there is no TFDS set {stem!r}, nor one of yours in {where}; did you mean {near!r}?"
+        return f"there is no TFDS set {stem!r}, nor one of your own in {where}; did you mean {near!r}?"
     try:
         tfds.builder(name, data_dir=data_dir)
     except (AssertionError, ValueError) as error:
         return f"TFDS cannot build {name!r}: {first_line(error)}"
     except ImportError:
-        pass  # it needs TensorFlow, which the advice mentions
+        pass  # this needs TensorFlow, which the advice mentions
     argument = f", data_dir={data_dir!r}" if data_dir else ""
     return (
         f"tfds:{name} is not prepared in {where}; prepare it once with\n"

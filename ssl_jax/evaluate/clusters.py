@@ -1,19 +1,19 @@
-"""How well a clustering agrees with the classes."""
+"""Measures of how well a clustering agrees with the classes."""
 
 import numpy as np
 
 
 def agreement(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
-    """Compares two partitions of the same N things; every figure but the first is 1 for equal ones.
+    """Compares two partitions of N items; all measures but the first are 1 if the partitions are equal.
 
     Args:
         labels: integers [N], the classes.
-        clusters: integers [N], the clusters; their numbering plays no part.
+        clusters: integers [N], the clusters; their numbering does not matter.
 
     Returns:
-        `mutual_information` in nats; `homogeneity` and `completeness`, the shares of the entropy of the labels and of
-        the clusters that it explains; `v_measure`, their harmonic mean, which is NMI by the arithmetic mean;
-        `nmi_geometric`; and `ami` and `ari`, both 0 on average for random partitions.
+        `mutual_information` in nats; `homogeneity` and `completeness`, the fractions of the entropy of the labels and
+        of the clusters that it explains; `v_measure`, their harmonic mean, which is NMI with the arithmetic mean;
+        `nmi_geometric`; and `ami` and `ari`, whose expectation for random partitions is 0.
 
     Source: Vinh et al. 2010, "Information theoretic measures for clusterings comparison", JMLR 11, sections 2 and 4.
     """
@@ -36,7 +36,7 @@ def agreement(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
 
 
 def ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else 1.0  # nothing to explain: all explained
+    return float(part / whole) if whole else 1.0  # without entropy, all of it is explained
 
 
 def entropy(counts: np.ndarray) -> float:
@@ -53,7 +53,7 @@ def adjusted_rand(pairs: np.ndarray) -> float:
 
 
 def expected_information(rows: np.ndarray, columns: np.ndarray) -> float:
-    """Returns the mean mutual information of random partitions with these cluster sizes (Vinh et al., equation 24a)."""
+    """Returns the expected mutual information of random partitions of these sizes (Vinh et al., equation 24a)."""
     n = rows.sum()
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
     total = 0.0

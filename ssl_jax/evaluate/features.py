@@ -1,4 +1,4 @@
-"""The features of a fixed sample of images, on the mesh."""
+"""Extracts the features of a fixed sample of images on a mesh."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ Encode = Callable[[Any, dict[str, jax.Array]], Any]  # state, batch -> tree of a
 
 
 class Features(NamedTuple):
-    """Features in the order of their sample; on a mesh split by rows, with padding at the end."""
+    """Features in the order of their sample, split over the mesh by rows, with padding at the end."""
 
     x: jax.Array  # [N, D]
     label: jax.Array  # int32 [N], -1: unknown
@@ -27,13 +27,13 @@ class Features(NamedTuple):
 class Sample:
     """A fixed sample of a source: the same images, in the same order, whatever the mesh.
 
-    It is read once if it takes no more than `data.host_bytes`, else for each pass.
+    It is read once if it takes at most `data.host_bytes`, else in every pass.
 
     Args:
-        run: its batch size, its canvas and how it reads.
+        run: the run, which sets the batch size and the canvas.
         mesh: the devices.
-        source: where the images come from.
-        limit: how many at most, drawn at random once and for all.
+        source: the source of the images.
+        limit: the size of the sample; if the source has more images, they are drawn with a fixed seed.
     """
 
     def __init__(self, run: Run, mesh: jax.sharding.Mesh, source: data.Source, limit: int):
@@ -47,10 +47,9 @@ class Sample:
         return len(self.images)
 
     def read(self) -> Iterator[dict[str, np.ndarray]]:
-        """Streams this process's share of the batches.
+        """Yields this process's share of the batches.
 
-        They are cut such that what a device has of all of them, one after the other, is a contiguous part of the
-        sample.
+        The rows of one device, concatenated over all batches, are a contiguous part of the sample.
         """
         size, devices = self.run.batch_size, self.mesh.size
         steps = -(-len(self) // size)
@@ -89,14 +88,12 @@ def extract(encode: Encode, state: Any, sample: Sample) -> dict[str, Features]:
 
 
 def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int]) -> Encode:
-    """Returns the function that encodes a batch of centre crops, by name after some layers of the head each.
-
-    It is one program, in which the encoder runs once.
+    """Returns a compiled function that encodes a batch of centre crops, for `extract`.
 
     Args:
-        run: whose method encodes.
+        run: the run whose method encodes.
         mesh: the devices.
-        layers: name -> how many layers of the projector the features go on through, see `Method.represent`.
+        layers: name of features -> number of layers of the projector to apply, see `Method.represent`.
     """
 
     @functools.partial(jax.jit, out_shardings=parallel.rows(mesh))
@@ -108,7 +105,7 @@ def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int]) -> Encode
 
 
 def pixels(run: Run, mesh: jax.sharding.Mesh, size: int) -> Encode:
-    """Returns the function that makes pixels, of centre crops of this size at most, the features `pixels`."""
+    """Returns a compiled function whose only features, `pixels`, are centre crops of at most this size."""
 
     @functools.partial(jax.jit, out_shardings=parallel.rows(mesh))
     def encode(state, batch):
@@ -120,19 +117,19 @@ def pixels(run: Run, mesh: jax.sharding.Mesh, size: int) -> Encode:
 
 
 def layers(method: Method, feature: str | None = None) -> tuple[str, dict[str, int]]:
-    """Says which features of a method are evaluated.
+    """Returns which features of a method to evaluate.
 
     Args:
-        method: with or without a projector.
-        feature: `evaluate.feature`: "backbone", "projection" or "hidden:K", what the Kth hidden layer of the projector
-            passes on; None: what the method's paper uses.
+        method: a method, with or without a projector.
+        feature: `evaluate.feature`: "backbone", "projection" or "hidden:K", the output of the Kth hidden layer of the
+            projector; None: what the method's paper uses.
 
     Returns:
-        The name of the chosen features, and for each name the number of the projector's layers they are taken after:
-        the chosen ones, the backbone's and the projection. Without a projector there is the backbone alone.
+        The name of the chosen features; and for these, the backbone and the projection, the number of layers of the
+        projector to apply. Without a projector there is only the backbone.
 
     Raises:
-        UserError: if there are no such features.
+        UserError: if the method does not have the features.
     """
     feature = feature or method.feature
     projector = method.network.projector
@@ -145,7 +142,7 @@ def layers(method: Method, feature: str | None = None) -> tuple[str, dict[str, i
         if not 0 < number < depth:
             raise UserError(
                 f"evaluate.feature is {feature!r}, but the projector has {max(0, depth - 1)} hidden layers; "
-                "set it to backbone, projection or hidden:K with a K from 1 to their number"
+                "set it to backbone, projection or hidden:K with K from 1 to that number"
             )
         known |= {feature: number}
     if feature not in known:

@@ -1,4 +1,4 @@
-"""The classifier that needs no training: the votes of the nearest neighbours by cosine."""
+"""Weighted k-nearest-neighbour classification by cosine similarity."""
 
 from functools import partial
 from typing import Any
@@ -23,14 +23,14 @@ def weighted_knn(
     """Classifies queries by the votes of their nearest neighbours in a bank of labelled features.
 
     Args:
-        bank: [N, D] features, any float type, need not be normalised.
-        labels: [N] their classes; a negative one does not vote.
-        queries: [M, D] features to classify.
-        classes: how many classes there are.
-        k: how many neighbours vote (all N if there are fewer).
-        temperature: a neighbour votes with exp(cosine similarity / temperature).
+        bank: [N, D] features of any float type, which need not be normalised.
+        labels: [N], their classes; rows with a negative label do not vote.
+        queries: [M, D], the features to classify.
+        classes: the number of classes.
+        k: the number of neighbours that vote; all N if there are fewer.
+        temperature: a neighbour votes with weight exp(cosine similarity / temperature).
         valid: bool [N], the rows that can be neighbours; None: all.
-        mesh: the devices that share the rows of bank and queries; None: one device has all.
+        mesh: the devices over which bank and queries are split by rows; None: one device has all.
 
     Returns:
         [M] predicted classes.
@@ -44,11 +44,11 @@ def weighted_knn(
 def class_scores(
     bank, labels, queries, classes: int, k: int = 20, temperature: float = 0.07, valid=None, mesh=None
 ) -> jax.Array:
-    """Returns the votes [M, classes], of which `weighted_knn` takes the largest; arguments as there."""
+    """Returns the votes [M, classes], of which `weighted_knn` takes the largest; the arguments are the same."""
     similarity, index = parallel.neighbors(bank, queries, k, valid, mesh)
     weight = jnp.exp(similarity / temperature)
 
-    def vote(scores, neighbor):  # one neighbour of every query at a time: [M, k, classes] never exists
+    def vote(scores, neighbor):  # one neighbour of every query at a time, to avoid an array [M, k, classes]
         weight, label = neighbor
         return scores + weight[:, None] * jax.nn.one_hot(label, classes, dtype=weight.dtype), None
 
@@ -57,6 +57,6 @@ def class_scores(
 
 
 def top1(predictions: Any, labels: Any) -> float:
-    """Returns the percentage of predictions [M] that equal their labels [M]; negative labels, unknown, do not count."""
+    """Returns the percentage of predictions [M] that equal their labels [M]; rows with negative labels are ignored."""
     predictions, labels = map(np.asarray, jax.device_get((predictions, labels)))
     return 100 * int(np.sum((predictions == labels) & (labels >= 0))) / max(1, int(np.sum(labels >= 0)))

@@ -1,4 +1,4 @@
-"""What training measures of its features, beside the same figures of raw pixels and of the first weights."""
+"""Evaluates features during training, beside the baselines of raw pixels and of the initial weights."""
 
 import pathlib
 from typing import Any
@@ -14,17 +14,17 @@ from ssl_jax.evaluate.protocols import PROTOCOLS, Settings
 from ssl_jax.report import pictures
 from ssl_jax.run import Run
 
-RAW_SIZE = 32  # pixels: the raw-pixel baseline looks at images no larger than this
+RAW_SIZE = 32  # pixels, largest side of the images of the raw-pixel baseline
 SHOWN, NEIGHBOURS = 8, 7  # rows and neighbours of the picture
 
-Pairs = dict[str, tuple[Features, Features | None]]  # by name: of the bank and, where there are labels, of the tests
+Pairs = dict[str, tuple[Features, Features | None]]  # name -> features of the bank and, with labels, of the test sample
 
 
 class Evaluator:
-    """Chooses what is measured of a run's features, and when.
+    """Evaluates the features of a run.
 
-    The bank is a fixed sample of the training images, the tests are one of the test images. Top-1 is that of the
-    features that `evaluate.feature` chooses. The online probe and the rank are of the backbone's features always.
+    The bank is a fixed sample of the training images, the test sample one of the test images. k-NN and the linear
+    classifier see the features that `evaluate.feature` chooses, the online probe and the rank those of the backbone.
     """
 
     def __init__(self, run: Run, mesh: jax.sharding.Mesh):
@@ -39,7 +39,7 @@ class Evaluator:
         self.encode = encoder(run, mesh, self.layers)
 
     def extract(self, state: Any) -> Pairs:
-        """Returns all features that are measured of a training state, in one pass over each sample."""
+        """Returns all features to evaluate of a training state, in one pass over each sample."""
         return self.encode_samples(self.encode, state)
 
     def encode_samples(self, encode, state) -> Pairs:
@@ -51,15 +51,15 @@ class Evaluator:
         return PROTOCOLS[name](*pair, self.settings._replace(**settings), self.mesh)
 
     def measure(self, features: Pairs, probe: Any) -> dict[str, float]:
-        """Returns the figures that are followed during training.
+        """Returns the metrics that are logged during training.
 
         Args:
-            features: of the state, from `extract`.
+            features: the features of a state, from `extract`.
             probe: the online probe of the same state.
 
         Returns:
-            The effective rank; where there are labels also top-1 in percent of the online probe and of k-NN: `knn_top1`
-            of the chosen features, `backbone_knn_top1` or `projection_knn_top1` of those that are not chosen.
+            The effective rank; with labels, also top-1 in percent of the online probe and of k-NN: `knn_top1` for the
+            chosen features, `backbone_knn_top1` or `projection_knn_top1` for those that are not chosen.
         """
         measured = self.run_protocol("rank", features["backbone"])
         if not self.test:
@@ -70,7 +70,7 @@ class Evaluator:
         return measured | self.run_protocol("online_probe", features["backbone"], probe=probe)
 
     def baselines(self, state: Any) -> dict[str, float]:
-        """Returns top-1 in percent of raw pixels and of the features of the first weights; empty without labels."""
+        """Returns top-1 in percent of raw pixels and of the features of step 0; empty without labels."""
         if not self.test:
             return {}
         raw = self.encode_samples(pixels(self.run, self.mesh, RAW_SIZE), state)["pixels"]
@@ -80,15 +80,17 @@ class Evaluator:
         return measured | prefixed("init_", self.run_protocol("knn", init) | self.run_protocol("linear", init))
 
     def conclude(self, features: Pairs, picture: pathlib.Path) -> dict[str, float]:
-        """Returns the linear top-1 in percent, fitted on the whole bank, and draws neighbours of some test images."""
+        """Returns the top-1 in percent of the linear classifier, and draws the neighbours of some test images."""
         if not self.test:
             return {}
         self.draw(*features[self.chosen], picture)
         return self.run_protocol("linear", features[self.chosen])
 
     def draw(self, bank: Features, test: Features, path: pathlib.Path) -> None:
-        """Draws some test images and their neighbours; all devices look for them, the first process draws."""
-        shown = np.linspace(0, len(self.test) - 1, min(SHOWN, len(self.test)), dtype=int)  # often sorted by class
+        """Draws some test images and their neighbours; all devices search, the first process draws."""
+        shown = np.linspace(
+            0, len(self.test) - 1, min(SHOWN, len(self.test)), dtype=int
+        )  # spread out, since images are often sorted by class
         queries = jax.jit(lambda x: x[jnp.asarray(shown)], out_shardings=parallel.replicated(self.mesh))(test.x)
         count = min(NEIGHBOURS, len(self.bank))
         _, found = parallel.neighbors(bank.x, queries, count, bank.position >= 0, self.mesh)

@@ -1,6 +1,6 @@
-"""A linear classifier trained beside the encoder, to see while training how good its features are.
+"""A linear classifier trained online, together with the encoder, to monitor its features.
 
-It is sized by, trained and tested on the backbone's features, whichever `evaluate.feature` chooses.
+It always sees the features of the backbone, whatever `evaluate.feature` is.
 """
 
 from typing import NamedTuple
@@ -9,22 +9,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-MOMENTUM = 0.99  # of the running feature statistics
+MOMENTUM = 0.99  # decay of the running feature statistics
 OPTIMIZER = optax.adamw(2e-3, weight_decay=1e-3)
 
 
 class Probe(NamedTuple):
-    """What the online probe remembers; part of the training state."""
+    """The state of the online probe, part of the training state."""
 
     seen: jax.Array  # [] updates so far
-    mean: jax.Array  # [D] running mean of the features, to be divided by 1 - MOMENTUM**seen
+    mean: jax.Array  # [D] running mean of the features, biased: divide by 1 - MOMENTUM**seen
     square: jax.Array  # [D] running mean of their squares, likewise
     params: dict  # {"kernel": [D, classes], "bias": [classes]}
     opt_state: optax.OptState
 
 
 def init(key: jax.Array, feature_dim: int, classes: int) -> Probe:
-    """Returns a probe that has seen nothing, for features [B, feature_dim] and labels 0 .. classes - 1."""
+    """Returns a new probe for features [B, feature_dim] and labels in 0 .. classes - 1."""
     kernel = 0.01 * jax.random.normal(key, (feature_dim, classes))
     params = {"kernel": kernel, "bias": jnp.zeros(classes)}
     statistic = jnp.zeros(feature_dim)
@@ -34,16 +34,16 @@ def init(key: jax.Array, feature_dim: int, classes: int) -> Probe:
 def update(probe: Probe, features: jax.Array, labels: jax.Array) -> tuple[Probe, dict[str, jax.Array]]:
     """Takes one AdamW step on the cross-entropy of a batch.
 
-    The features are standardised by running statistics, so one learning rate serves every encoder and every moment of
-    its training.
+    The features are standardised by running statistics, so that one learning rate suits every encoder at any time of
+    training.
 
     Args:
-        probe: its state.
-        features: [B, D] of any float type; no gradient flows back into them.
-        labels: [B]; -1, unknown, is ignored.
+        probe: the state of the probe.
+        features: [B, D] of any float type; no gradient flows into them.
+        labels: [B]; rows with the label -1 (unknown) are ignored.
 
     Returns:
-        The next state and {"probe_loss": the mean cross-entropy of the labelled examples, 0 if there are none}.
+        The next state, and {"probe_loss": the mean cross-entropy of the labelled rows, 0 without any}.
     """
     features = jax.lax.stop_gradient(features).astype(probe.mean.dtype)
     mean = MOMENTUM * probe.mean + (1 - MOMENTUM) * jnp.mean(features, 0)
@@ -65,7 +65,7 @@ def update(probe: Probe, features: jax.Array, labels: jax.Array) -> tuple[Probe,
 
 
 def predict(probe: Probe, features: jax.Array) -> jax.Array:
-    """Returns the classes [B] the probe gives to features [B, D]."""
+    """Returns the classes [B] that the probe predicts for features [B, D]."""
     return jnp.argmax(logits(probe, features.astype(probe.mean.dtype)), -1)
 
 

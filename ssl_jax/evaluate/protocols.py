@@ -1,4 +1,4 @@
-"""The protocols by which features are judged, in one table."""
+"""The table of evaluation protocols."""
 
 import functools
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from ssl_jax.evaluate.linear import linear_probe
 from ssl_jax.evaluate.probe import Probe, predict
 from ssl_jax.evaluate.spectrum import rankme
 
-RANKED = 8192  # rows of the bank: enough to tell the effective rank
+RANKED = 8192  # rows of the bank, enough to estimate the effective rank
 
 
 class Settings(NamedTuple):
-    """What protocols need beside features."""
+    """The settings of protocols."""
 
     classes: int
     neighbours: int = 20  # that vote
@@ -31,25 +31,25 @@ Protocol = Callable[[Features, Features, Settings, jax.sharding.Mesh], dict[str,
 
 
 def knn(bank: Features, test: Features, settings: Settings, mesh: jax.sharding.Mesh) -> dict[str, float]:
-    """Returns `knn_top1`, in percent: the votes of the nearest neighbours, which all devices look for together."""
+    """Returns `knn_top1` in percent, the accuracy of weighted k-NN; the search is split over the devices."""
     votes = settings.classes, settings.neighbours, settings.temperature
     return accuracy("knn_top1", weighted_knn(bank.x, bank.label, test.x, *votes, bank.position >= 0, mesh), test)
 
 
 def linear(bank: Features, test: Features, settings: Settings, mesh: jax.sharding.Mesh) -> dict[str, float]:
-    """Returns `linear_top1`, in percent: a classifier fitted to the end on the bank, whose rows stay where they are."""
+    """Returns `linear_top1` in percent, the accuracy of logistic regression fitted to the bank."""
     labels, test_labels = parallel.gather((bank.label, test.label))
     return {"linear_top1": linear_probe(bank.x, labels, test.x, test_labels, settings.classes)}
 
 
 def rank(bank: Features, test: Features | None, settings: Settings, mesh: jax.sharding.Mesh) -> dict[str, float]:
-    """Returns `rank`, from 1 to D: the effective rank of the first 8192 rows of the bank; each process has these."""
+    """Returns `rank` in [1, D], the effective rank of the first 8192 rows of the bank."""
     count = min(RANKED, int(np.sum(parallel.gather(bank.position) >= 0)))
     return {"rank": float(rankme(jnp.asarray(parallel.gather(head(mesh, count)(bank.x)))))}
 
 
 def online_probe(bank: Features, test: Features, settings: Settings, mesh: jax.sharding.Mesh) -> dict[str, float]:
-    """Returns `probe_top1`, in percent: the probe trained beside the encoder, on backbone features always."""
+    """Returns `probe_top1` in percent, the accuracy of the online probe on backbone features."""
     return accuracy("probe_top1", jax.jit(predict)(settings.probe, test.x), test)
 
 
@@ -57,11 +57,11 @@ PROTOCOLS: dict[str, Protocol] = {"knn": knn, "linear": linear, "rank": rank, "o
 
 
 def accuracy(name: str, predicted: jax.Array, test: Features) -> dict[str, float]:
-    """Returns the top-1 of predictions [N] for test features, in percent, under a name."""
+    """Returns {name: the top-1 accuracy in percent of predictions [N] for test features}."""
     return {name: top1(*parallel.gather((predicted, test.label)))}
 
 
 @functools.cache
 def head(mesh: jax.sharding.Mesh, count: int):
-    """Returns the function that gives every device the first rows of an array."""
+    """Returns a compiled function that replicates the first `count` rows of an array on every device."""
     return jax.jit(lambda x: x[:count], out_shardings=parallel.replicated(mesh))

@@ -1,18 +1,20 @@
-"""How features are spread: what tells a healthy representation from a collapsed one, without labels."""
+"""Measures of how features are spread, which detect a collapse without labels."""
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.numeric import as_rows, normalize, widen
 
-EPSILON = 1e-7  # of RankMe
+EPSILON = 1e-7  # of RankMe's definition
 
 
 def rankme(features: jax.Array) -> jax.Array:
     """Returns the effective rank of features [N, D]: the exponential of the entropy of their singular values.
 
-    From 1 (one direction) to min(N, D) (all directions alike); they are taken as they are, neither centred nor
-    normalised. Source: Garrido et al. 2023 (RankMe, arXiv:2210.02885), equation 1.
+    It is 1 if they vary in one direction, min(N, D) if in all directions alike. Features are neither centred nor
+    normalised.
+
+    Source: Garrido et al. 2023 (RankMe, arXiv:2210.02885), equation 1.
     """
     values = jnp.linalg.svd(widen(features), compute_uv=False)
     p = values / jnp.maximum(jnp.sum(values), jnp.finfo(values.dtype).tiny) + EPSILON
@@ -23,6 +25,7 @@ def projection_std(z: jax.Array) -> jax.Array:
     """Returns the spread of projections z [B, ..., D]: near 1 when spread evenly over the sphere, 0 when collapsed.
 
     It is the standard deviation over all rows of each channel of z / |z|, averaged over channels, times sqrt(D).
+
     Source: Chen and He 2021 (SimSiam, arXiv:2011.10566), section 4.1.
     """
     z = normalize(as_rows(z))
@@ -30,17 +33,17 @@ def projection_std(z: jax.Array) -> jax.Array:
 
 
 def projection_crowding(z: jax.Array) -> jax.Array:
-    """Returns the share of projections z [B, ..., D] whose cosine with their mean is above 0.98: 1 when collapsed.
+    """Returns the fraction of projections z [B, ..., D] whose cosine with their mean exceeds 0.98: 1 when collapsed.
 
-    Unlike the spread it sees a collapse behind a BatchNorm, which keeps some rows of a batch far from the others. A
-    head without a norm learns in a cone: labels alone bring most projections above a cosine of 0.9 for a while.
+    Unlike the spread, it detects a collapse behind a BatchNorm, which keeps some rows of a batch far from the others.
+    The threshold is high because a healthy head without a norm can hold most cosines above 0.9 for a while.
     """
     z = normalize(as_rows(z))
     return jnp.mean(z @ normalize(jnp.mean(z, 0)) > 0.98)
 
 
 def alignment(x: jax.Array, y: jax.Array, power: float = 2) -> jax.Array:
-    """Returns the mean distance, to a power, between the unit features x, y [N, D] of positive pairs; 0 is best.
+    """Returns the mean of |x - y|^power over positive pairs of unit features x, y [N, D]; 0 is best.
 
     Source: Wang and Isola 2020 (arXiv:2005.10242), section 4.1.
     """
@@ -50,7 +53,9 @@ def alignment(x: jax.Array, y: jax.Array, power: float = 2) -> jax.Array:
 def uniformity(x: jax.Array, t: float = 2) -> jax.Array:
     """Returns the logarithm of the mean Gaussian potential exp(-t |xi - xj|^2) over all pairs of unit features [N, D].
 
-    Smaller is more uniform. Source: Wang and Isola 2020 (arXiv:2005.10242), section 4.1.
+    Smaller is more uniform.
+
+    Source: Wang and Isola 2020 (arXiv:2005.10242), section 4.1.
     """
     first, second = jnp.triu_indices(len(x), 1)
     return jnp.log(jnp.mean(jnp.exp(-t * jnp.sum((x[first] - x[second]) ** 2, -1))))

@@ -1,4 +1,4 @@
-"""Losses: pure functions on global arrays, batch-major, without state; each names its paper and equation."""
+"""Losses: pure functions on global, batch-major arrays; each names its paper and equation."""
 
 from ssl_jax.losses.bank import (
     instance_softmax,

@@ -1,4 +1,4 @@
-"""Losses against a bank: one row per training image, from the last time the image was seen."""
+"""Losses against a bank, which has one row per training image, from the last time the image was seen."""
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,13 @@ from ssl_jax.numeric import widen
 
 
 def nce(scores: jax.Array, normalizer: jax.Array, images: int) -> jax.Array:
-    """Noise-contrastive estimation: classify a row's own image against images drawn at random.
+    """Noise-contrastive estimation: distinguish the own image of a row from images drawn at random.
 
     Args:
         scores: [B, 1 + K], similarities divided by the temperature: with the row's own image in the bank, then with K
-            rows drawn evenly from all.
-        normalizer: [], Z, what exponentials are divided by to be probabilities.
-        images: N, images in the bank.
+            rows drawn uniformly from all.
+        normalizer: [], Z, by which exponentials are divided to be probabilities.
+        images: N, the number of images in the bank.
 
     Returns:
         A scalar, the mean over the batch.
@@ -30,7 +30,7 @@ def nce(scores: jax.Array, normalizer: jax.Array, images: int) -> jax.Array:
 
 
 def nce_normalizer(scores: jax.Array, images: int) -> jax.Array:
-    """Z of NCE as one batch estimates it, of scores [B, 1 + K]: the mean exponential times the number of images.
+    """Returns the estimate of Z for `nce` from scores [B, 1 + K]: the mean exponential times the number of images.
 
     Source: InstDisc (arXiv:1805.01978), equation 6; the authors keep the value of the first batch.
     """
@@ -38,10 +38,10 @@ def nce_normalizer(scores: jax.Array, images: int) -> jax.Array:
 
 
 def nce_with_first_normalizer(scores: jax.Array, normalizer: jax.Array, images: int) -> tuple[jax.Array, jax.Array]:
-    """As `nce`, with the Z that the first batch gave: where `normalizer` is 0, this is that batch.
+    """Returns `nce` with Z estimated from the first batch, in which `normalizer` is 0.
 
     Returns:
-        The loss and Z, to be passed with the next batch.
+        The loss, and Z, to be passed with the next batch.
     """
     first = nce_normalizer(jax.lax.stop_gradient(scores), images)
     normalizer = jnp.where(normalizer > 0, normalizer, first)
@@ -64,10 +64,10 @@ def instance_softmax(
 
     Args:
         embedding: [B, D], compared by dot product.
-        bank: [N, D]; rows beyond `images` do not count.
-        index: int [B], which rows are the embeddings' own.
+        bank: [N, D]; rows beyond `images` are ignored.
+        index: int [B], the own row of each embedding.
         temperature: tau > 0.
-        images: at most N.
+        images: the number of images, at most N.
 
     Returns:
         A scalar, the mean over the batch; log of `images` where all rows are equally similar.
@@ -82,19 +82,19 @@ def instance_softmax(
 
 
 def sampled_scores(embedding: jax.Array, bank: jax.Array, index: jax.Array, temperature: float) -> jax.Array:
-    """Similarities [B, K] of embeddings [B, D] and rows `index` [B, K] of a bank [N, D], over the temperature."""
+    """Returns the similarities [B, K] of embeddings [B, D] and rows `index` [B, K] of a bank, over the temperature."""
     return parallel.products(widen(embedding), widen(bank), index) / temperature
 
 
 def spread_out(embedding: jax.Array, temperature: float, weight: float = 1.0) -> jax.Array:
-    """Each view is classified as its image, and no other image is.
+    """Classifies each view as its image, and every other view of the batch as another image.
 
-    Gradients reach a row only as an anchor; among the candidates it is constant.
+    Gradients reach a row only as an anchor; as a candidate it is constant.
 
     Args:
         embedding: [B, 2, D], of unit length.
         temperature: tau > 0.
-        weight: how much each negative counts, in the softmax and in the second part, > 0; 1 in the paper.
+        weight: the weight of each negative in the softmax and in the second term, > 0; 1 in the paper.
 
     Returns:
         A scalar, the mean over the 2B anchors.

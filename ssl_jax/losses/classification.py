@@ -12,7 +12,7 @@ def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -
     Args:
         logits: [..., C].
         label: int [...].
-        smoothing: epsilon in [0, 1], the share of the target that is spread evenly over all C classes.
+        smoothing: epsilon in [0, 1], the fraction of the target that is spread evenly over all C classes.
 
     Returns:
         A scalar, the mean over rows; log C where the logits are equal.

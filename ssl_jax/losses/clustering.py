@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.losses.views import cross_views
 from ssl_jax.numeric import normalize, widen
 
-TILE = 1024  # points compared with all centroids at a time
+TILE = 1024  # points that are compared with all centroids at a time
 
 
 def sinkhorn(
@@ -22,20 +22,20 @@ def sinkhorn(
     """Soft codes that use all prototypes equally, by the Sinkhorn-Knopp algorithm.
 
     Args:
-        scores: [B, K], cosine of embeddings and prototypes. Adding a constant to all changes nothing; their range
-            divided by `epsilon` must stay below 80, or the smallest exponential underflows.
+        scores: [B, K], cosines of embeddings and prototypes. A constant added to all has no effect; their range divided
+            by `epsilon` must stay below 80, or the smallest exponential underflows.
         epsilon: entropy of the codes, > 0: small is sharp.
-        iterations: how often prototypes, then rows, are brought to their share; 0: rows alone, a plain softmax.
+        iterations: how often prototypes, then rows, are normalised; with 0, only rows are, a plain softmax.
         past: [Q, K], scores of a queue of earlier embeddings, which help to fill the prototypes and get no codes.
-        weight: in [0, 1], how much a row of the past counts; at 0 it is as if it were not there, so that a queue can be
-            switched on without a change of shapes.
+        weight: in [0, 1], the weight of the rows of `past`; 0 ignores them, so that a queue can be switched on without
+            a change of shapes.
 
     Returns:
         [B, K]; each row sums to 1.
 
     Source: SwAV (Caron et al. 2020, arXiv:2006.09882), equation 5 and Algorithm 1.
     """
-    # The blocks stay apart: concatenating rows that are split over devices would move all of them.
+    # The blocks are not concatenated, which would move rows that are split over devices.
     blocks = [widen(block) for block in ((scores,) if past is None else (scores, past))]
     weights = [jnp.asarray(value, blocks[0].dtype) for value in (1.0, weight)[: len(blocks)]]
     total = sum(value * len(block) for value, block in zip(weights, blocks, strict=True))
@@ -57,7 +57,7 @@ def swapped_prediction(codes: jax.Array, scores: jax.Array, temperature: float) 
 
     Args:
         codes: [B, A, K], the targets: distributions over prototypes for the first A views.
-        scores: [B, V, K], V >= A and V >= 2, cosine of the embeddings of all views and the prototypes.
+        scores: [B, V, K], V >= A and V >= 2, cosines of the embeddings of all views and the prototypes.
         temperature: tau > 0.
 
     Returns:
@@ -70,7 +70,7 @@ def swapped_prediction(codes: jax.Array, scores: jax.Array, temperature: float) 
 
 
 def entropy(probabilities: jax.Array) -> jax.Array:
-    """Entropy in nats of distributions [..., K] -> [...]: 0 for one-hot, log K for uniform ones."""
+    """Returns the entropy [...] in nats of distributions [..., K]: 0 for one-hot, log K for uniform ones."""
     return jnp.sum(jax.scipy.special.entr(widen(probabilities)), axis=-1)
 
 
@@ -80,11 +80,11 @@ def spherical_kmeans(points: jax.Array, centroids: jax.Array, iterations: int) -
     Args:
         points: [N, D], of unit length.
         centroids: [K, D], of unit length.
-        iterations: how often points are assigned and centroids moved, >= 0.
+        iterations: the number of times that points are assigned and centroids moved, >= 0.
 
     Returns:
-        The new centroids [K, D] of unit length, and the centroid int32 [N] nearest to each point. A cluster that is
-        empty keeps its centroid.
+        The new centroids [K, D] of unit length, and the centroid int32 [N] nearest to each point. An empty cluster
+        keeps its centroid.
 
     Source: DeepCluster-v2, appendix of SwAV (Caron et al. 2020, arXiv:2006.09882).
     """
@@ -105,15 +105,15 @@ def kmeans(
 ) -> tuple[jax.Array, jax.Array]:
     """Euclidean k-means from given centroids, in which no cluster stays empty.
 
-    Where a cluster is empty, its next centroid is a copy of another's, moved by a thousandth: the other's points are
-    shared out between the two. It is drawn in proportion to its points, the first not counted.
+    The next centroid of an empty cluster is a copy of another one, moved by a thousandth, so that the two split the
+    points of the other. The other is drawn with probability proportional to its number of points minus one.
 
     Args:
-        key: for the draws.
+        key: a PRNG key.
         points: [N, D].
-        known: bool [N], the points that count; the others are assigned too.
+        known: bool [N], the points that determine the centroids; the others are assigned too.
         centroids: [K, D].
-        iterations: how often points are assigned and centroids moved, >= 0.
+        iterations: the number of times that points are assigned and centroids moved, >= 0.
 
     Returns:
         The new centroids [K, D], and the centroid int32 [N] nearest to each point.
@@ -139,7 +139,7 @@ def kmeans(
 
 
 def alternate(assign: Callable, move: Callable, centroids: jax.Array, iterations: int) -> tuple[jax.Array, jax.Array]:
-    """The loop of every k-means; the points are assigned to the centroids it ends with."""
+    """Returns the centroids after the iterations, and the assignment of the points to them."""
     centroids = jax.lax.fori_loop(0, iterations, lambda i, centroids: move(i, centroids, assign(centroids)), centroids)
     return centroids, assign(centroids)
 
@@ -147,8 +147,8 @@ def alternate(assign: Callable, move: Callable, centroids: jax.Array, iterations
 def most_similar(points: jax.Array, centroids: jax.Array, bias: jax.Array | float = 0.0) -> jax.Array:
     """Returns the centroid with the largest dot product, plus its bias, for each point: int32 [N].
 
-    `TILE` points are compared at a time, so that no [N, K] matrix exists. A tile takes points at equal distances, a few
-    from each device, so that no point moves to another device.
+    `TILE` points are compared at a time, to avoid an [N, K] matrix. A tile takes points at regular intervals, a few
+    from each device, so that no point moves between devices.
 
     Args:
         points: [N, D].
@@ -167,22 +167,22 @@ def most_similar(points: jax.Array, centroids: jax.Array, bias: jax.Array | floa
 
 
 def random_rows(key: jax.Array, known: jax.Array, count: int) -> jax.Array:
-    """Returns int32 [count], different rows in random order, those that are known [N] before the others."""
+    """Returns int32 [count], different rows in random order, with those that are `known` [N] before the others."""
     priority = jnp.where(known, jax.random.uniform(key, known.shape), -1.0)
     return jax.lax.top_k(priority, count)[1]
 
 
 def cluster_weights(sizes: jax.Array, most: float = 10.0) -> jax.Array:
-    """Returns the weight of an image of each cluster, so that clusters count alike; over all images the mean is 1.
+    """Returns weights [K] of images by their cluster, so that clusters count equally; the mean over images is 1.
 
-    Before they are scaled to that mean, weights are at most `most` times that of clusters of equal size, so that one
-    image of a tiny cluster does not outweigh the rest of its batch.
+    Before they are scaled to that mean, weights are clipped to `most` times the weight in clusters of equal size, so
+    that an image of a tiny cluster does not outweigh the rest of its batch.
 
     Args:
-        sizes: int [K], images of each cluster.
-        most: >= 1.
+        sizes: int [K], the number of images of each cluster.
+        most: the bound, >= 1.
 
-    Source: in place of DeepCluster's sampling over clusters (Caron et al. 2018, arXiv:1807.05520, section 3.3).
+    Source: instead of DeepCluster's sampling over clusters (Caron et al. 2018, arXiv:1807.05520, section 3.3).
     """
     size = sizes.astype(float)
     images, clusters = jnp.sum(size), jnp.sum(size > 0, dtype=size.dtype)
@@ -191,12 +191,12 @@ def cluster_weights(sizes: jax.Array, most: float = 10.0) -> jax.Array:
 
 
 def whiten(points: jax.Array, known: jax.Array, components: int) -> jax.Array:
-    """Principal components of equal variance, scaled to unit length.
+    """Returns the whitened principal components of points, scaled to unit length.
 
     Args:
         points: [N, D].
-        known: bool [N], the points whose mean and covariance count, at least one.
-        components: how many of the strongest to keep, from 1 to D.
+        known: bool [N], the points that determine mean and covariance, at least one.
+        components: the number of leading components to keep, from 1 to D.
 
     Returns:
         [N, components], rows of unit length.
@@ -207,7 +207,9 @@ def whiten(points: jax.Array, known: jax.Array, components: int) -> jax.Array:
     count = jnp.sum(weight)
     centred = points - jnp.sum(weight * points, axis=0, keepdims=True) / count
     variance, directions = jnp.linalg.eigh((weight * centred).T @ centred / count)  # ascending
-    strongest = jnp.maximum(variance[-components:], 1e-6 * variance[-1])  # a direction without points is not blown up
+    strongest = jnp.maximum(
+        variance[-components:], 1e-6 * variance[-1]
+    )  # a direction without variance is not amplified
     return normalize(centred @ (directions[:, -components:] / jnp.sqrt(strongest)[None]))
 
 
@@ -217,10 +219,10 @@ def prototype_cross_entropy(
     """Cross-entropy of predicting the prototype that an embedding was assigned to.
 
     Args:
-        scores: [..., K], cosine of embeddings and prototypes.
+        scores: [..., K], cosines of embeddings and prototypes.
         assignment: int [...], -1 where unknown.
         temperature: tau > 0.
-        weight: scalar or [...], a factor of each, >= 0.
+        weight: scalar or [...], the weight of each embedding, >= 0.
 
     Returns:
         A scalar, the mean over the known assignments of weight times cross-entropy; 0 if none is known.

@@ -12,8 +12,8 @@ def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
     """Normalised temperature-scaled cross-entropy: find the other views of an image among all views of the batch.
 
     The directions are added, as in the authors' code: with two views this is twice the paper's mean over the 2B
-    anchors, and 2 log(2B - 1) where all embeddings agree. More than two views share an image's numerator, as in
-    `contrastive_cross_entropy`.
+    anchors, and 2 log(2B - 1) if all embeddings are equal. With more than two views, the others of an image are summed
+    in the numerator, as in `contrastive_cross_entropy`.
 
     Args:
         projection: [B, V, D], V >= 2 views of B images, of any length.
@@ -29,28 +29,28 @@ def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
     """
     images, views, _ = projection.shape
     if views < 2:
-        raise UserError("a contrastive loss compares views of an image and got one; choose an augment.recipe with two")
+        raise UserError("a contrastive loss needs two views of an image and got one; set an augment.recipe with two")
     embedding = as_rows(normalize(projection))
     image = (jax.lax.broadcasted_iota(jnp.int32, (images * views,) * 2, axis) // views for axis in (0, 1))
     return views * jnp.mean(contrastive_cross_entropy(embedding, jnp.equal(*image), temperature))
 
 
 def contrastive_cross_entropy(embedding: jax.Array, alike: jax.Array, temperature: float) -> jax.Array:
-    """Minus the log of the share that the rows like it have in an anchor's softmax over all other rows.
+    """Returns minus the log of the total probability of the positives in an anchor's softmax over all other rows.
 
-    Positives are added inside the logarithm: any one of them near the anchor is enough.
+    Positives are summed inside the logarithm, so one of them near the anchor is enough.
 
     Args:
         embedding: [N, D], compared by dot product.
         alike: bool [N, N], which rows are positives of each other, as in `label[:, None] == label[None, :]`; each row
-            has one beside itself.
+            needs one besides itself.
         temperature: tau > 0.
 
     Returns:
         [N], one value per anchor.
 
-    Source: SimCLR (arXiv:2002.05709), equation 1 where an anchor has one positive; neighbourhood components analysis
-    (Goldberger et al. 2004), equation 5 where it has more.
+    Source: SimCLR (arXiv:2002.05709), equation 1, for anchors with one positive; neighbourhood components analysis
+    (Goldberger et al. 2004), equation 5, for more.
     """
     embedding = widen(embedding)
     similarity = embedding @ embedding.T / temperature
@@ -60,9 +60,9 @@ def contrastive_cross_entropy(embedding: jax.Array, alike: jax.Array, temperatur
 
 
 def supervised_contrastive(embedding: jax.Array, alike: jax.Array, temperature: float) -> jax.Array:
-    """Minus the mean log share that each row like it has in an anchor's softmax over all other rows.
+    """Returns minus the mean log probability of the positives in an anchor's softmax over all other rows.
 
-    Positives are averaged outside the logarithm: every one of them is pulled to the anchor.
+    Positives are averaged outside the logarithm, so every one of them is pulled to the anchor.
 
     Args:
         embedding: [N, D], compared by dot product: of unit length in the paper.
@@ -111,8 +111,8 @@ def info_nce(
 def info_nce_pairs(query: jax.Array, key: jax.Array, temperature: float) -> jax.Array:
     """InfoNCE of MoCo v3: find a query's key among the keys of the batch, times 2 tau.
 
-    The factor keeps the size of the gradient when the temperature changes. The paper adds the two directions, each
-    view once the query and once the key; at random similarity each is 2 tau log B.
+    The factor makes the size of the gradient independent of the temperature. The paper adds the two directions, with
+    each view once the query and once the key; if all similarities are equal, each is 2 tau log B.
 
     Args:
         query: [B, D], compared by dot product: of unit length in the paper.

@@ -7,7 +7,7 @@ from ssl_jax.numeric import normalize, widen
 
 
 def nearest_position(query: jax.Array, key: jax.Array) -> jax.Array:
-    """For each position of one view, the most similar position of the other view.
+    """Returns the most similar position of the key for each position of the query.
 
     Args:
         query: [B, S, C], features of S positions, of any length.
@@ -26,12 +26,12 @@ def patch_info_nce(prediction: jax.Array, target: jax.Array, negatives: jax.Arra
 
     Args:
         prediction: [M, D].
-        target: [M, D], the patch that each prediction is of.
-        negatives: [M, K, D] of its own each, or [K, D] shared by all.
-        included: whether each target is among the negatives; it is then not counted a second time.
+        target: [M, D], the patch that each prediction is for.
+        negatives: [M, K, D], separate for each prediction, or [K, D], shared by all.
+        included: whether the targets are among the negatives, and then not counted twice.
 
     Returns:
-        A scalar, the mean over predictions; log(K + 1), or log(K) if included, where all candidates are equally
+        A scalar, the mean over predictions; log(K + 1), or log(K) if included, when all candidates are equally
         similar.
 
     Source: CPC (van den Oord et al. 2018, arXiv:1807.03748), equation 4.

@@ -1,4 +1,4 @@
-"""Supervised metric learning over the pairs and triplets of a batch: rows of one label near, others far."""
+"""Supervised metric learning over the pairs and triplets of a batch."""
 
 import jax
 import jax.numpy as jnp
@@ -13,28 +13,28 @@ MINING = ("all", "hard", "semihard", "batch_hard")
 def triplet(
     embedding: jax.Array, label: jax.Array, margin: float, mining: str = "all", squared: bool = False
 ) -> jax.Array:
-    """An anchor is nearer to its positive than to its negative, by a margin.
+    """Triplet loss: an anchor is nearer to its positive than to its negative, by a margin.
 
     Args:
         embedding: [N, D], of unit length in most papers.
         label: int [N].
-        margin: >= 0, by which the distance to the negative must exceed that to the positive.
+        margin: >= 0, by which the distance to the negative should exceed that to the positive.
         mining: "all" triplets; those that are "hard" (the negative is no farther than the positive) or "semihard"
-            (farther, by less than the margin); or "batch_hard": the farthest positive and the nearest negative of each
-            anchor. All but the last take N^3 numbers.
+            (farther, by less than the margin); or "batch_hard", the farthest positive and the nearest negative of each
+            anchor. All but the last need memory for N^3 numbers.
         squared: whether distances are squared.
 
     Returns:
         A scalar, the mean over the triplets that violate the margin; 0 if none does.
 
     Raises:
-        UserError: if the way of mining is unknown.
+        UserError: if `mining` is unknown.
 
     Source: FaceNet (Schroff et al. 2015, arXiv:1503.03832), section 3; batch hard: Hermans et al. 2017
     (arXiv:1703.07737), equation 5.
     """
     if mining not in MINING:
-        raise UserError(f"triplets cannot be mined by {mining!r}; {nearest(mining, MINING)}")
+        raise UserError(f"method.mining is {mining!r}; {nearest(mining, MINING)}")
     distance = distances(embedding, squared)
     positive, negative = pairs(label)
     if mining == "batch_hard":
@@ -51,13 +51,15 @@ def triplet(
 
 
 def margin_contrastive(embedding: jax.Array, label: jax.Array, margin: float) -> jax.Array:
-    """Positives have distance 0, negatives at least the margin.
+    """Contrastive loss of pairs: positives have distance 0, negatives at least the margin.
 
     Args:
-        embedding: [N, D]; label: int [N]; margin: > 0.
+        embedding: [N, D].
+        label: int [N].
+        margin: > 0.
 
     Returns:
-        A scalar, the mean over positive pairs apart plus the mean over negative pairs inside the margin.
+        A scalar, the mean over positive pairs that are apart plus the mean over negative pairs inside the margin.
 
     Source: Hadsell et al. 2006 (doi:10.1109/CVPR.2006.100), equation 4, with distances instead of their squares.
     """
@@ -68,10 +70,11 @@ def margin_contrastive(embedding: jax.Array, label: jax.Array, margin: float) ->
 
 
 def circle(embedding: jax.Array, label: jax.Array, margin: float = 0.25, scale: float = 256.0) -> jax.Array:
-    """Similarities are pulled the harder, the farther they are from their optimum.
+    """Circle loss: the weight of each similarity grows with its distance from the optimum.
 
     Args:
-        embedding: [N, D], of unit length; label: int [N].
+        embedding: [N, D], of unit length.
+        label: int [N].
         margin: m; positive similarities should exceed 1 - m, negative ones stay below m.
         scale: gamma > 0.
 
@@ -98,15 +101,17 @@ def multi_similarity(
     base: float = 0.5,
     epsilon: float | None = 0.1,
 ) -> jax.Array:
-    """Weights each pair by its similarity, relative to the other pairs of its anchor.
+    """Multi-similarity loss: weights each pair by its similarity, relative to the other pairs of its anchor.
 
     Args:
-        embedding: [N, D], of unit length; label: int [N].
+        embedding: [N, D], of unit length.
+        label: int [N].
         alpha: sharpness for positives, > 0.
         beta: sharpness for negatives, > 0.
-        base: lambda, the similarity that divides near from far.
-        epsilon: of the mining: a negative counts if it is more similar than the anchor's least similar positive less
-            epsilon, a positive if it is less similar than the most similar negative plus epsilon; None: all count.
+        base: lambda, the similarity that separates near from far.
+        epsilon: the margin of the mining: a negative counts if it is more similar than the least similar positive of
+            the anchor minus epsilon, a positive if it is less similar than the most similar negative plus epsilon;
+            None: all pairs count.
 
     Returns:
         A scalar, the mean over anchors.
@@ -125,10 +130,12 @@ def multi_similarity(
 
 
 def supervised_info_nce(embedding: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
-    """InfoNCE over every pair of one label, against the rows of other labels alone.
+    """InfoNCE of every pair with the same label, against the rows of other labels only.
 
     Args:
-        embedding: [N, D], of unit length; label: int [N]; temperature: tau > 0.
+        embedding: [N, D], of unit length.
+        label: int [N].
+        temperature: tau > 0.
 
     Returns:
         A scalar, the mean over positive pairs.
@@ -143,13 +150,13 @@ def supervised_info_nce(embedding: jax.Array, label: jax.Array, temperature: flo
 
 
 def pairs(label: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns which rows are positives and which negatives of each other, bool [N, N]; no row is its own positive."""
+    """Returns which rows are positives and which are negatives of each other, bool [N, N], without the row itself."""
     same = label[:, None] == label[None, :]
     return same & ~jnp.eye(len(label), dtype=bool), ~same
 
 
 def distances(embedding: jax.Array, squared: bool = False) -> jax.Array:
-    """Returns the Euclidean distances [N, N] between rows; where it is 0, its gradient is 0 too."""
+    """Returns the Euclidean distances [N, N] between rows; the gradient of a distance of 0 is 0."""
     x = widen(embedding)
     difference = x[:, None, :] - x[None, :, :]
     square = jnp.sum(difference * difference, -1)
@@ -157,10 +164,10 @@ def distances(embedding: jax.Array, squared: bool = False) -> jax.Array:
 
 
 def mean_positive(terms: jax.Array) -> jax.Array:
-    """Mean of the terms above 0; 0 if there is none."""
+    """Returns the mean of the terms above 0, or 0 if there are none."""
     return jnp.sum(terms) / jnp.maximum(jnp.sum(terms > 0, dtype=terms.dtype), 1)
 
 
 def softplus_sum(x: jax.Array, where: jax.Array, axis: int) -> jax.Array:
-    """log(1 + sum of exp) over the chosen elements of an axis; 0 where none is chosen."""
+    """Returns log(1 + sum of exp) over the chosen elements of an axis; 0 if none is chosen."""
     return jax.nn.softplus(logsumexp(x, axis=axis, where=where))

@@ -1,4 +1,4 @@
-"""Supervised metric learning with one learned proxy a class, in place of pairs."""
+"""Supervised metric learning with one learned proxy per class instead of pairs."""
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,13 @@ def proxy_nca(embedding: jax.Array, label: jax.Array, proxies: jax.Array, scale:
     """Cross-entropy of finding the proxy of a row's class by squared distance.
 
     Args:
-        embedding: [N, D], of unit length; label: int [N].
+        embedding: [N, D], of unit length.
+        label: int [N].
         proxies: [C, D], of unit length.
-        scale: > 0, of the distances.
+        scale: a factor of the distances, > 0.
 
     Returns:
-        A scalar, the mean over rows; log C where all proxies are equally far.
+        A scalar, the mean over rows; log C if all proxies are equally far.
 
     Source: Movshovitz-Attias et al. 2017 (arXiv:1703.07464), equation 4, with the positive among the candidates as in
     ProxyNCA++ (Teh et al. 2020, arXiv:2004.01113), equation 6.
@@ -30,16 +31,17 @@ def proxy_nca(embedding: jax.Array, label: jax.Array, proxies: jax.Array, scale:
 def proxy_anchor(
     embedding: jax.Array, label: jax.Array, proxies: jax.Array, margin: float = 0.1, scale: float = 32.0
 ) -> jax.Array:
-    """Each proxy is an anchor that pulls the rows of its class and pushes the others, the hardest most.
+    """Proxy-Anchor loss: each proxy attracts the rows of its class and repels the others, the hardest most.
 
     Args:
-        embedding: [N, D], of unit length; label: int [N].
+        embedding: [N, D], of unit length.
+        label: int [N].
         proxies: [C, D], of unit length.
         margin: delta.
         scale: alpha > 0.
 
     Returns:
-        A scalar: the mean over proxies with rows in the batch of the pull, plus the mean over all proxies of the push.
+        A scalar: the mean attraction over proxies with rows in the batch, plus the mean repulsion over all proxies.
 
     Source: Kim et al. 2020 (arXiv:2003.13911), equation 4.
     """

@@ -1,4 +1,4 @@
-"""Losses that keep the channels of an embedding from saying the same thing, with no negatives."""
+"""Losses that reduce the redundancy of the channels of an embedding, without negatives."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def barlow_twins(x: jax.Array, y: jax.Array, weight: float) -> jax.Array:
         weight: lambda >= 0 of the off-diagonal part.
 
     Returns:
-        A scalar: D where the views have nothing in common, 0 where channels agree and are independent.
+        A scalar: D if the views are independent, 0 if they agree and their channels are uncorrelated.
 
     Source: Barlow Twins (Zbontar et al. 2021, arXiv:2103.03230), equations 1 and 2.
     """
@@ -32,15 +32,15 @@ def standardize(x: jax.Array) -> jax.Array:
 
 
 def invariance(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean squared difference of two views x, y [B, D].
+    """Returns the mean squared difference of two views x, y [B, D].
 
-    Source: VICReg (Bardes et al. 2021, arXiv:2105.04906), equation 5; a mean over channels too, as the authors' code.
+    Source: VICReg (Bardes et al. 2021, arXiv:2105.04906), equation 5, but averaged over channels, as in their code.
     """
     return jnp.mean((widen(x) - widen(y)) ** 2)
 
 
 def variance(x: jax.Array) -> jax.Array:
-    """What the standard deviations over the batch of the channels of x [B, D] lack to 1: a mean, 0.99 after a collapse.
+    """Returns the mean over channels of max(0, 1 - standard deviation over the batch) of x [B, D]; 0.99 if collapsed.
 
     Source: VICReg (arXiv:2105.04906), equations 1 and 2.
     """
@@ -49,7 +49,7 @@ def variance(x: jax.Array) -> jax.Array:
 
 
 def covariance(x: jax.Array) -> jax.Array:
-    """Sum of the squared covariances between different channels of x [B, D], divided by D.
+    """Returns the sum of the squared covariances between different channels of x [B, D], divided by D.
 
     Source: VICReg (arXiv:2105.04906), equations 3 and 4.
     """

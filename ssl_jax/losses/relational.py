@@ -1,4 +1,4 @@
-"""Relational losses: a student is as similar to other images as its teacher is."""
+"""Relational losses: a student should be as similar to other images as its teacher is."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ def relational(
     student_temperature: float = 0.1,
     teacher_temperature: float = 0.04,
 ) -> jax.Array:
-    """Cross-entropy between the teacher's and the student's distribution of similarity over other images.
+    """Cross-entropy between the teacher's and the student's distribution of similarities to other images.
 
     Args:
         student: [..., D], compared by dot product: of unit length in the paper.
@@ -23,7 +23,7 @@ def relational(
         teacher_temperature: tau_t > 0, below tau_s so that the target is the sharper one.
 
     Returns:
-        A scalar, the mean over rows; log K where the student is equally similar to all.
+        A scalar, the mean over rows; log K if the student is equally similar to all.
 
     Source: ReSSL (Zheng et al. 2021, arXiv:2107.09282), equations 3 to 5.
     """

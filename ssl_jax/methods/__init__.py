@@ -1,4 +1,4 @@
-"""The table of methods: a name in a config -> its class."""
+"""The table of methods, from the name in a config to the class."""
 
 from ssl_jax.methods.barlow_twins import BarlowTwins
 from ssl_jax.methods.byol import BYOL

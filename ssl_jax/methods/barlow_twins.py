@@ -1,4 +1,4 @@
-"""Barlow Twins: the channels of two views correlate each with itself and with no other."""
+"""Barlow Twins: make the cross-correlation between the channels of two views the identity."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ class BarlowTwins(Method):
     """Self-Supervised Learning via Redundancy Reduction (Zbontar et al. 2021, arXiv:2103.03230), Algorithm 1."""
 
     weight: float = 0.0051  # lambda of the off-diagonal part
-    scale: float = 1.0  # of the whole loss
+    scale: float = 1.0  # factor of the whole loss
     large_views = 2
 
     def loss(self, params, state, batch, key, step):

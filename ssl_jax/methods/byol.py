@@ -1,4 +1,4 @@
-"""BYOL: the online network predicts what its own moving average says of another view."""
+"""BYOL: predict the projection of another view by a moving average of the network."""
 
 import dataclasses
 from typing import NamedTuple

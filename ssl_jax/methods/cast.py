@@ -1,4 +1,4 @@
-"""CAST: MoCo whose queries must look where the object is."""
+"""CAST: MoCo with supervision of where the network attends, from masks."""
 
 import dataclasses
 import functools
@@ -17,17 +17,17 @@ from ssl_jax.numeric import normalize, widen
 
 @dataclasses.dataclass(frozen=True)
 class CAST(Method):
-    """Contrastive Attention-Supervised Tuning (Selvaraju et al. 2020, arXiv:2012.04630), with the authors' code.
+    """Contrastive Attention-Supervised Tuning (Selvaraju et al. 2020, arXiv:2012.04630), as in the authors' code.
 
-    The second large view is MoCo's key, all others are queries, and `batch["salience"]` says where the object is in
-    each. Where the first view resembles the key of the object alone, by Grad-CAM (arXiv:1610.02391), must be on the
-    object. Each image counts alike; the authors' code takes one cosine over all images of a GPU.
+    The second large view is MoCo's key, all others are queries, and `batch["salience"]` has a mask of the object in
+    each. The Grad-CAM map (arXiv:1610.02391) of the similarity between the first view and the key of the masked object
+    should match the mask. Images count equally; the authors' code takes one cosine over all images of a GPU.
     """
 
     decay: Schedule  # m of the key encoder; the authors' code moves it twice a step
     queue_size: int = 65536  # keys, a multiple of the batch size
     temperature: float = 0.07  # tau
-    weight: float = 0.75  # of the Grad-CAM loss: alpha / (alpha + beta)
+    weight: float = 0.75  # weight of the Grad-CAM loss: alpha / (alpha + beta)
     shuffle: bool = False  # as in MoCo
     large_views = 2
     queues = ("queue",)
@@ -36,12 +36,12 @@ class CAST(Method):
     def check(self, batch):
         super().check(batch)
         if "salience" not in batch:
-            raise UserError("CAST learns to look where masks say; set data.masks=true")
+            raise UserError("CAST needs masks of the objects; set data.masks=true")
 
     def init(self, key, batch):
         variables, shapes = initialize(self.network, key, batch["views"])
         if shapes.patches[0].shape[2] == 1:
-            raise UserError("CAST needs a last map of more than one position; raise data.size")
+            raise UserError("CAST needs a last feature map of more than one position; raise data.size")
         size, _, dimension = shapes.projection.shape
         queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, size)
         return {"network": variables.params}, self.State(variables.stats, variables, queue)
@@ -78,15 +78,15 @@ class CAST(Method):
 
 
 def grad_cam(gradient: jax.Array, maps: jax.Array) -> jax.Array:
-    """Returns where in maps [B, S, C] a score comes from: [B, S], in [0, 1].
+    """Returns the Grad-CAM map [B, S] in [0, 1] of a score: the positions of feature maps that contribute to it.
 
     Args:
-        gradient: [B, C], of the score by the features. As they are the mean of the maps over positions, it is S times
-            the gradient by the maps, at every position; scale has no effect.
-        maps: [B, S, C].
+        gradient: [B, C], the gradient of the score with respect to the features. They are the mean of the maps over
+            positions, so this is S times the gradient at each position; the scale has no effect.
+        maps: [B, S, C], the feature maps.
 
-    Source: arXiv:1610.02391, equation 2. CAST's code scales to [0, 1] in place before it cuts negative parts off, which
-    does nothing then.
+    Source: arXiv:1610.02391, equation 2. CAST's code scales to [0, 1] in place before its ReLU, which then has no
+    effect.
     """
     cam = jax.nn.relu(jnp.einsum("bc,bsc->bs", gradient, maps))
     cam -= jnp.min(cam, axis=1, keepdims=True)
@@ -94,6 +94,6 @@ def grad_cam(gradient: jax.Array, maps: jax.Array) -> jax.Array:
 
 
 def shrunk(masks: jax.Array, positions: int) -> jax.Array:
-    """Returns masks [B, H, W] averaged down to the positions of a square map: [B, S]."""
+    """Returns masks [B, H, W], averaged over the S positions of a square map: [B, S]."""
     side = round(positions**0.5)
     return jax.image.resize(masks, (len(masks), side, side), "linear").reshape(-1, positions)

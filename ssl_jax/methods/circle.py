@@ -1,4 +1,4 @@
-"""Circle loss: every similarity is pulled as hard as it is far from its optimum."""
+"""Circle loss: weight each similarity by its distance from the optimum."""
 
 import dataclasses
 

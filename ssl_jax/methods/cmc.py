@@ -1,4 +1,4 @@
-"""CMC: contrast the embeddings that separate networks make of different channels of an image."""
+"""CMC: contrast the embeddings of different groups of channels, each from a network of its own."""
 
 import dataclasses
 import itertools
@@ -20,33 +20,33 @@ from ssl_jax.numeric import normalize
 class CMC(Method):
     """Contrastive Multiview Coding (Tian et al. 2019, arXiv:1906.05849), with all pairs of views (section 3.3).
 
-    The views of an image are groups of its channels, each with a network of its own. An embedding of one view finds its
-    image in the memory of another.
+    The views of an image are groups of its channels, each with a network of its own. The embedding of one view is
+    matched to its image in the memory of another.
     """
 
     images: ImageCount
-    channels: tuple[tuple[int, ...], ...] = ((0,), (1, 2))  # of each view: lightness and colour of Lab
+    channels: tuple[tuple[int, ...], ...] = ((0,), (1, 2))  # of each view; default: lightness and colour of Lab
     temperature: float = 0.07  # tau
-    negatives: int = 16384  # drawn for each image, for all views alike; 0: none, the softmax is over all images
-    softmax: bool = False  # over own and drawn rows, in place of noise-contrastive estimation
-    momentum: float = 0.5  # share of its old row that an image keeps
+    negatives: int = 16384  # drawn per image, shared by its views; 0: the softmax is over all images
+    softmax: bool = False  # over own and drawn rows, instead of noise-contrastive estimation
+    momentum: float = 0.5  # weight of the old row in the new one
     memories = ("banks",)
 
     class State(NamedTuple):
         stats: tuple[PyTree, ...]  # BatchNorm statistics of each network
-        banks: tuple[jax.Array, ...]  # [N, D] of each view, a row an image
-        normalizers: jax.Array  # [M, M], Z of view i in the bank of view j, of the first batch; 0 before
+        banks: tuple[jax.Array, ...]  # [N, D] of each view, a row per image
+        normalizers: jax.Array  # [M, M], Z of view i in the bank of view j, from the first batch; 0 before
 
     def check(self, batch):
         super().check(batch)
         if batch["views"].small:
-            raise UserError("CMC contrasts the channels of one crop and uses no small ones; set augment.small_views=0")
+            raise UserError("CMC contrasts the channels of one crop, not several crops; set augment.small_views=0")
         available = batch["views"].large[0].shape[-1]
         valid = [isinstance(group, tuple) and group and set(group) <= set(range(available)) for group in self.channels]
         if len(valid) < 2 or not all(valid):
             raise UserError(
-                f"method.channels takes two groups or more of the channels 0 to {available - 1}, such as ((0,),(1,2)), "
-                f"not {self.channels}"
+                f"method.channels is {self.channels}; set it to at least two groups of the channels 0 to "
+                f"{available - 1}, such as ((0,),(1,2))"
             )
 
     def init(self, key, batch):
@@ -85,13 +85,13 @@ class CMC(Method):
         return Result(loss, self.State(stats, banks, normalizers), {}, features, jnp.stack(embeddings, axis=1))
 
     def networks(self, params, state) -> list[Variables]:
-        """The network of each group of channels."""
+        """The networks of the groups of channels."""
         return [Variables(params[f"network{number}"], stats) for number, stats in enumerate(state.stats)]
 
     def variables(self, params, state):
         raise UserError(
-            "CMC trains a network for each group of channels, not a single encoder to take or to start from; "
-            "choose another run or method"
+            "CMC trains a network for each group of channels, so its runs are neither teachers nor weights to start "
+            "from; set another run or method"
         )
 
     def represent(self, params, state, images, layers=0):

@@ -1,4 +1,4 @@
-"""CPC: an image's patches predict those some rows away, which are found among all patches of the batch."""
+"""CPC: predict patches of an image from those some rows above, among all patches of the batch."""
 
 import dataclasses
 from typing import Any
@@ -16,16 +16,18 @@ from ssl_jax.numeric import as_rows
 
 @dataclasses.dataclass(frozen=True)
 class CPC(Method):
-    """Contrastive Predictive Coding (van den Oord et al. 2018, arXiv:1807.03748, equation 4; v2: Hénaff et al.
-    2019, arXiv:1905.09272, its pseudo-code).
+    """Contrastive Predictive Coding (v1: arXiv:1807.03748, v2: arXiv:1905.09272).
 
-    The views are the patches of a grid. The encoder sees each on its own; the papers' norms, too, stay within one.
+    The views are the patches of a grid. The encoder sees each patch separately; the norms of the papers do not mix
+    patches either.
+
+    Source: van den Oord et al. 2018, equation 4; Hénaff et al. 2019, the pseudo-code.
     """
 
     grid: Grid | None
-    ignore: int = 2  # rows below that are not predicted, being too near
-    steps: int = 3  # rows below up to which is predicted
-    directions: int = 4  # 1: from the top down (v1)
+    ignore: int = 2  # nearest rows below, which are too near to be predicted
+    steps: int = 3  # farthest row below to predict
+    directions: int = 4  # directions of prediction; 1: only downwards (v1)
     dimension: int = 64  # of targets and predictions
     hidden: int = 256  # channels inside the blocks of the context network
     scale: float = 0.1  # of the predictions
@@ -34,14 +36,14 @@ class CPC(Method):
     def check(self, batch):
         super().check(batch)
         if self.grid is None:
-            raise UserError("CPC predicts patches from patches; choose augment.recipe=cpc")
+            raise UserError("CPC needs views that are the patches of a grid; set augment.recipe=cpc")
         if not 0 <= self.ignore < self.steps < self.grid.side:
             raise UserError(
                 f"a grid of {self.grid.side} rows cannot predict {self.ignore + 1} to {self.steps} rows ahead; "
                 f"set 0 <= method.ignore < method.steps < {self.grid.side}"
             )
         if self.directions not in (1, 2, 3, 4):
-            raise UserError(f"a grid can be read in 1 to 4 directions, not {self.directions}; set method.directions")
+            raise UserError(f"method.directions is {self.directions}; set it to 1, 2, 3 or 4")
 
     def init(self, key, batch):
         variables, shapes = initialize(self.network, key, batch["views"].patch)
@@ -64,7 +66,7 @@ class CPC(Method):
         return Result(jnp.mean(jnp.stack(losses)), self.State(stats), metrics, features, features)
 
     def represent(self, params, state, images, layers=0):
-        """Returns the mean [B, D] over the encoded patches of images [B, H, W, C] of any size from a patch up."""
+        """Returns the mean [B, D] over the encoded patches of images [B, H, W, C] that are at least one patch large."""
         patches = cut(images, self.grid)
         rows = patches.reshape(-1, *patches.shape[2:])
         latents = encode(self.network, self.variables(params, state), rows, layers)
@@ -72,7 +74,7 @@ class CPC(Method):
 
     @property
     def offsets(self) -> range:
-        """How many rows below are predicted."""
+        """The distances, in rows, of the predicted rows."""
         return range(self.ignore + 1, self.steps + 1)
 
     @property
@@ -80,6 +82,6 @@ class CPC(Method):
         return PatchPrediction(self.directions, len(self.offsets), self.dimension, Context(hidden=self.hidden))
 
     def latents(self, outputs):
-        """The features of the patches in their places, [B, S, S, D]."""
+        """Returns the features of the patches in their grid, [B, S, S, D]."""
         batch, _, size = outputs.features.shape
         return outputs.features.reshape(batch, self.grid.side, self.grid.side, size)

@@ -20,35 +20,35 @@ from ssl_jax.teacher import Teacher
 class CRD(Method):
     """Contrastive Representation Distillation (Tian et al. 2019, arXiv:1910.10699), section 3.1.
 
-    The student's embedding is its projection, the teacher's a linear map of its features, trained with the student.
-    Until an image has been seen its class is unknown, and it counts as one of another; its rows are random then. The
-    authors' term alpha, distillation of the teacher's classifier, is 0 in their default and left out: a teacher here is
-    an encoder without one.
+    The student's embedding is its projection, the teacher's is a linear map of its features, trained with the student.
+    Until an image has been seen, its class is unknown and its rows are random; it then counts as an image of another
+    class. The authors' alpha, the distillation of the teacher's classifier, is 0 by default and left out: a teacher
+    here is an encoder without a classifier.
     """
 
     images: ImageCount
     classes: ClassCount
     teacher: Teacher
     temperature: float = 0.07  # tau
-    negatives: int = 16384  # of other classes
-    momentum: float = 0.5  # share of its old row that an image keeps
-    supervised: float = 1.0  # gamma, of the cross-entropy of a linear classifier on the student's features
-    weight: float = 0.8  # beta, of the contrast with the teacher
+    negatives: int = 16384  # drawn per image, from other classes
+    momentum: float = 0.5  # weight of the old row in the new one
+    supervised: float = 1.0  # gamma, weight of the cross-entropy of a linear classifier on the student's features
+    weight: float = 0.8  # beta, weight of the contrast with the teacher
     needs_labels = True
     memories = ("student_bank", "teacher_bank", "labels")
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics of the student
         teacher: Variables  # the frozen encoder
-        student_bank: jax.Array  # [N, D], a row an image
+        student_bank: jax.Array  # [N, D], a row per image
         teacher_bank: jax.Array  # [N, D]
-        normalizers: jax.Array  # [2], Z of student and teacher, of the first batch; 0 before
+        normalizers: jax.Array  # [2], Z of student and teacher, from the first batch; 0 before
         labels: jax.Array  # int32 [N], the class of each image, -1: not seen yet
 
     def check(self, batch):
         super().check(batch)
         if self.classes < 2:
-            raise UserError("CRD tells classes apart, and the images are of one; give data.source two classes or more")
+            raise UserError("CRD needs images of at least two classes, but they are of one; set another data.source")
 
     def init(self, key, batch):
         keys = jax.random.split(key, 5)

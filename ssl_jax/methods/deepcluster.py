@@ -1,4 +1,4 @@
-"""DeepCluster: once an epoch features are clustered, and a new classifier learns to predict the clusters."""
+"""DeepCluster: cluster the features once per epoch, and train a new classifier to predict the clusters."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,24 +17,24 @@ from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, enc
 class DeepCluster(Method):
     """Deep Clustering for Unsupervised Learning of Visual Features (Caron et al. 2018, arXiv:1807.05520), section 3.
 
-    The network sees edges, not colours. The authors cluster the features of centre crops, from a pass of their own
-    before each epoch, and draw clusters, then images of them. Here features are those that training has seen, as in
-    DeepCluster-v2, so nothing is learned until the first clustering; and since batches do not depend on the state,
-    images of large clusters weigh less instead.
+    The network sees edges, not colours. There are two deviations from the authors' code. It clusters the features of
+    centre crops, from a separate pass before each epoch; here they are the features of training, as in DeepCluster-v2,
+    so nothing is learned before the first clustering. It samples clusters, then images of them; here images of large
+    clusters have smaller weights, since batches do not depend on the state.
     """
 
     images: ImageCount
     every: Steps  # between two clusterings, an epoch in the paper
-    prototypes: int = 10000  # clusters
-    components: int = 256  # of the features, that are clustered
-    iterations: int = 20  # of k-means
+    prototypes: int = 10000  # number of clusters
+    components: int = 256  # principal components of the features to cluster
+    iterations: int = 20  # iterations of k-means
     memories = ("memory", "assignment")
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics
         memory: jax.Array  # [N, D] features of the first view; 0: not seen yet
         assignment: jax.Array  # int32 [N], cluster of each image, -1: unknown
-        sizes: jax.Array  # int32 [K], images of each cluster
+        sizes: jax.Array  # int32 [K], number of images of each cluster
 
     def check(self, batch):
         super().check(batch)
@@ -45,7 +45,7 @@ class DeepCluster(Method):
         dimension = shapes.features.shape[-1]
         if self.components > dimension:
             raise UserError(
-                f"{dimension} features have no {self.components} components; lower method.components to {dimension}"
+                f"method.components is {self.components}, more than the {dimension} features; lower it to {dimension}"
             )
         rows = padded(self.images)
         assignment, sizes = jnp.full(rows, -1, jnp.int32), jnp.zeros(self.prototypes, jnp.int32)
@@ -76,7 +76,7 @@ class DeepCluster(Method):
         return params | {"head": head}, state
 
     def cluster(self, state: State, key: jax.Array) -> tuple[PyTree, State]:
-        """Returns a new head, and the state with the clusters it shall tell."""
+        """Returns a new head, and the state with new clusters."""
         first, draws, head = jax.random.split(key, 3)
         known = jnp.any(state.memory != 0, axis=1)
         points = whiten(state.memory, known, self.components)
@@ -91,12 +91,12 @@ class DeepCluster(Method):
 
 
 def check_clustering(images: int, clusters: int, every: int) -> None:
-    """Checks the numbers of a clustering of all images.
+    """Checks the hyper-parameters of a clustering of all images.
 
     Raises:
-        UserError: if there are more clusters than images, or if `every` is less than a step.
+        UserError: if there are more clusters than images, or `every` is less than one step.
     """
     if clusters > images:
-        raise UserError(f"{images} images cannot form {clusters} clusters; lower method.prototypes")
+        raise UserError(f"method.prototypes is {clusters}, but there are only {images} images; lower it")
     if every < 1:
         raise UserError(f"method.every is {every} steps; set it to at least 1 step")

@@ -1,4 +1,4 @@
-"""DeepCluster-v2: once an epoch embeddings are clustered, and every crop predicts its image's cluster."""
+"""DeepCluster-v2: cluster the embeddings once per epoch, and predict the cluster of an image from every crop."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,15 +17,15 @@ from ssl_jax.numeric import normalize
 class DeepClusterV2(Method):
     """DeepCluster-v2, appendix of SwAV (Caron et al. 2020, arXiv:2006.09882).
 
-    Until the first clustering nothing is learned: the memory fills, as in the authors' pass before the first epoch.
+    Nothing is learned before the first clustering, while the memory fills, as in the authors' pass before training.
     """
 
     images: ImageCount
     every: Steps  # between two clusterings, an epoch in the paper
     prototypes: int = 3000  # clusters of each head
-    heads: int = 3  # clusterings that differ by their first centroids
+    heads: int = 3  # clusterings, which differ in their initial centroids
     temperature: float = 0.1  # tau
-    iterations: int = 10  # of k-means
+    iterations: int = 10  # iterations of k-means
     memories = ("memory", "assignment")
 
     class State(NamedTuple):
@@ -62,7 +62,7 @@ class DeepClusterV2(Method):
         return params, jax.lax.cond(due, lambda state: self.cluster(state, key), lambda state: state, state)
 
     def cluster(self, state: State, key: jax.Array) -> State:
-        """Returns the state with new centroids and assignments, found anew from random images of the memory."""
+        """Returns the state with new centroids and assignments, by k-means from random rows of the memory."""
         known = jnp.any(state.memory != 0, axis=(1, 2))
 
         def one(head):

@@ -1,4 +1,4 @@
-"""DenseCL: MoCo for images and, at the same time, for the positions that correspond between two views."""
+"""DenseCL: MoCo for images and for corresponding positions of two views."""
 
 import dataclasses
 from typing import NamedTuple
@@ -23,8 +23,8 @@ class DenseCL(Method):
     decay: Schedule  # m of the key encoder
     queue_size: int = 65536  # keys of each kind, a multiple of the batch size
     temperature: float = 0.2  # tau
-    weight: float = 0.5  # lambda of the dense part
-    dense_from: Steps = Steps(0)  # when the dense part begins
+    weight: float = 0.5  # lambda, weight of the dense part
+    dense_from: Steps = Steps(0)  # step at which the dense part begins
     shuffle: bool = False  # as in MoCo
     large_views = 2
     queues = ("queue", "dense_queue")

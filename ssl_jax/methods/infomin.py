@@ -1,4 +1,4 @@
-"""InfoMin: MoCo with views that share little, and with patches in random order as a second query."""
+"""InfoMin: MoCo with views that share little information, and with shuffled patches as a further query."""
 
 import dataclasses
 from typing import Any
@@ -16,15 +16,15 @@ from ssl_jax.numeric import normalize
 
 @dataclasses.dataclass(frozen=True)
 class InfoMin(Method):
-    """What Makes for Good Views (Tian et al. 2020, arXiv:2005.10243), section 4.3, with the authors' PyContrast.
+    """What Makes for Good Views (Tian et al. 2020, arXiv:2005.10243), section 4.3, as in the authors' PyContrast.
 
-    The second large view is MoCo's key, all other views are queries, and so are the patches of a grid together.
+    The second large view is MoCo's key; all other views are queries, and all patches of a grid together are one.
     """
 
     decay: Schedule  # m of the key encoder
     queue_size: int = 65536  # keys, a multiple of the batch size
     temperature: float = 0.15  # tau
-    weight: float = 0.5  # beta, of the patches
+    weight: float = 0.5  # beta, weight of the patches
     shuffle: bool = False  # as in MoCo
     large_views = 2
     queues = ("queue",)
@@ -33,7 +33,7 @@ class InfoMin(Method):
     def check(self, batch):
         super().check(batch)
         if not batch["views"].patch:
-            raise UserError("InfoMin takes two views and a grid of patches; choose augment.recipe=infomin")
+            raise UserError("InfoMin needs two views and a grid of patches; set augment.recipe=infomin")
 
     def init(self, key, batch):
         variables, shapes = initialize(self.network, key, batch["views"].large)

@@ -1,4 +1,4 @@
-"""InstDisc: each image is a class of its own, represented by what it looked like when it was last seen."""
+"""InstDisc: each image is a class of its own, represented by its last embeddings in a memory."""
 
 import dataclasses
 from typing import NamedTuple
@@ -18,17 +18,17 @@ class InstDisc(Method):
 
     images: ImageCount
     temperature: float = 0.07  # tau
-    negatives: int = 4096  # drawn for each image; 0: none, the softmax is over all images
-    softmax: bool = False  # over own and drawn rows, in place of noise-contrastive estimation
-    momentum: float = 0.5  # share of its old row that an image keeps
-    proximal: float = 0.0  # lambda, keeps an image near its row (section 3.3); 0 in the authors' code
+    negatives: int = 4096  # drawn per image; 0: the softmax is over all images
+    softmax: bool = False  # over own and drawn rows, instead of noise-contrastive estimation
+    momentum: float = 0.5  # weight of the old row in the new one
+    proximal: float = 0.0  # lambda, weight of the distance to the old row (section 3.3); 0 in the authors' code
     feature = "projection"
     memories = ("bank",)
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics
-        bank: jax.Array  # [N, D], a row an image
-        normalizer: jax.Array  # [], Z of the first batch; 0 before
+        bank: jax.Array  # [N, D], a row per image
+        normalizer: jax.Array  # [], Z from the first batch; 0 before
 
     def init(self, key, batch):
         variables, shapes = initialize(self.network, key, batch["views"])

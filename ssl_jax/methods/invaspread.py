@@ -1,4 +1,4 @@
-"""InvaSpread: two views are one instance, all else of the batch spreads out."""
+"""InvaSpread: bring two views of an image together, and spread the other images of the batch."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ class InvaSpread(Method):
     """Embedding Learning via Invariant and Spreading Instance Feature (Ye et al. 2019, arXiv:1904.03436), section 3."""
 
     temperature: float = 0.1  # tau
-    weight: float = 1.0  # of spreading
+    weight: float = 1.0  # of the negatives
     large_views = 2
     feature = "projection"
 

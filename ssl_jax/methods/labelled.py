@@ -1,4 +1,4 @@
-"""What methods that learn from labels share."""
+"""Shared by methods that learn from labels."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def labelled_rows(projection: jax.Array, label: jax.Array) -> tuple[jax.Array, j
 
 
 def with_proxies(network: Network, key: jax.Array, views: Views, classes: int) -> tuple[PyTree, PyTree]:
-    """Returns the parameters of a network and `proxies` [classes, D], and the network's statistics."""
+    """Returns the parameters of a network and of `proxies` [classes, D], and the network's statistics."""
     variables, shapes = initialize(network, key, views)
     proxies = jax.random.normal(jax.random.fold_in(key, 1), (classes, shapes.projection.shape[-1]))
     return {"network": variables.params, "proxies": proxies}, variables.stats

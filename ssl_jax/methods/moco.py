@@ -1,4 +1,4 @@
-"""MoCo: queries find their key among a queue of keys made by a slowly moving encoder."""
+"""MoCo: match queries to their keys, among a queue of keys from a moving average of the encoder."""
 
 import dataclasses
 
@@ -15,16 +15,16 @@ from ssl_jax.numeric import as_rows, normalize
 class MoCo(Method):
     """Momentum Contrast (He et al. 2019, arXiv:1911.05722, Algorithm 1; v2: Chen et al. 2020, arXiv:2003.04297).
 
-    The key is the second large view; all other views are queries. The paper moves the key encoder before it encodes the
-    keys; moving it after the step is the same sequence.
+    The key is the second large view; all other views are queries. The paper updates the key encoder before it encodes
+    the keys; to update it after the step gives the same sequence.
     """
 
     decay: Schedule  # m of the key encoder
-    queue_size: int = 65536  # keys, a multiple of those of one step
+    queue_size: int = 65536  # keys, a multiple of the keys per step
     temperature: float = 0.2  # tau
-    shuffle: bool = False  # keys meet other rows than queries in split BatchNorm statistics (section 3.3)
-    symmetric: bool = False  # each large view is the key once (the authors' CIFAR-10 notebook)
-    in_batch: bool = False  # the keys of the batch's other images are negatives too (SimCLR v2 with a memory)
+    shuffle: bool = False  # whether split BatchNorm statistics mix keys with other rows than queries (section 3.3)
+    symmetric: bool = False  # whether each large view is the key once (the authors' CIFAR-10 notebook)
+    in_batch: bool = False  # whether the keys of other images of the batch are negatives too (SimCLR v2 with a memory)
     large_views = 2
     queues = ("queue",)
     State = Keys
@@ -52,7 +52,7 @@ class MoCo(Method):
 
     @property
     def key_views(self) -> tuple[int, ...]:
-        """The views that are keys, in turn."""
+        """The views that are the key, one after the other."""
         return (0, 1) if self.symmetric else (1,)
 
     def after_step(self, params, state, key, step):

@@ -1,4 +1,4 @@
-"""Multi-similarity loss: pairs weigh by their similarity, and by those of their anchor's other pairs."""
+"""Multi-similarity loss: weight pairs by their similarity, relative to the other pairs of the anchor."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ class MultiSimilarity(Method):
 
     alpha: float = 2.0  # sharpness for positives
     beta: float = 50.0  # sharpness for negatives
-    base: float = 0.5  # lambda, the similarity that divides near from far
-    epsilon: float | None = 0.1  # of the mining of pairs; None: all count
+    base: float = 0.5  # lambda, the similarity that separates near from far
+    epsilon: float | None = 0.1  # margin of the mining of pairs; None: all pairs count
     needs_labels = True
     feature = "projection"
 

@@ -1,4 +1,4 @@
-"""NNCLR: the positive is not the other view but its nearest neighbour among images seen before."""
+"""NNCLR: use the nearest neighbour of a view among past images as its positive."""
 
 import dataclasses
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class NNCLR(Method):
         neighbour = [past[jnp.argmax(z[:, view] @ past.T, axis=1)] for view in range(large)]
         pairs = [(a, v) for a in range(large) for v in range(z.shape[1]) if v != a]
         loss = mean_over_pairs(pairs, lambda a, v: info_nce_pairs(neighbour[a], p[:, v], self.temperature))
-        loss /= 2 * self.temperature  # a plain cross-entropy
+        loss /= 2 * self.temperature  # undo the factor of `info_nce_pairs`
         state = self.State(stats, push(state.queue, z[:, 0], step))
         metrics = {"uniform_loss": jnp.log(len(z) * 1.0)}
         return Result(loss, state, metrics, outputs.features[:, 0], outputs.projection)

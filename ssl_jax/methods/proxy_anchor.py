@@ -1,4 +1,4 @@
-"""Proxy-Anchor: the learned proxy of each class pulls its own rows and pushes the others."""
+"""Proxy-Anchor: a learned proxy per class attracts the rows of its class and repels the others."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Proxy-NCA: rows find the learned proxy of their class by distance."""
+"""Proxy-NCA: match rows to the learned proxy of their class by distance."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ class ProxyNCA(Method):
     """No Fuss Distance Metric Learning using Proxies (Movshovitz-Attias et al. 2017, arXiv:1703.07464), section 3.2."""
 
     classes: ClassCount
-    scale: float = 9.0  # of the squared distances
+    scale: float = 9.0  # factor of the squared distances
     needs_labels = True
     feature = "projection"
 

@@ -1,4 +1,4 @@
-"""ReSSL: a strongly augmented view is as similar to past images as a weakly augmented one is to a moving average."""
+"""ReSSL: match the similarities of a strongly augmented view to past images to those of a weakly augmented view."""
 
 import dataclasses
 
@@ -16,15 +16,15 @@ from ssl_jax.numeric import normalize
 class ReSSL(Method):
     """Relational Self-Supervised Learning (Zheng et al. 2021, arXiv:2107.09282, Algorithm 1).
 
-    The target sees the second large view, which recipes augment weakly; all other views are the student's. Moving the
-    target after the step, not before it is used, is the same sequence.
+    The target sees the second large view, which recipes augment weakly; all other views are the student's. To update
+    the target after the step, not before it is used, gives the same sequence.
     """
 
     decay: Schedule  # m of the target
     queue_size: int = 131072  # embeddings of the target, a multiple of the batch
     temperature: float = 0.1  # tau_s, of the student
-    target_temperature: float = 0.04  # tau_t, lower: the sharper distribution is the one to learn from
-    shuffle: bool = False  # the target meets other rows in split BatchNorm statistics
+    target_temperature: float = 0.04  # tau_t, lower than tau_s for a sharper distribution
+    shuffle: bool = False  # whether split BatchNorm statistics mix the target's rows differently, as in MoCo
     large_views = 2
     queues = ("queue",)
     State = Keys

@@ -1,4 +1,4 @@
-"""SimCLR: agree with the other view of the same image, against every other image of the batch."""
+"""SimCLR: match the other view of the same image, among all views of the batch."""
 
 import dataclasses
 

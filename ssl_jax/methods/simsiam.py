@@ -1,4 +1,4 @@
-"""SimSiam: each view predicts another, which stands still: no negatives, no moving average."""
+"""SimSiam: predict another view, with a stopped gradient instead of negatives or a moving average."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from ssl_jax.method import Method, Result, apply
 class SimSiam(Method):
     """Exploring Simple Siamese Representation Learning (Chen and He 2020, arXiv:2011.10566), Algorithm 1."""
 
-    stop_gradient: bool = True  # on the target; without it everything collapses to one point (section 4.1)
+    stop_gradient: bool = True  # on the target; without it the representation collapses (section 4.1)
     large_views = 2
 
     def loss(self, params, state, batch, key, step):

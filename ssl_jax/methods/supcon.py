@@ -1,4 +1,4 @@
-"""SupCon: all views of all images of a class are positives."""
+"""SupCon: SimCLR in which all views of all images of a class are positives."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from ssl_jax.methods.labelled import labelled_rows
 
 @dataclasses.dataclass(frozen=True)
 class SupCon(Method):
-    """Supervised Contrastive Learning (Khosla et al. 2020, arXiv:2004.11362), equation 2, scaled as their code."""
+    """Supervised Contrastive Learning (Khosla et al. 2020, arXiv:2004.11362), equation 2, scaled as in their code."""
 
     temperature: float = 0.1  # tau
     base_temperature: float = 0.07  # the loss is multiplied by tau over this

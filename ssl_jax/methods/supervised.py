@@ -1,4 +1,4 @@
-"""Supervised: a linear classifier on the encoder, the baseline that stands beside every other method."""
+"""Supervised: a linear classifier on the encoder, the baseline of all other methods."""
 
 import dataclasses
 
@@ -12,11 +12,13 @@ from ssl_jax.methods.labelled import linear, through
 
 @dataclasses.dataclass(frozen=True)
 class Supervised(Method):
-    """Cross-entropy with the classes of all views, and label smoothing (Szegedy et al. 2015, arXiv:1512.00567,
-    section 7)."""
+    """Cross-entropy with the classes of all views, and label smoothing.
+
+    Source: for label smoothing, Szegedy et al. 2015 (arXiv:1512.00567), section 7.
+    """
 
     classes: ClassCount
-    smoothing: float = 0.0  # epsilon, the share of the target that is spread over all classes
+    smoothing: float = 0.0  # epsilon, the fraction of the target that is spread over all classes
     needs_labels = True
 
     def init(self, key, batch):

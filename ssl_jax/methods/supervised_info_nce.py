@@ -1,4 +1,4 @@
-"""Supervised InfoNCE: each pair of one class against the rows of other classes."""
+"""Supervised InfoNCE: match each pair of a class, against the rows of other classes."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""SwAV: predict the cluster of one view from another, with clusters kept equally full by Sinkhorn."""
+"""SwAV: predict the cluster of one view from another, with clusters balanced by Sinkhorn-Knopp."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,14 +17,14 @@ class SwAV(Method):
     """Swapping Assignments between Views (Caron et al. 2020, arXiv:2006.09882), section 3 and Algorithm 1.
 
     The predictor is a layer of prototypes. Large views are assigned to them; every view predicts the codes of the
-    others. The authors freeze the prototypes at first: an optimiser rule of the config.
+    others. The authors freeze the prototypes at first; here an optimiser rule of the config does.
     """
 
     temperature: float = 0.1  # tau
     epsilon: float = 0.05  # entropy of the codes
-    iterations: int = 3  # of Sinkhorn-Knopp; 0: codes are a softmax, and all fall into one cluster
-    queue_size: int = 0  # images whose past embeddings help to fill the clusters when batches are small, 0: none
-    queue_from: Steps = Steps(0)  # when the queue begins to fill; it is used once it is full
+    iterations: int = 3  # of Sinkhorn-Knopp; with 0, codes are a softmax, which collapses to one cluster
+    queue_size: int = 0  # images whose past embeddings help to balance the clusters of small batches; 0: none
+    queue_from: Steps = Steps(0)  # step at which the queue begins to fill; it is used when it is full
     queues = ("queue",)
 
     class State(NamedTuple):
@@ -51,7 +51,7 @@ class SwAV(Method):
         return Result(loss, self.State(stats, queue), metrics, outputs.features[:, 0], outputs.projection)
 
     def codes(self, params, scores, queue, step):
-        """Returns the codes [B, A, K] of scores [B, A, K]; rows of a queue that is not in use yet weigh nothing."""
+        """Returns the codes [B, A, K] of scores [B, A, K]; a queue that is not in use yet has no weight."""
         kernel = params["network"]["predictor"]["kernel"]
         past = queue_rows(queue) @ kernel if self.queue_size else None
         weight = (step >= self.queue_from + len(queue)).astype(scores.dtype)
@@ -63,6 +63,6 @@ class SwAV(Method):
 
 
 def unit_prototypes(network: PyTree) -> PyTree:
-    """Returns the network's parameters with every prototype, a column of the kernel [D, K], at unit length."""
+    """Returns the parameters with every prototype, a column of the kernel [D, K], scaled to unit length."""
     kernel = normalize(network["predictor"]["kernel"], axis=0)
     return network | {"predictor": network["predictor"] | {"kernel": kernel}}

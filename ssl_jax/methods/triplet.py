@@ -1,4 +1,4 @@
-"""Triplet loss: nearer to the same class than to another, by a margin."""
+"""Triplet loss: rows are nearer to their own class than to another, by a margin."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ class Triplet(Method):
 
     margin: float = 0.2
     mining: str = "semihard"  # all, hard, semihard or batch_hard
-    squared: bool = False  # distances
+    squared: bool = False  # whether distances are squared
     needs_labels = True
     feature = "projection"
 

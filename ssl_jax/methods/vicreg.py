@@ -1,4 +1,4 @@
-"""VICReg: views agree, channels vary, and do not vary together."""
+"""VICReg: views agree, and channels have variance but no covariance."""
 
 import dataclasses
 

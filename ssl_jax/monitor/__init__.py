@@ -1,4 +1,4 @@
-"""What a run tells: a live line, written metrics, warnings."""
+"""Progress line, metric files and warnings of a running job."""
 
 from ssl_jax.monitor.interruption import Interruption
 from ssl_jax.monitor.monitor import Monitor, first_weights, summary

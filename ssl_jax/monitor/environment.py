@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""Records the software and hardware of a run."""
 
 import importlib.metadata
 import pathlib
@@ -11,7 +11,7 @@ import jax
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions, devices, platform and the commit of the source, where there is one: plain JSON values."""
+    """Returns versions, devices, platform and, if known, the commit of the source, as JSON values."""
     devices = jax.devices()
     return {
         "ssl_jax": version("ssl_jax"),
@@ -25,7 +25,7 @@ def environment() -> dict[str, Any]:
 
 
 def dependencies() -> list[str]:
-    """Returns the packages the library needs, from its own metadata; none where it is not installed."""
+    """Returns the packages that the library requires, from its metadata; empty if it is not installed."""
     try:
         requirements = importlib.metadata.requires("ssl_jax") or []
     except importlib.metadata.PackageNotFoundError:
@@ -42,7 +42,7 @@ def version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Returns the commit of the checkout this file lies in, `+` where files differ from it; None outside of one."""
+    """Returns the commit of the checkout of this file, followed by `+` if files differ from it; None without one."""
     root = pathlib.Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

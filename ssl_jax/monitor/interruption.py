@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's SIGTERM: asked once, a run stops at the next step and saves; asked twice, at once."""
+"""Handles Ctrl-C and SIGTERM: after the first, a run saves and stops at the next step; after the second, at once."""
 
 import signal
 
@@ -6,7 +6,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """While entered, remembers in `requested` that a first signal came instead of dying of it."""
+    """A context in which the first signal only sets `requested`; the second is handled as usual."""
 
     def __init__(self) -> None:
         self.requested = False

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: the live line, the written metrics, the warnings."""
+"""Progress line, metric files and warnings of a running job."""
 
 import json
 import pathlib
@@ -15,14 +15,14 @@ from ssl_jax.monitor.writers import Writers, read
 
 
 class Monitor:
-    """Brings the metrics of each step to whoever wants them; only the first process writes and prints.
+    """Shows, writes and checks the metrics of each step; only the first process prints and writes.
 
     Args:
-        workdir: of the run.
-        config: of the run.
-        steps: of the whole run.
-        start: the step it goes on from.
-        began: `time.monotonic()` when the command started, to tell how long the first step took to come.
+        workdir: the workdir of the run.
+        config: the config of the run.
+        steps: the steps of the whole run.
+        start: the step that the run continues from.
+        began: `time.monotonic()` at the start of the command, to print the time until the first step.
     """
 
     def __init__(self, workdir: pathlib.Path, config: Any, steps: int, start: int, began: float):
@@ -35,7 +35,11 @@ class Monitor:
             self.writers = Writers(workdir, start or None, config.to_dict(), config.log.wandb)
 
     def see(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Fetches the metrics of a step, complains if they are not finite, shows them, and writes them now and then."""
+        """Fetches and shows the metrics of a step, and writes them every `log.every` steps.
+
+        Raises:
+            Diverged: if one is not finite.
+        """
         values = jax.device_get(metrics)
         check_finite(step, values)
         if not self.writers:
@@ -48,16 +52,16 @@ class Monitor:
             self.record(step, values | ({"images_per_second": speed} if speed else {}))
 
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes metrics and looks whether they tell of a collapse."""
+        """Writes metrics, and warns if they show a collapse."""
         if self.writers and metrics:
             self.writers.write(step, metrics)
-            if step > self.start:  # else the speed would count the time until the first step
+            if step > self.start:  # otherwise the speed would include the time until the first step
                 self.progress.update(step, metrics)
             for warning in self.watch.look(step, metrics):
                 self.note(warning)
 
     def note(self, text: str) -> None:
-        """Prints a line above the live one."""
+        """Prints a line above the progress line."""
         if self.writers:
             self.progress.note(text)
 
@@ -71,16 +75,16 @@ class Monitor:
 
 
 def first_weights(source: str | None) -> str:
-    """Returns in words what the weights of step 0 are, given the run's `init.from`."""
+    """Returns the name of the weights at step 0 in tables, given the run's `init.from`."""
     return "starting weights" if source else "random initialisation"
 
 
 def summary(workdir: pathlib.Path, source: str | None = None) -> str:
-    """Returns a run's top-1 beside what raw pixels and the first weights gave, as lines; empty without labels.
+    """Returns a table of a run's top-1 beside the baselines of raw pixels and of step 0; empty without labels.
 
     Args:
-        workdir: of the run.
-        source: its `init.from`.
+        workdir: the workdir of the run.
+        source: the run's `init.from`.
     """
     seen: dict[str, float] = {}
     for row in read(workdir / "metrics.jsonl"):

@@ -1,4 +1,4 @@
-"""One live line that says how far a run is."""
+"""A progress line that is rewritten in place."""
 
 import collections
 import math
@@ -13,13 +13,13 @@ LIVE, PLAIN = 0.1, 10.0  # seconds between two lines, on a terminal and elsewher
 
 
 class Progress:
-    """Shows step, loss, speed, time left and the latest k-NN top-1: in place on a terminal, else now and then.
+    """Shows step, loss, speed, time left and the latest k-NN top-1, in place on a terminal, else line by line.
 
     Args:
         total: the last step of the run.
         batch_size: images per step, over all devices.
-        stream: where the line goes.
-        clock: returns seconds.
+        stream: the text stream to write to.
+        clock: a function that returns seconds.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class Progress:
 
     @property
     def images_per_second(self) -> float | None:
-        """The speed over the last minute, everything included; None before the second update."""
+        """The speed over the last minute, with evaluation and checkpoints; None before the second update."""
         if len(self.seen) < 2:
             return None
         (start, first), (now, last) = self.seen[0], self.seen[-1]
         return (last - first) * self.batch_size / max(now - start, 1e-9)
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Tells that `step` steps are done, and what was measured; a figure that is missing keeps its last value."""
+        """Updates the line after a step; a metric that is missing keeps its last value."""
         now = self.clock()
         self.latest.update(metrics)
         self.seen.append((now, step))
@@ -52,14 +52,14 @@ class Progress:
             self.show()
 
     def note(self, text: str) -> None:
-        """Prints a message on a line of its own, and the live line again below it."""
+        """Prints a message on a line of its own, and the progress line again below it."""
         self.stream.write(f"\r\x1b[K{text}\n" if self.live else f"{text}\n")
         self.stream.flush()
         if self.live and self.seen:
             self.show()
 
     def close(self) -> None:
-        """Shows where the run stopped and ends the live line."""
+        """Shows the last state and ends the progress line."""
         if self.seen and (self.live or self.shown_step != self.seen[-1][1]):
             self.show()
         if self.live and self.seen:
@@ -69,7 +69,9 @@ class Progress:
     def show(self) -> None:
         self.shown_at, self.shown_step = self.seen[-1]
         if self.live:
-            width = shutil.get_terminal_size().columns - 1  # a longer line would wrap and could not be rewritten
+            width = (
+                shutil.get_terminal_size().columns - 1
+            )  # a longer line would wrap and could not be rewritten in place
             self.stream.write(f"\r\x1b[K{self.line()[:width]}")
         else:
             self.stream.write(self.line() + "\n")
@@ -89,7 +91,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Returns a length of time as 0:07, 12:34 or 1:02:03, with days in front where there are any."""
+    """Formats a duration in seconds as 0:07, 12:34 or 1:02:03, preceded by the days if there are any."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)

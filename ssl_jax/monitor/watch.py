@@ -1,4 +1,4 @@
-"""Tells when training has gone wrong: numbers that are not finite, and representations that collapse."""
+"""Detects failures of training: numbers that are not finite, and representations that collapse."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,25 +6,29 @@ from typing import NamedTuple
 
 from ssl_jax.errors import UserError
 
-LOOKS = 5  # in a row, before a sign is believed
+LOOKS = 5  # consecutive occurrences before a sign is reported
 
 
 class Diverged(UserError):
-    """Training met a number that is not finite."""
+    """Raised when a metric is not finite."""
 
 
 def check_finite(step: int, metrics: Mapping[str, float]) -> None:
-    """Raises `Diverged` with what to try, if any of a step's metrics is infinite or not a number."""
+    """Checks the metrics of a step.
+
+    Raises:
+        Diverged: if one is infinite or NaN; the message says what to try.
+    """
     bad = [name for name, value in metrics.items() if not math.isfinite(value)]
     if bad:
         raise Diverged(
             f"training diverged at step {step}: {', '.join(bad)} not finite; try a lower learning rate, a longer "
-            "warm-up or float32 (the checkpoints of earlier steps are kept; the same command goes on from the last one)"
+            "warm-up or float32 (the checkpoints of earlier steps are kept; the same command resumes from the last one)"
         )
 
 
 class Sign(NamedTuple):
-    """A sign of collapse: the metrics it reads, when they are suspicious, and what to tell the user."""
+    """A sign of collapse: the metrics it reads, when they are suspicious, and the warning to print."""
 
     metrics: tuple[str, ...]
     suspicious: Callable[..., bool]
@@ -60,16 +64,16 @@ SIGNS = {
     "uniform": Sign(
         ("loss", "uniform_loss"),
         lambda loss, uniform: abs(loss - uniform) < 0.005 * abs(uniform),
-        "the loss is stuck at {0:.3f}, its value when nothing is distinguished ({1:.3f}): lower the learning rate or "
+        "the loss is stuck at {0:.3f}, its value for a collapsed representation ({1:.3f}): lower the learning rate or "
         "lengthen the warm-up, and check the temperature",
     ),
 }
 
 
 class Watch:
-    """Looks at the metrics of a run as they come and says once, per sign of collapse, what it probably is.
+    """Watches the metrics of a run for signs of collapse, and warns once per sign.
 
-    Nothing is believed in the first tenth of the run, nor before it has been seen several times in a row.
+    A sign is reported only after the first tenth of the run, and only if it occurs several times in a row.
 
     Args:
         total: the last step of the run.
@@ -77,10 +81,12 @@ class Watch:
 
     def __init__(self, total: int):
         self.grace = total // 10
-        self.streaks = dict.fromkeys(SIGNS, 0)  # how often in a row each sign was seen; stays, once believed
+        self.streaks = dict.fromkeys(
+            SIGNS, 0
+        )  # consecutive occurrences of each sign; no longer changes once it is reported
 
     def look(self, step: int, metrics: Mapping[str, float]) -> list[str]:
-        """Returns the warnings that `metrics`, whichever of them were measured at this step, call for."""
+        """Returns the warnings that are due at a step, given the metrics measured there."""
         warnings = []
         for name, sign in SIGNS.items():
             values = [metrics.get(metric) for metric in sign.metrics]

@@ -1,4 +1,4 @@
-"""Where metrics go: metrics.jsonl, TensorBoard and, if asked for, Weights & Biases."""
+"""Writes metrics to metrics.jsonl, TensorBoard and, optionally, Weights & Biases."""
 
 import json
 import math
@@ -15,16 +15,16 @@ from ssl_jax.errors import UserError
 
 
 class Writers:
-    """Writes the metrics of a run, such that a resumed run leaves what an uninterrupted one would have left.
+    """Writes the metrics of a run; a resumed run leaves the same files as an uninterrupted one.
 
     Args:
-        workdir: the directory of the run.
-        resume_step: the step the run continues from, whose rows and all before are kept; None: from the beginning.
-        config: the settings, for Weights & Biases to show.
+        workdir: the workdir of the run.
+        resume_step: the step that the run continues from; later rows are dropped. None: all rows are dropped.
+        config: the settings to show in Weights & Biases.
         wandb: whether to write to Weights & Biases too.
 
     Raises:
-        UserError: Weights & Biases is asked for and not installed.
+        UserError: if `wandb` is set and Weights & Biases is not installed.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Writers:
         )
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Writes one row of scalars; it is on disk when this returns."""
+        """Writes one row of scalars, and flushes it to disk."""
         row = {name: number(value) for name, value in metrics.items()}
         finite = {name: value for name, value in row.items() if value is not None}
         self.rows.write(json.dumps({"step": step, **row}, allow_nan=False) + "\n")
@@ -65,7 +65,7 @@ class Writers:
 
 
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """Returns the rows of a metrics.jsonl, without a last line torn by a kill; none where there is no file."""
+    """Returns the rows of a metrics.jsonl, without an incomplete last line; empty if there is no file."""
     path = pathlib.Path(path)
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -77,7 +77,7 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def truncate(path: pathlib.Path, last: int) -> None:
-    """Drops, in one atomic step, the rows of a metrics.jsonl that come after step `last`."""
+    """Atomically drops the rows of a metrics.jsonl after step `last`."""
     rows = [row for row in read(path) if row["step"] <= last]
     scratch = path.with_name(path.name + ".new")
     scratch.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -85,7 +85,7 @@ def truncate(path: pathlib.Path, last: int) -> None:
 
 
 def number(value: Any) -> int | float | None:
-    """Returns a scalar as the shortest number that is exact in its own precision; None (null) if it is not finite."""
+    """Returns a scalar as the shortest decimal that is exact in its precision; None (null) if it is not finite."""
     scalar = np.asarray(value)[()]
     if np.issubdtype(scalar.dtype, np.integer):
         return int(scalar)
@@ -93,12 +93,12 @@ def number(value: Any) -> int | float | None:
 
 
 def wandb_run(workdir: pathlib.Path, resume: bool, config: Mapping[str, Any] | None) -> Any:
-    """Returns the Weights & Biases run of a workdir, the same one when it is resumed."""
+    """Returns the Weights & Biases run of a workdir; a resumed run continues the same one."""
     try:
         import wandb
     except ImportError:
         raise UserError(
-            "Weights & Biases is asked for (config.log.wandb) but not installed: pip install wandb, or leave it out"
+            "log.wandb is true, but Weights & Biases is not installed; pip install wandb, or set log.wandb=false"
         ) from None
     name = workdir / "wandb_id"
     if not (resume and name.exists()):

@@ -1,4 +1,4 @@
-"""Devices and memory: starting several processes, the mesh over all devices, where each array lives."""
+"""Devices: starting several processes, the mesh over all devices, and the sharding of arrays."""
 
 from ssl_jax.parallel.lookup import products
 from ssl_jax.parallel.memory import keep_freed_memory

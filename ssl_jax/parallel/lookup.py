@@ -1,4 +1,4 @@
-"""Products with rows of a memory that the devices share."""
+"""Dot products with rows of a memory that is split over the devices."""
 
 import functools
 
@@ -8,18 +8,18 @@ from jax.sharding import PartitionSpec, get_abstract_mesh
 
 from ssl_jax.parallel.mesh import AXIS
 
-TOGETHER = 8  # vectors whose rows are read at once: all rows of a batch would take gigabytes at a paper's numbers
+TOGETHER = 8  # vectors at a time: the rows of a whole batch would take gigabytes with the numbers of a paper
 
 
 def products(vectors: jax.Array, memory: jax.Array, index: jax.Array) -> jax.Array:
-    """Multiplies vectors with rows of a memory.
+    """Returns the dot products of vectors with rows of a memory.
 
-    In a program `over` a mesh each device multiplies the rows that it has, for the whole batch: what travels is a
-    number for each row, not the row.
+    In a program `over` a mesh, each device multiplies its own rows for the whole batch, so that one number per row is
+    communicated instead of the row.
 
     Args:
         vectors: [B, D].
-        memory: [N, D], split by its rows in such a program; not differentiated.
+        memory: [N, D], split by rows in such a program; not differentiated.
         index: int [B, K], the rows for each vector.
 
     Returns:
@@ -42,6 +42,6 @@ def products(vectors: jax.Array, memory: jax.Array, index: jax.Array) -> jax.Arr
 
 
 def read(vectors: jax.Array, memory: jax.Array, index: jax.Array) -> jax.Array:
-    """`products` on one device, a few vectors at a time, backwards too."""
+    """Returns `products` on one device, a few vectors at a time, in the backward pass too."""
     of_one = jax.checkpoint(lambda vector_and_rows: memory[vector_and_rows[1]] @ vector_and_rows[0])
     return jax.lax.map(of_one, (vectors, index), batch_size=TOGETHER)

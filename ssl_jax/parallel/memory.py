@@ -1,4 +1,4 @@
-"""Memory of the host."""
+"""The memory allocator of the host."""
 
 import ctypes
 import importlib.util
@@ -10,20 +10,20 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> None:
-    """Where the CPU computes, tells glibc not to return freed memory to the system; elsewhere it does nothing.
+    """Stops glibc from returning freed memory to the system, if JAX runs on the CPU; otherwise does nothing.
 
-    XLA asks for the buffers of a program anew at each step of a CPU. By default glibc maps and unmaps such large ones
-    each time, and the kernel clears every page again, which can take longer than the layers that write them. It must be
-    called before the first use of a device: a thread that has memory of its own by then keeps to its ways.
+    On a CPU, XLA allocates the buffers of a program at every step. By default glibc maps and unmaps large buffers each
+    time, and the kernel clears every page, which can take longer than the layers that write them. Call it before the
+    first use of a device: threads that already have an arena of their own are not affected.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt and cpu_only():
-        mallopt(M_ARENA_MAX, 1)  # the one arena that grows without mappings
+        mallopt(M_ARENA_MAX, 1)  # only the main arena grows without mappings
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def cpu_only() -> bool:
-    """Whether JAX can find no accelerator, told without a look at the devices."""
+    """Returns whether JAX has no accelerator to use, without initialising the devices."""
     plugins = entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")
     return os.environ.get("JAX_PLATFORMS") == "cpu" or not plugins

@@ -1,4 +1,4 @@
-"""One mesh axis over all devices: batches are split along it by rows, parameters are on every device."""
+"""The mesh: one axis over all devices, along which batches are split by rows; parameters are replicated."""
 
 import functools
 import os
@@ -15,10 +15,10 @@ AXIS = "data"
 
 
 def start() -> None:
-    """Joins the other processes of a run, before anything else touches a device; alone, it does nothing.
+    """Connects the processes of a run; does nothing if there is only one. Call it before any use of a device.
 
-    Processes are found by JAX on a TPU pod and under SLURM. Anywhere else the environment says who is who: the
-    variables JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    JAX finds the processes on a TPU pod and under SLURM. Elsewhere set the environment variables
+    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
     """
     environment = os.environ
     if "JAX_COORDINATOR_ADDRESS" in environment:
@@ -30,13 +30,13 @@ def start() -> None:
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns a mesh over the given devices, by default all of all processes."""
+    """Returns a mesh over the given devices; None: all devices of all processes."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def over(mesh: Mesh, program: Callable) -> Callable:
-    """Returns the program, to be compiled for a mesh that the functions it calls can ask for."""
+    """Returns the program with `mesh` as the abstract mesh of its trace, which functions in it can query."""
 
     @functools.wraps(program)
     def known(*args):
@@ -47,16 +47,16 @@ def over(mesh: Mesh, program: Callable) -> Callable:
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch: each device has its share of the rows."""
+    """Returns the sharding of a batch, split by rows."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Returns which rows of a global batch the devices of this process hold.
+    """Returns the rows of a global batch that the devices of this process hold.
 
     Args:
-        mesh: of all processes.
-        batch_size: global, a multiple of the number of devices.
+        mesh: the mesh over all processes.
+        batch_size: the size of the global batch, a multiple of the number of devices.
 
     Returns:
         int [b], ascending: the order in which `scatter` expects them.
@@ -66,12 +66,12 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of parameters: each device has all."""
+    """Returns the sharding of parameters: every device has a copy."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def row_shardings(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
-    """Returns the shardings of arrays with many rows: each device has its share, where the rows divide evenly."""
+    """Returns shardings that split an axis of every array over the devices, or replicate it if it does not divide."""
 
     def place(array):
         split = array.ndim > axis and array.shape[axis] % mesh.size == 0
@@ -86,14 +86,14 @@ def scatter(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]
 
 
 def concatenate(mesh: Mesh, batches: Sequence[Any]) -> Any:
-    """Concatenates batches [B, ...] that are split by rows, on each device what it has of them: nothing travels.
+    """Concatenates batches [B, ...] that are split by rows, on each device separately, without communication.
 
     Args:
         mesh: the devices.
         batches: trees of arrays.
 
     Returns:
-        A tree of arrays split by rows: first the rows that the first device has of all batches, then the second's.
+        A tree of arrays split by rows: the rows of the first device in all batches, then those of the second, ...
     """
     split = PartitionSpec(AXIS)
 
@@ -104,19 +104,19 @@ def concatenate(mesh: Mesh, batches: Sequence[Any]) -> Any:
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
-    """Puts host arrays, the same in every process, onto every device."""
+    """Puts host arrays, which must be the same in every process, onto every device."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated(mesh), x, x.shape), tree)
 
 
 def gather(tree: Any) -> Any:
-    """Returns global arrays as host arrays, whole, in every process."""
+    """Returns global arrays as whole host arrays in every process."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def anywhere(mesh: Mesh, flag: bool) -> Any:
-    """Tells every process whether the flag is set in one of them; as something true or false that may come later."""
+    """Returns, in every process, whether the flag is set in any process: a bool, or an array that may arrive later."""
     if jax.process_count() == 1:
         return flag
     flags = scatter(mesh, {"flag": np.full(len(mesh.local_devices), flag)})
@@ -125,5 +125,5 @@ def anywhere(mesh: Mesh, flag: bool) -> Any:
 
 @functools.cache
 def any_of(mesh: Mesh):
-    """Returns the program of `anywhere`, which is asked at every step."""
+    """Returns the compiled program of `anywhere`, which runs at every step."""
     return jax.jit(jnp.any, out_shardings=replicated(mesh))

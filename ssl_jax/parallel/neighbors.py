@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine, tile by tile, in a bank that the devices of a mesh may share."""
+"""Exact nearest neighbours by cosine, in tiles, in a bank that may be split over a mesh."""
 
 import functools
 from typing import Any
@@ -10,7 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 from ssl_jax.numeric import normalize
 from ssl_jax.parallel.mesh import AXIS
 
-TILE = (1024, 4096)  # queries, and rows of the bank, that meet at a time
+TILE = (1024, 4096)  # queries and rows of the bank that are compared at a time
 
 
 @functools.partial(jax.jit, static_argnames=("k", "mesh", "tile"))
@@ -22,24 +22,24 @@ def neighbors(
     mesh: Mesh | None = None,
     tile: tuple[int, int] = TILE,
 ) -> tuple[jax.Array, jax.Array]:
-    """Finds the k rows of a bank most similar to each query; of equal ones the first rows.
+    """Finds the k rows of a bank that are most similar to each query; of equal ones, the first.
 
-    Both are walked through in tiles with a running best k. On a mesh each device walks through its own rows of the
-    bank, for a tile of everybody's queries: queries and candidates travel, the bank does not. Beyond its share of the
-    arguments and a normalised copy of it, a device needs at most 4 * tile[0] * (tile[1] + k) numbers, whatever N and M
-    are.
+    Both are processed in tiles, with a running best k. On a mesh, each device compares its own rows of the bank with a
+    tile of the queries of all devices: queries and candidates are communicated, the bank is not. Beyond its share of
+    the arguments and a normalised copy of it, a device needs at most 4 * tile[0] * (tile[1] + k) numbers, whatever N
+    and M are.
 
     Args:
-        bank: [N, D] features of any float type, not normalised.
+        bank: [N, D] features of any float type, which need not be normalised.
         queries: [M, D] features, likewise.
-        k: how many to find; all N if there are fewer.
+        k: the number of neighbours; all N if there are fewer rows.
         valid: bool [N], the rows that can be found; None: all.
-        mesh: the devices that share the rows of bank and queries; None: one device has all.
-        tile: how many queries, over all devices, meet how many rows of a device's bank at a time.
+        mesh: the devices over which bank and queries are split by rows; None: one device has all.
+        tile: the number of queries, over all devices, and of rows of a device's bank to compare at a time.
 
     Returns:
-        Cosine similarities [M, k] in at least float32, largest first, and positions in the bank int32 [M, k]. If there
-        are fewer than k valid rows, the rest has a similarity of -inf and any position.
+        Cosine similarities [M, k] in at least float32, in decreasing order, and positions in the bank, int32 [M, k].
+        With fewer than k valid rows, the rest has a similarity of -inf and arbitrary positions.
     """
     k, count = min(k, len(bank)), len(queries)
     valid = jnp.ones(len(bank), bool) if valid is None else valid
@@ -48,7 +48,7 @@ def neighbors(
     else:
         shares = [pad(x, mesh.size) for x in (normalize(bank), valid, normalize(queries))]
         split = functools.partial(search_shares, k=k, tile=tile)
-        # The running best starts the same on all devices and then differs: no error, so without the check for that.
+        # The running best starts equal on all devices and then varies, which the check would reject.
         found = jax.shard_map(
             split, mesh=mesh, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(AXIS), check_vma=False
         )(*shares)
@@ -57,21 +57,21 @@ def neighbors(
 
 
 def search(bank: jax.Array, valid: jax.Array, queries: jax.Array, k: int, tile: tuple[int, int]) -> Any:
-    """`neighbors` of unit rows on one device."""
+    """Returns `neighbors` of unit-norm rows on one device."""
     tiles = into_tiles(bank, tile[1]), into_tiles(valid, tile[1])
     found = jax.lax.map(lambda some: walk(*tiles, some, k), into_tiles(queries, tile[0]))
     return jax.tree.map(lambda x: x.reshape(-1, k)[: len(queries)], found)
 
 
 def search_shares(bank: jax.Array, valid: jax.Array, queries: jax.Array, k: int, tile: tuple[int, int]) -> Any:
-    """`search` on one of several devices, each with its share of the rows of bank and queries."""
+    """Returns the results for the queries of one device, which has its share of the rows of bank and queries."""
     tiles = into_tiles(bank, tile[1]), into_tiles(valid, tile[1])
     first = jax.lax.axis_index(AXIS) * len(bank)
 
     def meet(own):
         everyones = jax.lax.all_gather(own, AXIS, tiled=True)
         similarity, position = walk(*tiles, everyones, min(k, len(bank)))
-        # Each device gets back what all found for its own queries, side by side in the order of the bank's rows.
+        # Each device receives the results of all devices for its own queries, in the order of the rows of the bank.
         similarity, position = (jax.lax.all_to_all(x, AXIS, 0, 1, tiled=True) for x in (similarity, first + position))
         return best(similarity, position, k)
 
@@ -80,7 +80,7 @@ def search_shares(bank: jax.Array, valid: jax.Array, queries: jax.Array, k: int,
 
 
 def walk(tiles: jax.Array, valid: jax.Array, queries: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the k best of a bank in tiles [T, S, D], of which `valid` [T, S] count, for queries [M, D] at once."""
+    """Returns the k best rows, among the valid [T, S] of a bank in tiles [T, S, D], for queries [M, D] at once."""
     starts = jnp.arange(len(tiles), dtype=jnp.int32) * tiles.shape[1]
 
     def meet(found, bank_tile):
@@ -97,17 +97,17 @@ def walk(tiles: jax.Array, valid: jax.Array, queries: jax.Array, k: int) -> tupl
 
 
 def best(similarity: jax.Array, position: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the k most similar of the candidates [M, C], of equal ones the first."""
+    """Returns the k most similar of the candidates [M, C]; of equal ones, the first."""
     similarity, chosen = jax.lax.top_k(similarity, k)
     return similarity, jnp.take_along_axis(position, chosen, 1)
 
 
 def into_tiles(x: jax.Array, size: int) -> jax.Array:
-    """Returns x [N, ...] as [ceil(N / size), size, ...], padded with zeros; in one tile if it is smaller."""
+    """Returns x [N, ...] in tiles [ceil(N / size), size, ...], padded with zeros; if N < size, in one tile of N."""
     x = pad(x, min(size, len(x)))
     return x.reshape(-1, min(size, len(x)), *x.shape[1:])
 
 
 def pad(x: jax.Array, multiple: int) -> jax.Array:
-    """Returns x [N, ...] with rows of zeros up to a multiple."""
+    """Returns x [N, ...], padded with rows of zeros to a multiple of `multiple`."""
     return jnp.pad(x, ((0, -len(x) % multiple), *((0, 0),) * (x.ndim - 1)))

@@ -1,4 +1,4 @@
-"""The report of a run, or of several side by side: one HTML file that needs nothing else."""
+"""The report of one run or of several side by side: one self-contained HTML file."""
 
 from ssl_jax.report.page import write
 

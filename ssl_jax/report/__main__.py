@@ -1,4 +1,4 @@
-"""The command that writes the report of one run, or of several compared."""
+"""The command that writes the report of one run, or a comparison of several."""
 
 from ssl_jax import command, report
 
@@ -8,14 +8,18 @@ def main(options) -> None:
 
 
 def parser() -> command.Parser:
-    parser = command.Parser("report", "Writes the report of a run as one HTML file, or of several runs compared.")
+    parser = command.Parser("report", "Writes the report of a run, or a comparison of several runs, as one HTML file.")
     parser.add_argument(
-        "--workdir", action="append", required=True, metavar="DIR", help="of a run; several times to compare runs"
+        "--workdir",
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="the workdir of a run; repeat it to compare runs",
     )
     parser.add_argument(
         "--out",
         metavar="HTML",
-        help="the file to write; default: in the first workdir, report.html, or comparison.html of several runs",
+        help="the file to write; default: report.html in the first workdir, comparison.html for several runs",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Curves of metrics over steps, as inline SVG."""
+"""Draws curves of metrics over steps as inline SVG."""
 
 import io
 import itertools
@@ -13,8 +13,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 COLORS = ["#2563a8", "#d9792b", "#2e9e5b", "#b0457b", "#6b5bb5", "#8a6d3b", "#3aa6b9", "#7a7a7a"]
 GREY, RULE = "#6b7280", "#e5e7eb"
 STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: small, searchable, in the font of the page
-    "svg.hashsalt": "ssl_jax",  # the same data give the same file
+    "svg.fonttype": "none",  # keep text as text: small, searchable, in the font of the page
+    "svg.hashsalt": "ssl_jax",  # reproducible ids: the same data give the same file
     "axes.edgecolor": RULE,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -36,11 +36,11 @@ def color(index: int) -> str:
 
 
 def curves(series: Sequence[tuple[list[int], list[float]]], levels: Mapping[str, float] | None = None) -> str:
-    """Draws one metric of several runs over the steps.
+    """Draws a metric of several runs over the steps.
 
     Args:
-        series: the steps and values of each run, in the order of the colours; empty where a run has none.
-        levels: values to compare with, by name: horizontal lines.
+        series: the steps and values of each run, in the order of the colours; empty for a run without the metric.
+        levels: name -> value to compare with, drawn as a horizontal line.
 
     Returns:
         An `<svg>` element.
@@ -67,7 +67,7 @@ def curves(series: Sequence[tuple[list[int], list[float]]], levels: Mapping[str,
 
 
 def svg(figure: Figure) -> str:
-    """Returns a figure as an `<svg>` element without the file's preamble."""
+    """Returns a figure as an `<svg>` element, without the XML preamble."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]))
     text = buffer.getvalue()

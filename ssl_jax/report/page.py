@@ -36,20 +36,20 @@ details { margin-top: 1rem } summary { cursor: pointer; color: #2563a8 }
 
 
 def write(workdirs: Sequence[str | os.PathLike], out: str | os.PathLike | None = None) -> pathlib.Path:
-    """Writes the report of one run, or of several compared, as one file that needs nothing else.
+    """Writes the report of one run, or a comparison of several, as one self-contained file.
 
     Args:
-        workdirs: directories of runs; only their files are read.
-        out: the file to write; None: in the first workdir, `report.html` of one run, `comparison.html` of several.
+        workdirs: the workdirs of the runs; only their files are read.
+        out: the file to write; None: `report.html` in the first workdir, or `comparison.html` for several runs.
 
     Returns:
-        Where it was written.
+        The path of the file.
 
     Raises:
-        UserError: a directory does not hold a run, or the file cannot be written.
+        UserError: if a workdir has no run, or the file cannot be written.
     """
     runs = load(workdirs)
-    name = "report.html" if len(runs) == 1 else "comparison.html"  # a run's own report stays as it is
+    name = "report.html" if len(runs) == 1 else "comparison.html"  # do not overwrite the report of the first run
     path = pathlib.Path(out) if out else pathlib.Path(workdirs[0]) / name
     try:
         path.write_text(page(runs), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Sheets of images to look at: augmented views, and the nearest neighbours of test images."""
+"""Draws sheets of images: augmented views, and the nearest neighbours of test images."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 GAP = 10  # pixels between images
 FRAME = 3  # pixels of a coloured frame
-SIDE = 84  # pixels: small images are enlarged to about this
+SIDE = 84  # pixels that small images are enlarged to, roughly
 PAPER, INK, RIGHT, WRONG = "#ffffff", "#333333", "#2e9e5b", "#d1495b"
 FONT = ImageFont.load_default(12)
-LINE = 18  # pixels a line of text takes
+LINE = 18  # pixels, height of a line of text
 
 
 class Cell(NamedTuple):
-    """One image of a sheet: uint8 [H, W, 3], the text below it and the colour of its frame."""
+    """One image of a sheet, uint8 [H, W, 3], with the text below it and the colour of its frame."""
 
     image: np.ndarray
     caption: str = ""
@@ -28,14 +28,14 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] = (), sc
 
     Args:
         rows: images, uint8 [H, W, 3], of any sizes.
-        captions: the text above each column; none: no captions.
-        scale: how often each pixel is repeated; None: chosen such that small images are easy to see.
+        captions: the text above each column; empty: no captions.
+        scale: integer factor by which images are enlarged; None: chosen so that small images are easy to see.
     """
     return layout([[Cell(image) for image in row] for row in rows], captions, scale)
 
 
 def mosaic(patches: np.ndarray, columns: int) -> np.ndarray:
-    """Puts patches [B, V, H, W, 3] in [0, 1] beside and below each other, a white line between: [B, H', W', 3]."""
+    """Tiles patches [B, V, H, W, 3] in [0, 1] into a grid with white lines between them: [B, H', W', 3]."""
     lines = [(0, 0), (0, 0), (0, 1), (0, 1), (0, 0)]
     patches = np.pad(patches, lines, constant_values=1.0)
     batch, count, height, width, channels = patches.shape
@@ -56,10 +56,10 @@ def neighbours(
     Args:
         queries: N images, uint8 [H, W, 3], of any sizes.
         found: K images for each of them, nearest first.
-        labels: int [N], the classes of the queries; None: unknown, and nothing is marked right or wrong.
-        found_labels: int [N, K], the classes of what was found.
-        names: the name of each class; None: they are numbered.
-        scale: how often each pixel is repeated; None: chosen such that small images are easy to see.
+        labels: int [N], the classes of the queries; None: unknown, and no image has a coloured frame.
+        found_labels: int [N, K], the classes of the found images.
+        names: the name of each class; None: classes are shown as numbers.
+        scale: integer factor by which images are enlarged; None: chosen so that small images are easy to see.
 
     Returns:
         An image in which a green frame marks a neighbour of the query's class and a red one any other.
@@ -78,7 +78,7 @@ def neighbours(
 
 
 def layout(rows: Sequence[Sequence[Cell]], heads: Sequence[str], scale: int | None) -> Image.Image:
-    """Draws rows of cells, each column as wide as its widest cell, with a head above each column."""
+    """Draws rows of cells with a caption above each column, which is as wide as its widest cell."""
     scale = scale or max(1, round(SIDE / max(max(cell.image.shape[:2]) for row in rows for cell in row)))
     columns = range(max(len(heads), *map(len, rows)))
     texts = [list(heads), *([cell.caption for cell in row] for row in rows)]
@@ -106,7 +106,7 @@ def layout(rows: Sequence[Sequence[Cell]], heads: Sequence[str], scale: int | No
 
 
 def put(canvas: Image.Image, cell: Cell, box: tuple[int, int, int, int], scale: int) -> None:
-    """Draws one cell in the middle of a box (left, top, width, height), its caption below the box."""
+    """Draws a cell in the middle of a box (left, top, width, height), with its caption below the box."""
     left, top, width, height = box
     draw = ImageDraw.Draw(canvas)
     image = Image.fromarray(cell.image).convert("RGB")

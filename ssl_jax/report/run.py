@@ -1,4 +1,4 @@
-"""A run as its workdir tells it."""
+"""Reads a run from the files of its workdir."""
 
 import json
 import os
@@ -13,35 +13,35 @@ PICTURES = {"views.png": "Augmented views", "neighbours.png": "Nearest neighbour
 
 
 class Run(NamedTuple):
-    """What one workdir holds."""
+    """The contents of a workdir."""
 
     name: str  # unique among the runs of a report
     config: dict[str, Any]  # flat: "optimizer.learning_rate" -> value
-    environment: dict[str, Any]  # flat; empty where it was not recorded
+    environment: dict[str, Any]  # flat; empty if it was not recorded
     rows: list[dict[str, Any]]  # of metrics.jsonl
     pictures: dict[str, bytes]  # title -> PNG
 
     def series(self, metric: str) -> tuple[list[int], list[float]]:
-        """Returns the steps and values at which a metric was measured."""
+        """Returns the steps at which a metric was measured, and its values."""
         points = [(row["step"], row[metric]) for row in self.rows if row.get(metric) is not None]
         return [step for step, _ in points], [value for _, value in points]
 
     def last(self, metric: str) -> float | None:
-        """Returns the last value of a metric; None where it was never measured."""
+        """Returns the last value of a metric, or None if it was never measured."""
         _, values = self.series(metric)
         return values[-1] if values else None
 
     @property
     def steps(self) -> int:
-        """The last step that was measured."""
+        """The last step at which anything was measured."""
         return max((row["step"] for row in self.rows), default=0)
 
 
 def load(workdirs: Sequence[str | os.PathLike]) -> list[Run]:
-    """Returns the runs of workdirs, named by what tells them apart.
+    """Reads the runs of workdirs, and gives each a unique name.
 
     Raises:
-        UserError: a directory does not exist or does not hold a run.
+        UserError: if a workdir does not exist or has no run.
     """
     paths = [pathlib.Path(workdir).expanduser().resolve() for workdir in workdirs]
     names = [path.name for path in paths]
@@ -54,7 +54,7 @@ def load_one(path: pathlib.Path, name: str) -> Run:
         raise UserError(f"{path} is not a directory; give the --workdir of a run")
     for needed in ("config.json", "metrics.jsonl"):
         if not (path / needed).is_file():
-            raise UserError(f"{path} holds no run: it has no {needed}; give the --workdir of a run")
+            raise UserError(f"there is no run in {path}: it has no {needed}; give the --workdir of a run")
     return Run(
         name,
         flatten(read_json(path / "config.json")),
@@ -72,7 +72,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a nested dict as one of dotted keys."""
+    """Returns a nested dict as a flat one with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -1,4 +1,4 @@
-"""The parts of the report's page, each a piece of HTML made from the runs."""
+"""The sections of the report, each rendered to HTML from the runs."""
 
 import base64
 import html
@@ -25,16 +25,16 @@ TITLES = {  # of the known metrics, in the order of the page
     "probe_loss": "Loss of the online probe",
     "images_per_second": "Images per second",
 }
-LEVELS = {  # what a metric is compared with
+LEVELS = {  # metric -> the baselines it is compared with
     "knn_top1": {"step 0": "init_knn_top1", "raw pixels": "raw_knn_top1"},
     "probe_top1": {"step 0": "init_linear_top1", "raw pixels": "raw_linear_top1"},
-    "loss": {"nothing distinguished": "uniform_loss"},
+    "loss": {"collapsed": "uniform_loss"},
 }
 ABSENT = "-"
 
 
 def last(metric: str, form: str) -> Callable[[Run], str | None]:
-    """Returns the function that reads the last value of a metric as text."""
+    """Returns a function that reads the last value of a metric of a run as text."""
 
     def read(run: Run) -> str | None:
         value = run.last(metric)
@@ -86,7 +86,7 @@ def heading(runs: Sequence[Run]) -> tuple[str, str]:
 
 
 def results(runs: Sequence[Run]) -> str:
-    """Returns the table of final figures, a row per run; columns of which no run knows anything are left out."""
+    """Returns the table of final results, with a row per run; columns that are empty for all runs are left out."""
     groups = {}
     for group, columns in COLUMNS.items():
         values = {name: [read(run) for run in runs] for name, read in columns.items()}
@@ -108,7 +108,7 @@ def results(runs: Sequence[Run]) -> str:
 
 
 def health(run: Run, named: bool) -> str:
-    """Returns what a run's figures say: how it compares with the baselines, and signs that it went wrong."""
+    """Returns the findings on a run: how it compares with the baselines, and signs of failure."""
     findings = [*gains(run), *alarms(run)]
     if not findings:
         return ""
@@ -118,7 +118,7 @@ def health(run: Run, named: bool) -> str:
 
 
 def gains(run: Run) -> Iterable[tuple[bool, str]]:
-    """Yields whether training failed to beat a baseline, and a sentence, for each measure of accuracy."""
+    """Yields, for each accuracy, whether training failed to beat a baseline, and a sentence about it."""
     for what, metric in (("k-NN", "knn_top1"), ("linear", "linear_top1")):
         trained, init, raw = (run.last(prefix + metric) for prefix in ("", "init_", "raw_"))
         if trained is None or init is None or raw is None:
@@ -131,7 +131,7 @@ def gains(run: Run) -> Iterable[tuple[bool, str]]:
 
 
 def alarms(run: Run) -> Iterable[tuple[bool, str]]:
-    """Yields what the watch says of the metrics, after the fact."""
+    """Yields the warnings that the watch gives for the recorded metrics."""
     watch = Watch(run.steps)
     warnings = [warning for row in run.rows for warning in watch.look(row["step"], row)]
     warnings += [f"not finite at step {row['step']}" for row in run.rows if None in row.values()][:1]
@@ -141,7 +141,7 @@ def alarms(run: Run) -> Iterable[tuple[bool, str]]:
 
 
 def legend(runs: Sequence[Run]) -> str:
-    """Returns which colour is which run, where there are several."""
+    """Returns the legend of colours; empty for a single run."""
     if len(runs) == 1:
         return ""
     entries = (f"<span>{swatch(runs, index)}{escape(run.name)}</span>" for index, run in enumerate(runs))
@@ -153,7 +153,7 @@ def swatch(runs: Sequence[Run], index: int) -> str:
 
 
 def figures(runs: Sequence[Run]) -> str:
-    """Returns a chart for each metric that was measured over time, the runs overlaid."""
+    """Returns a chart for each metric that was measured over time, with the runs overlaid."""
     logged = {name for run in runs for row in run.rows for name in row}
     levels = {metric for level in LEVELS.values() for metric in level.values()}
     extra = sorted(logged - set(TITLES) - levels - {"step"})
@@ -168,7 +168,7 @@ def figures(runs: Sequence[Run]) -> str:
 
 
 def baselines(runs: Sequence[Run], metric: str) -> dict[str, float]:
-    """Returns what a metric is compared with, where all runs that know it agree."""
+    """Returns the baselines of a metric on which all runs that have them agree."""
     found = {}
     for name, level in LEVELS.get(metric, {}).items():
         values = {round(value, 3) for run in runs if (value := run.last(level)) is not None}
@@ -178,7 +178,7 @@ def baselines(runs: Sequence[Run], metric: str) -> dict[str, float]:
 
 
 def pictures(runs: Sequence[Run]) -> dict[str, str]:
-    """Returns the pictures the runs left, by title, as inlined images."""
+    """Returns the pictures of the runs, grouped by title, as inlined images."""
     titles = dict.fromkeys(title for run in runs for title in run.pictures)
     return {
         title: '<div class="pictures">'
@@ -195,7 +195,7 @@ def pictures(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def settings(runs: Sequence[Run], tables: Sequence[dict[str, Any]]) -> str:
-    """Returns a table of settings: of one run all, of several those that differ, and all behind a click."""
+    """Returns a table of all settings; for several runs, of those that differ, with all of them collapsed below."""
     keys = list(dict.fromkeys(key for table in tables for key in table))
     if not keys:
         return ""

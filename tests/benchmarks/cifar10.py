@@ -1,7 +1,7 @@
 """What each method learns from CIFAR-10 in about 20 CPU minutes: `python tests/benchmarks/cifar10.py --data=DIR`.
 
 Each config in its small form, on the images in DIR/{train,test}/CLASS/, through the command that users type; then a
-table. `--only` names some configs; a run that is in `--out` already is only read, one that stopped goes on.
+table. `--only` names some configs; a run that is in `--out` already is only read, one that was stopped resumes.
 """
 
 import argparse

@@ -41,7 +41,7 @@ def add_mask(file: pathlib.Path, source: pathlib.Path, target: pathlib.Path) -> 
 
 
 def salient(pixels: np.ndarray) -> np.ndarray:
-    """Returns where an image [H, W, 3] has colours that its border has not: bool [H, W].
+    """Returns where an image [H, W, 3] has colours that its border lacks: bool [H, W].
 
     The distance is Mahalanobis', to the colours of the border, and counts less away from the middle.
     """

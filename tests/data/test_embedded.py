@@ -18,7 +18,7 @@ def write_idx(path, array):
 
 @pytest.fixture
 def idx(tmp_path):
-    """Thirty training and twenty test images; each pixel tells its image's position."""
+    """Thirty training and twenty test images; every pixel has the value of its image's position."""
     for prefix, count in (("train", 30), ("t10k", 20)):
         images = np.arange(count, dtype=np.uint8)[:, None, None].repeat(3, axis=1).repeat(5, axis=2)
         write_idx(tmp_path / f"{prefix}-images-idx3-ubyte.gz", images)

@@ -163,7 +163,9 @@ def test_jpgs_alone_hold_no_mask(tmp_path):
     for name in ("a.jpg", "b.JPEG"):
         write(tmp_path / name.lower()).rename(tmp_path / name)
     assert len(open_source(f"folder:{tmp_path}")) == 2
-    with pytest.raises(UserError, match=r"a jpg has no mask.*save them as png with an alpha channel"):
+    with pytest.raises(
+        UserError, match=r"all images in .* are jpg, which cannot have a mask; save them as png with an alpha channel"
+    ):
         open_source(f"folder:{tmp_path}", fields=["mask"])
 
 

@@ -110,7 +110,7 @@ def test_a_set_without_images(data_dir):
         ("cifarr10", "did you mean 'cifar10'"),
         ("imagenet_resized/33x33", "32x32"),
         ("cifar10:99.0.0", "only: "),
-        ("cifar10/", "does not open"),
+        ("cifar10/", "cannot be opened"),
     ],
 )
 def test_what_cannot_be_opened_is_explained(tmp_path, name, message):

@@ -225,7 +225,7 @@ def test_kmeans_of_unknown_points_moves_nothing(key):
 
 
 def test_kmeans_splits_a_cluster_that_can_be_split_where_one_is_empty(key):
-    """A single point is no cluster to split; one step away lies the copy, two steps away its share of the points."""
+    """A cluster of one point is not split; after one step there is a copy, after two it has its share of the points."""
     points = jnp.concatenate([jnp.asarray(cosines(13, 30, 2)) + 3, jnp.full((1, 2), -40.0)])
     first, known = jnp.asarray([[3.0, 3.0], [-40.0, -40.0], [900.0, 900.0]]), jnp.ones(31, bool)
     centroids, _ = kmeans(key, points, known, first, 1)

@@ -102,7 +102,7 @@ def test_the_rest_is_moco():
 
 
 def test_attention_is_asked_for_by_the_object_alone():
-    """What lies outside the mask of the key's view changes MoCo's part, and nothing else."""
+    """Pixels outside the mask of the key's view change only MoCo's part."""
     params, state = METHOD.init(jax.random.key(0), batch())
     views, outside = batch()["views"][0], 1 - batch()["salience"][0][:, 1, :, :, None]
     changed = batch() | {"views": Views([views.at[:, 1].add(3.0 * outside)])}

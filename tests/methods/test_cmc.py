@@ -86,5 +86,5 @@ def test_each_network_sees_its_own_channels_alone():
 
 @pytest.mark.parametrize("channels", [((0, 1, 2),), ((0,), ()), ((0,), (3,)), ((0,), (-1,)), (0, 1)])
 def test_impossible_views_are_refused(channels):
-    with pytest.raises(UserError, match=r"takes two groups or more of the channels 0 to 2, such as \(\(0,\),\(1,2\)\)"):
+    with pytest.raises(UserError, match=r"at least two groups of the channels 0 to 2, such as \(\(0,\),\(1,2\)\)"):
         dataclasses.replace(METHOD, channels=channels).check(toy.batch(views=1))

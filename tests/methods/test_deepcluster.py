@@ -105,9 +105,9 @@ def test_features_are_those_of_edges():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"prototypes": 21}, "20 images cannot form 21 clusters; lower method.prototypes"),
+        ({"prototypes": 21}, "method.prototypes is 21, but there are only 20 images; lower it"),
         ({"every": 0}, "method.every is 0 steps; set it to at least 1 step"),
-        ({"components": 9}, "8 features have no 9 components; lower method.components to 8"),
+        ({"components": 9}, "method.components is 9, more than the 8 features; lower it to 8"),
     ],
 )
 def test_a_clustering_that_cannot_be(changes, sentence):

@@ -37,7 +37,7 @@ def test_stopping_the_gradient_changes_the_gradient_alone():
     np.testing.assert_allclose(values[0], values[1], rtol=1e-6)
     difference = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), *grads)
     assert difference["network"]["projector"]["linear1"]["kernel"] > 1e-4
-    assert difference["network"]["predictor"]["linear1"]["kernel"] < 1e-6  # it lies on the live side alone
+    assert difference["network"]["predictor"]["linear1"]["kernel"] < 1e-6  # it is only on the side with a gradient
 
 
 def test_the_loss_is_symmetric_in_the_views():

@@ -55,7 +55,7 @@ def test_other_sizes_have_their_own_positions(key, positions, shape):
     variables = random_variables(model, key)
     x = images((1, *shape))
     assert apply(model, variables, x).shape == (1, 16)
-    # The patches in another order are another image, because positions tell them apart.
+    # The patches in another order are another image, because of the positions.
     assert not np.allclose(apply(model, variables, x), apply(model, variables, jnp.roll(x, 4, axis=1)), rtol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""The report tells what the workdir holds, needs nothing else, and refuses what is no run."""
+"""The report shows the contents of a workdir, is self-contained, and rejects a folder without a run."""
 
 import html.parser
 import io
@@ -193,7 +193,7 @@ def without(name):
     ("spoil", "words"),
     [
         (lambda path: None, "is not a directory"),
-        (lambda path: path.mkdir(), "holds no run: it has no config.json"),
+        (lambda path: path.mkdir(), "there is no run in .*: it has no config.json"),
         (without("metrics.jsonl"), "it has no metrics.jsonl"),
         (damaged, "config.json is damaged"),
     ],
