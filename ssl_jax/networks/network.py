@@ -114,31 +114,30 @@ class Network(nn.Module):
 
     def encoded(self, views, mask, keep, train):
         """The encoder's share of the outputs, in one pass over a group."""
-        batch, count = views.shape[:2]
 
-        def run(network, carry, rows):
-            images, mask, keep = rows
+        def run(network, carry, group):
+            images, mask, keep = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), group)
             encoding = network.encoder(images, train=train, mask=mask, keep=keep)
-            return carry, (encoding.pooled, encoding.patches)
+            parts = encoding.pooled, encoding.patches
+            pooled, patches = (x.reshape(-1, views.shape[1], *x.shape[1:]) for x in parts)
+            return carry, Outputs(pooled, patches=(patches,))
 
-        rows = jax.tree.map(lambda x: x.reshape(batch * count, *x.shape[2:]), (views, mask, keep))
-        pooled, patches = self.in_chunks(run, rows)
-        return Outputs(pooled.reshape(batch, count, -1), patches=(patches.reshape(batch, count, *patches.shape[1:]),))
+        return self.in_chunks(run, (views, mask, keep))
 
-    def in_chunks(self, run, rows):
-        """Runs the encoder on rows [N, ...], as `chunks` and `remat` say."""
+    def in_chunks(self, run, group):
+        """The outputs that `run` makes of a group of arrays [B, ...], as `chunks` and `remat` say."""
         if self.is_initializing() or (self.chunks == 1 and not self.remat):
-            return run(self, (), rows)[1]
+            return run(self, (), group)[1]
         if self.chunks == 1:
-            return nn.remat(run)(self, (), rows)[1]
-        images = len(rows[0])
-        if self.chunks < 1 or images % self.chunks:
+            return nn.remat(run)(self, (), group)[1]
+        images = len(group[0])
+        if images % self.chunks:
             raise UserError(
                 f"{images} images cannot go through the encoder in {self.chunks} equal pieces; "
                 "set network.chunks to a divisor of their number"
             )
-        # Each piece takes every chunks-th row, so that rows which are split over devices stay where they are.
-        pieces = jax.tree.map(lambda x: x.reshape(-1, self.chunks, *x.shape[1:]).swapaxes(0, 1), rows)
+        # Each piece takes every chunks-th image, so that images which are split over devices stay where they are.
+        pieces = jax.tree.map(lambda x: x.reshape(-1, self.chunks, *x.shape[1:]).swapaxes(0, 1), group)
         _, outputs = scan(nn.remat(run, prevent_cse=False))(self, (), pieces)
         return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(images, *x.shape[2:]), outputs)
 
