@@ -32,8 +32,8 @@ def cifar10() -> dict:
 
 
 def imagenet() -> dict:
-    """Section 2.2. The authors' gradients are a sixteenth of the loss's (one for each of their 16 GPUs), which LARS
-    undoes for weights alone: biases and BatchNorm have a learning rate of 0.0048, and that sixteenth."""
+    """Section 2.2. The authors' gradients are a sixteenth of the loss's, since they average over 16 GPUs. LARS undoes
+    this for weights only; biases and BatchNorm have a learning rate of 0.0048, times that sixteenth."""
     return {
         "epochs": 1000.0,
         "batch_size": 2048,

@@ -1,8 +1,8 @@
-"""What recipes share. A recipe names what it changes; `ssl_jax.schema` has the defaults and the units. One level."""
+"""Shared by all recipes. A recipe sets only what differs from the defaults, which are in `ssl_jax.schema`."""
 
 from ssl_jax.errors import UserError, nearest
 
-# What the recipes of a set share. No preset: the embedded images, for two CPU cores; else prepared TFDS sets.
+# Shared by the recipes of a data set. No preset: the embedded images, for two CPU cores; else prepared TFDS sets.
 SHARED: dict[str, dict] = {
     "": {},
     "cifar10": {
@@ -15,17 +15,17 @@ SHARED: dict[str, dict] = {
     },
 }
 
-# Optimiser rules that spare biases and BatchNorm.
+# Optimiser rules that exempt biases and BatchNorm from weight decay and adaptation.
 WEIGHTS_ONLY = (("bias|scale", {"weight_decay": 0.0, "adaptation": False}),)
 
 
 def small_encoder() -> dict:
-    """The network of the embedded recipes: one that two CPU cores train in minutes."""
+    """The encoder of the embedded recipes, which two CPU cores train in minutes."""
     return {"name": "resnet10", "stem": "3x3/2", "width": 0.25}
 
 
 def embedded_recipe() -> dict:
-    """What the embedded recipes share: gentle crops, since clothes are aligned, and strong changes of brightness."""
+    """Shared by the embedded recipes: weak crops, since clothes are aligned, and strong changes of brightness."""
     return {
         "epochs": 16.0,
         "batch_size": 64,
@@ -47,7 +47,7 @@ def embedded_recipe() -> dict:
 
 
 def small_adamw(learning_rate: float) -> dict:
-    """In the embedded recipes, for losses whose gradients are much smaller or larger than a cross-entropy's."""
+    """For losses whose gradients are much smaller or larger than those of a cross-entropy, in embedded recipes."""
     return {
         "name": "adamw",
         "scaling": "none",
@@ -83,7 +83,7 @@ def wide_lars(rules: tuple = WEIGHTS_ONLY) -> dict:
 
 
 def step_sgd(learning_rate: float, weight_decay: float, milestones: tuple[str, ...]) -> dict:
-    """The SGD of the first papers, at the batch they used: a tenth of the rate from each milestone on."""
+    """The SGD of the first papers, at their batch size; the rate is divided by 10 at each milestone."""
     return {
         "name": "sgd",
         "learning_rate": learning_rate,
@@ -102,13 +102,13 @@ def linear_head(output: int = 128) -> dict:
 def metric_learning(method: dict, projector: dict, rules: tuple = (), changes: dict | None = None):
     """Returns the `get_config` of a method that learns from labels, as SupCon's authors train (arXiv:2004.11362).
 
-    Batches hold 8 images of a class; with 10 classes that only fits small batches, so CIFAR-10's are not balanced.
+    Batches have 8 images per class; with 10 classes that only suits small batches, so CIFAR-10's are not balanced.
 
     Args:
-        method: its config group.
-        projector: its config group.
-        rules: of the published recipes' optimiser.
-        changes: what the embedded recipe changes, by group.
+        method: the config group of the method.
+        projector: the config group of the projector.
+        rules: optimiser rules of the published recipes.
+        changes: changes of the embedded recipe, by group.
     """
 
     def network(encoder: dict) -> dict:
@@ -146,9 +146,9 @@ def metric_learning(method: dict, projector: dict, rules: tuple = (), changes: d
 
 
 def presets(embedded, cifar10, imagenet, **more):
-    """Returns the `get_config` of a recipe from the changes that each of its presets makes to what all share.
+    """Returns the `get_config` of a recipe, given the changes that each of its presets makes to `SHARED`.
 
-    The name of a further preset begins with its set's: imagenet_NAME shares what imagenet shares.
+    The name of a further preset starts with its data set: imagenet_NAME shares what imagenet shares.
     """
     changes = {"": embedded, "cifar10": cifar10, "imagenet": imagenet} | more
 

@@ -12,7 +12,7 @@ from configs import base
 
 
 def embedded() -> dict:
-    """So short a run wants a quick target, and a predictor that keeps up with it."""
+    """A short run needs a fast target, and a predictor that keeps up with it."""
     recipe = base.embedded_recipe()
     return recipe | {
         "method": {"name": "byol", "decay": {"schedule": "cosine", "start": 0.9, "end": 1.0}},

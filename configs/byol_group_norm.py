@@ -23,12 +23,12 @@ def cifar10() -> dict:
 
 
 def imagenet() -> dict:
-    """Section 3.3: 16 groups, all else as BYOL."""
+    """Section 3.3: 16 groups, otherwise as BYOL."""
     return with_groups(byol.imagenet(), groups=16)
 
 
 def with_groups(recipe: dict, groups: int) -> dict:
-    """The recipe with GroupNorm and standardised weights in the place of BatchNorm."""
+    """The recipe with GroupNorm and weight standardisation instead of BatchNorm."""
     norm = {"norm": "group", "groups": groups, "standardize": 1e-8}
     network = recipe["network"]
     parts = {name: network[name] | norm for name in ("encoder", "projector", "predictor")}

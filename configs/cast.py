@@ -19,10 +19,10 @@ from configs import base, moco_v1, moco_v2
 
 
 def embedded() -> dict:
-    """The stem keeps all pixels, so that the last map has 4 x 4 positions to look at.
+    """The stem has stride 1, so that the last map has 4 x 4 positions.
 
-    Where an object differs from its ground in brightness alone, one direction of the features is enough to find it: at
-    a weight of 0.75 all images soon have the same embedding.
+    The objects differ from the background in brightness alone, so one direction of the features is enough to find them:
+    with the paper's weight of 0.75, all images soon have the same embedding.
     """
     recipe = cast(moco_v2.embedded())
     network = recipe["network"] | {"encoder": base.small_encoder() | {"stem": "3x3"}}
@@ -35,14 +35,14 @@ def cifar10() -> dict:
 
 
 def imagenet() -> dict:
-    """The authors' command; its code moves the key encoder by 0.999 twice a step."""
+    """The authors' command; their code updates the key encoder with 0.999 twice per step."""
     recipe = cast(moco_v1.imagenet(), source="folder:coco")
     optimizer = moco_v2.sgd(learning_rate=0.5) | {"weight_decay": 1e-4, "clip": 2.0}
     return recipe | {"method": recipe["method"] | {"decay": 0.999**2}, "optimizer": optimizer}
 
 
 def cast(recipe: dict, **data: str) -> dict:
-    """A recipe of MoCo's with the views of CAST, its loss and its limit on gradients."""
+    """A recipe of MoCo with the views, the loss and the gradient clipping of CAST."""
     return recipe | {
         "data": {"masks": True} | data,
         "augment": {"recipe": "cast"},

@@ -15,6 +15,6 @@ from configs import base
 get_config = base.metric_learning(
     {"name": "circle", "margin": 0.4, "scale": 80.0},
     base.linear_head(),
-    # At a scale of 80 the hardest pair is all that counts: too hard for so few steps.
+    # With the paper's scale of 80 only the hardest pair counts, which is too hard for so few steps.
     changes={"optimizer": base.small_adamw(0.01), "method": {"margin": 0.25, "scale": 4.0}},
 )

@@ -20,7 +20,7 @@ from configs import base
 
 
 def embedded() -> dict:
-    """InstDisc's augmentation, since views that differ in nothing but their network need it to, and its low rate."""
+    """InstDisc's augmentation, since the views differ only in their networks, and its low learning rate."""
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": recipe["augment"] | {"recipe": "instdisc", "space": "lab", "mean": None, "std": None},

@@ -15,10 +15,10 @@ from configs import base
 
 
 def embedded() -> dict:
-    """Patches of 16 of 40 pixels, 8 apart: 4 x 4; a narrow context network, which would take most of the time.
+    """4 x 4 patches of 16 pixels, 8 apart, of images of 40; the context network is narrow, to save time.
 
-    What so few patches need was measured, see docs/benchmarks.md: a gap to what is predicted, BatchNorm, with which
-    features vary in more directions than with the papers' layer norms, large batches, and crops that do not resize.
+    With so few patches it needs (measured, see docs/benchmarks.md) a gap before the predicted rows, BatchNorm, with
+    which features have a higher rank than with the papers' layer norms, large batches, and crops that do not resize.
     """
     shared = base.embedded_recipe()["augment"]
     colors = {key: shared[key] for key in ("mean", "std")}
@@ -34,7 +34,7 @@ def embedded() -> dict:
 
 
 def cifar10() -> dict:
-    """The numbers of lightning-bolts: patches of 8 pixels, 4 apart, 7 x 7. It changes an image's colours as a whole."""
+    """As in lightning-bolts: 7 x 7 patches of 8 pixels, 4 apart; colours change for the whole image."""
     return {
         "epochs": 1000.0,
         "batch_size": 64,
@@ -46,7 +46,7 @@ def cifar10() -> dict:
 
 
 def imagenet() -> dict:
-    """Patches of 80 of 260 pixels, 36 apart, 6 x 6; the paper also averages its parameters over the run."""
+    """6 x 6 patches of 80 pixels, 36 apart, of images of 260; the paper also averages parameters over the run."""
     return {
         "epochs": 200.0,
         "batch_size": 512,

@@ -4,7 +4,7 @@ and from a larger one, the teacher, which a run of any other config has trained.
 python -m ssl_jax.main --config=configs/byol.py
 python -m ssl_jax.main --config=configs/crd.py --config.method.teacher=runs/byol
 
-The teacher's workdir has to stay: each start, also of a run that is resumed, looks at it.
+Keep the teacher's workdir: every start reads it, also when a run resumes.
 
 preset      what                                            expect, and its source
 (none)      half as wide a ResNet, embedded images          see docs/benchmarks.md
@@ -25,7 +25,7 @@ def embedded() -> dict:
 
 
 def cifar10() -> dict:
-    """The authors' train_student.py; gentle crops stand in for its shifts by up to four pixels."""
+    """The authors' train_student.py; weak crops replace its shifts by up to four pixels."""
     return {
         "epochs": 240.0,
         "batch_size": 64,

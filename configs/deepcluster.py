@@ -15,7 +15,7 @@ from configs import base
 
 
 def embedded() -> dict:
-    """Epochs are short, so a new head learns ten times as fast; and the rate stays high enough for the last of them."""
+    """Epochs are short, so each new head learns ten times as fast, and the rate does not decay to 0."""
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": recipe["augment"] | {"recipe": "deepcluster"},
@@ -26,7 +26,7 @@ def embedded() -> dict:
 
 
 def cifar10() -> dict:
-    """As for ImageNet, with ten clusters a class."""
+    """As for ImageNet, with ten clusters per class."""
     return imagenet() | {
         "method": method(prototypes=100),
         "network": network({"name": "resnet18", "stem": "3x3"}),
@@ -53,7 +53,7 @@ def imagenet() -> dict:
 
 
 def new_head(learning_rate: float = 1.0) -> tuple:
-    """An optimiser rule: nothing of the last head is left in the new one. The rate is relative to the network's."""
+    """An optimiser rule: each head is new, so it has no momentum. The rate is relative to the network's."""
     return (("^head", {"momentum": 0.0, "learning_rate": learning_rate}),)
 
 

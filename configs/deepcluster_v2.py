@@ -47,7 +47,7 @@ def imagenet() -> dict:
 
 
 def imagenet_2x160() -> dict:
-    """The authors' scripts/deepclusterv2_400ep_pretrain.sh; they evaluate at 224 pixels, we at those of training."""
+    """The authors' scripts/deepclusterv2_400ep_pretrain.sh; they evaluate at 224 pixels, we at the size of training."""
     return imagenet() | {"epochs": 400.0, "data": {"size": 160}, "augment": swav.ablation_views()}
 
 

@@ -12,7 +12,7 @@ from configs import base, moco_v2
 
 
 def embedded() -> dict:
-    """Patches are enlarged to 16 pixels, so that the small network's stride of 16 fits."""
+    """Patches are enlarged to 16 pixels, the stride of the small network."""
     shared = base.embedded_recipe()["augment"] | {"recipe": "infomin", "small_size": 16, "solarize": 0.0}
     return infomin(moco_v2.embedded()) | {"augment": shared}
 
@@ -22,13 +22,13 @@ def cifar10() -> dict:
 
 
 def imagenet() -> dict:
-    """PyContrast, InfoMin preset: a cosine that ends at a thousandth of the rate."""
+    """PyContrast's InfoMin preset; its cosine ends at a thousandth of the rate."""
     recipe = infomin(moco_v2.imagenet())
     return recipe | {"optimizer": recipe["optimizer"] | {"end": 3e-5}}
 
 
 def infomin(recipe: dict) -> dict:
-    """MoCo v2's with the views, the patches and the temperature of InfoMin; all patches share a pass."""
+    """MoCo v2's recipe with the views, patches and temperature of InfoMin; all patches share a pass."""
     method = {key: value for key, value in recipe["method"].items() if key != "temperature"}
     return recipe | {
         "augment": {"recipe": "infomin"},

@@ -16,7 +16,7 @@ from configs import base
 
 
 def embedded() -> dict:
-    """A low learning rate: a row of the memory is compared an epoch later, when the network must still be alike."""
+    """The learning rate is low, since rows of the memory are an epoch old when they are compared."""
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": recipe["augment"] | {"recipe": "instdisc"},

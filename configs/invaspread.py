@@ -22,7 +22,7 @@ def embedded() -> dict:
 
 
 def cifar10() -> dict:
-    """The authors' demo_seen.py; the later steps of its rate stand behind `elif`s that are never reached."""
+    """The authors' demo_seen.py, in which later steps of the learning rate are in branches that are never reached."""
     return {
         "epochs": 300.0,
         "batch_size": 128,

@@ -7,8 +7,8 @@ preset      what                                            expect, and its sour
 :cifar10    ResNet-18, batch 512, 200 epochs, symmetric     85.3 k-NN, 200 neighbours (authors' CIFAR-10 notebook)
 :imagenet   ResNet-50, batch 256, 200 epochs                60.6 linear (authors' README)
 
---config.method.symmetric makes each view query and key once; --config.method.shuffle lets keys meet other rows than
-queries in BatchNorms of `network.encoder.splits` sub-batches.
+With --config.method.symmetric=true each view is query and key once; with --config.method.shuffle=true keys and queries
+are normalised with different rows in BatchNorms of `network.encoder.splits` sub-batches.
 """
 
 from configs import base, moco_v2

@@ -44,7 +44,7 @@ def imagenet() -> dict:
 
 
 def sgd(learning_rate: float) -> dict:
-    """Weight decay on all parameters, no warm-up, a cosine that moves once an epoch."""
+    """Weight decay on all parameters, no warm-up, a cosine that changes once per epoch."""
     return {"name": "sgd", "learning_rate": learning_rate, "per_epoch": True}
 
 

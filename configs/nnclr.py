@@ -52,7 +52,7 @@ def imagenet() -> dict:
 
 
 def network(encoder: dict, layers: int, hidden: int, output: int, predictor: int) -> dict:
-    """Section 3.3: a BatchNorm after every layer of the projector, after the predictor's hidden one alone."""
+    """Section 3.3: BatchNorm after every layer of the projector, but only after the hidden layer of the predictor."""
     head = {"layers": layers, "hidden": hidden, "output": output, "last_norm": "batch", "last_scale": True}
     return {
         "encoder": encoder,

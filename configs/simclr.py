@@ -20,7 +20,7 @@ def embedded() -> dict:
 
 
 def cifar10() -> dict:
-    """The authors' README: half the colour strength, no blur, warmer softmax."""
+    """The authors' README: half the colour strength, no blur, a higher temperature."""
     return {
         "epochs": 1000.0,
         "batch_size": 512,
@@ -46,14 +46,14 @@ def imagenet() -> dict:
 def imagenet_2x160() -> dict:
     """SwAV's multi-crop applied to SimCLR (Caron et al. 2020, arXiv:2006.09882, section 5.2, appendices A.7 and A.8).
 
-    Its crops and epochs; it does not give an optimiser for SimCLR, so that is SimCLR's own.
+    The crops and epochs are SwAV's; its paper gives no optimiser for SimCLR, so SimCLR's own is used.
     """
     augment = {"recipe": "simclr", "small_views": 4, "small_size": 96, "small_crop": (0.05, 0.14)}
     return imagenet() | {"epochs": 400.0, "data": {"size": 160}, "augment": augment}
 
 
 def lars(learning_rate: float) -> dict:
-    """LARS with the learning rate inside the momentum; biases and BatchNorm are spared (the authors' code)."""
+    """The authors' LARS, with the learning rate inside the momentum, and without biases and BatchNorm."""
     return {
         "name": "lars",
         "variant": "simclr",

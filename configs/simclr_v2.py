@@ -19,7 +19,7 @@ def embedded() -> dict:
 
 
 def cifar10() -> dict:
-    """The authors' README: as SimCLR's, but that the head has three layers by default."""
+    """The authors' README: as SimCLR, except that the head has three layers by default."""
     return simclr.cifar10() | {"network": network({"name": "resnet18", "stem": "3x3", "zero_gamma": True})}
 
 
@@ -33,12 +33,12 @@ def imagenet() -> dict:
 
 
 def selective_encoder() -> dict:
-    """ResNet-50 with selective kernels, a stem of 3x3 convolutions and averages before its shortcuts' projections."""
+    """ResNet-50 with selective kernels, a stem of 3x3 convolutions, and average pooling in its shortcuts."""
     return {"name": "resnet50", "stem": "deep", "selective": 1 / 16, "zero_gamma": True}
 
 
 def optimizer() -> dict:
-    """SimCLR's, at a rate that suits smaller batches too."""
+    """SimCLR's optimiser, with the square-root scaling that suits smaller batches too."""
     return simclr.lars(learning_rate=0.075) | {"scaling": "sqrt"}  # at a batch of 1
 
 

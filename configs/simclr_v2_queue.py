@@ -43,7 +43,7 @@ def method(decay: float, queue_size: int, temperature: float) -> dict:
 
 
 def network(recipe: dict) -> dict:
-    """Queries and keys have a pass and statistics each."""
+    """Queries and keys have separate passes and statistics."""
     return recipe["network"] | {"passes": "view"}
 
 

@@ -50,16 +50,16 @@ def imagenet() -> dict:
 
 
 def sgd(learning_rate: float, weight_decay: float) -> dict:
-    """At a batch of 256; no warm-up, a cosine that moves once an epoch, but not for the predictor."""
+    """Values for a batch of 256; no warm-up, a cosine that changes once per epoch, but not for the predictor."""
     rules = (("predictor", {"constant": True}),)
     settings = {"name": "sgd", "learning_rate": learning_rate, "weight_decay": weight_decay}
     return settings | {"per_epoch": True, "rules": rules}
 
 
 def network(encoder: dict, layers: int, hidden: int, width: int | None = None) -> dict:
-    """The projection ends in a BatchNorm without parameters; the predictor is a bottleneck, as wide at its ends.
+    """The projection ends in a BatchNorm without parameters; the predictor is a bottleneck.
 
-    Without a width the projection is as wide as the features.
+    Without a given width, the projection is as wide as the features.
     """
     projector = {"layers": layers, "hidden": width, "output": width, "last_norm": "batch"}
     predictor = {"hidden": hidden, "output_bias": True}

@@ -1,4 +1,4 @@
-"""Supervised learning with cross-entropy: the baseline beside every other method, and a teacher for CRD.
+"""Supervised learning with cross-entropy: the baseline of all other methods, and a teacher for CRD.
 
 python -m ssl_jax.main --config=configs/supervised.py
 
@@ -21,7 +21,7 @@ def embedded() -> dict:
 
 
 def cifar10() -> dict:
-    """The usual recipe of CIFAR-10; gentle crops stand in for its shifts by up to four pixels."""
+    """The usual recipe of CIFAR-10; weak crops replace its shifts by up to four pixels."""
     return {
         "epochs": 200.0,
         "batch_size": 128,

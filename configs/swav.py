@@ -21,7 +21,7 @@ from configs import base
 
 
 def embedded() -> dict:
-    """In a short run embeddings are centred, and prototypes stand still for long: else all codes stay alike."""
+    """In a short run embeddings are centred and prototypes frozen for long; otherwise all codes stay alike."""
     recipe = base.embedded_recipe()
     return recipe | {
         "augment": recipe["augment"] | {"recipe": "swav", "small_views": 2, "small_size": 16, "small_crop": (0.1, 0.4)},
@@ -44,7 +44,7 @@ def cifar10() -> dict:
 
 
 def imagenet() -> dict:
-    """The authors' scripts/swav_800ep_pretrain.sh; LARC spares nothing."""
+    """The authors' scripts/swav_800ep_pretrain.sh; LARC applies to all parameters."""
     return {
         "epochs": 800.0,
         "batch_size": 4096,
@@ -66,7 +66,7 @@ def imagenet() -> dict:
 
 
 def imagenet_bs256() -> dict:
-    """The authors' scripts/swav_400ep_bs256_pretrain.sh: a queue, which waits for calmer features."""
+    """The authors' scripts/swav_400ep_bs256_pretrain.sh: a queue, which is used once features change less."""
     recipe = imagenet()
     changes = {"learning_rate": 0.6, "warmup": "0 epochs", "warmup_start": 0.0, "end": 0.0006}
     return recipe | {
@@ -78,13 +78,13 @@ def imagenet_bs256() -> dict:
 
 
 def imagenet_2x224() -> dict:
-    """The authors' scripts/swav_400ep_2x224_pretrain.sh: two views, cropped as if there were no small ones."""
+    """The authors' scripts/swav_400ep_2x224_pretrain.sh: two views, with the crops of recipes without small ones."""
     return imagenet() | {"epochs": 400.0, "augment": two_views()}
 
 
 def imagenet_2x160() -> dict:
     """The setting of the paper's ablations (appendix A.7, C); the authors' scripts/deepclusterv2_400ep_pretrain.sh has
-    the same crops. Evaluated at the pixels of training, where the authors take 224."""
+    the same crops. Features are evaluated at the size of training, by the authors at 224 pixels."""
     return imagenet() | {"epochs": 400.0, "data": {"size": 160}, "augment": ablation_views()}
 
 
@@ -133,7 +133,7 @@ def wide(factor: float, hidden: int) -> dict:
 
 
 def frozen(duration: str) -> tuple:
-    """The prototypes stand still at first."""
+    """An optimiser rule that freezes the prototypes at first."""
     return (("predictor", {"freeze": duration}),)
 
 

@@ -15,6 +15,6 @@ from configs import base
 get_config = base.metric_learning(
     {"name": "triplet"},
     base.linear_head(),
-    # Semi-hard triplets bring embeddings close together in short runs.
+    # In short runs, semi-hard triplets bring all embeddings close together.
     changes={"optimizer": base.small_adamw(0.01), "method": {"mining": "all"}},
 )

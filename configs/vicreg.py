@@ -12,7 +12,7 @@ from configs import base
 
 
 def embedded() -> dict:
-    """Gradients are clipped: most have a norm of 2 to 6, a rare one of 30 ends the run."""
+    """Gradients are clipped: most have a norm of 2 to 6, but a rare one of 30 makes the run diverge."""
     recipe = base.embedded_recipe()
     return recipe | {
         "method": {"name": "vicreg"},
