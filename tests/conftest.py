@@ -1,4 +1,4 @@
-"""Settings that turn silent JAX mistakes into errors, on eight virtual CPU devices."""
+"""Strict JAX settings, which turn silent mistakes into errors, and eight virtual CPU devices."""
 
 import os
 import pathlib

@@ -36,7 +36,7 @@ def start(workdir, monkeypatch):
 
 @pytest.fixture
 def complaint(start, workdir):
-    """Starts the command, which must refuse and leave no workdir; returns what it says."""
+    """Runs the command, which must fail and leave no workdir; returns its error."""
 
     def run(*changes, **options):
         with pytest.raises(UserError) as caught:

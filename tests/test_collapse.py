@@ -1,4 +1,4 @@
-"""The collapses that papers report are one override away, and the run names them."""
+"""The collapses that papers report can be caused by one override, and the run warns of them."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ COLLAPSES = {
     "byol": (["network.projector.norm=none", "network.predictor.norm=none"], "projection_crowding"),
     "swav": (["method.iterations=0"], "cluster_entropy"),
 }
-# The recipe for the embedded images as it is, but short.
+# The unchanged recipe for the embedded images, but shorter.
 SHORT = ["steps=200", "log.every=5", "evaluate.every=0", "evaluate.bank=64", "evaluate.test=64", "checkpoint.every=0"]
 SHORT += ["optimizer.warmup=20", "optimizer.schedule=constant"]
 

@@ -1,4 +1,4 @@
-"""Configs: what the command line sets in them, and whose workdir is whose."""
+"""Configs: overrides from the command line, and which run a workdir belongs to."""
 
 import json
 import re
@@ -199,7 +199,7 @@ def test_a_changed_rule_of_the_optimizer_makes_another_run(tmp_path):
 
 
 def older(tmp_path, config, group, name, value=None):
-    """Makes a workdir whose config.json lacks a key, or says another value of it."""
+    """Makes a workdir whose config.json lacks a key, or has another value for it."""
     claim(tmp_path, config)
     stored = json.loads((tmp_path / "config.json").read_text())
     del stored[group][name]

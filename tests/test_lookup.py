@@ -1,4 +1,4 @@
-"""Products with rows of a memory: one formula, on however many devices."""
+"""Products with rows of a memory: the same result on any number of devices."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the compiled step does on eight devices: which data move, which buffers are reused."""
+"""The compiled step on eight devices: which data are communicated, which buffers are reused."""
 
 import re
 
@@ -119,7 +119,7 @@ def test_simclr_gathers_projections_and_keeps_its_rows(compiled):
 
 
 def test_the_test_can_see_a_gather():
-    """The assertion above is not blind: a program that does gather images is caught by the same pattern."""
+    """The assertion above can fail: its pattern finds the gather in a program that gathers images."""
     mesh = parallel.make_mesh()
     images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.float32, sharding=parallel.rows(mesh))
     text = jax.jit(lambda x: x * 2, out_shardings=parallel.replicated(mesh)).lower(images).compile().as_text()

@@ -1,4 +1,4 @@
-"""The contract that every method keeps, run over every shipped config with a tiny encoder."""
+"""The contract of methods, tested on every shipped config with a tiny encoder."""
 
 import argparse
 import dataclasses
@@ -25,11 +25,11 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.s
 PRESETS = [
     (name, preset) for name in CONFIGS for preset in importlib.import_module(f"configs.{name}").get_config.presets
 ]
-# One config for each kind of state and of pass: what takes whole runs or programs is tested on these.
+# One config for each kind of state and of pass, for tests that need whole runs or programs.
 KINDS = ("byol", "simclr", "moco_v2", "swav", "instdisc")
 BATCH, STEPS = 16, 4
 
-# Views without changes of colour: what they change is tested elsewhere, and compiles as long as a network.
+# Views without changes of colour, which are tested elsewhere and take as long to compile as a network.
 BARE = {f"augment.{name}": "0" for name in ("jitter", "gray", "blur", "solarize", "randaugment")}
 TINY = {
     "batch_size": str(BATCH),
@@ -72,7 +72,7 @@ NO_SMALL_VIEWS = {
     "infomin": "are as many as its grid has",  # its small views are the pieces of a jigsaw
     "cmc": "contrasts the channels of one crop",
 }
-# Methods whose loss starts anew every so often, here at every second step, with their own test that it falls between.
+# Methods whose loss starts anew periodically, here every second step; they have their own test that it falls.
 RESTARTED = {"deepcluster"}
 
 
@@ -81,7 +81,7 @@ def overrides(name):
 
 
 def read(text, changes, teacher):
-    """A shipped config, with a teacher where its method asks for one."""
+    """Returns a shipped config, with a teacher if its method needs one."""
     config = load(str(ROOT / "configs" / text), changes)
     if "teacher" in config.method:
         config.method.teacher = str(teacher)
@@ -95,11 +95,11 @@ class Program:
         self.trainer = Trainer(run, parallel.make_mesh(jax.devices()[:devices]))
         self.batch = next(self.trainer.batches(0))
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.batch)
-        # A compiled program takes what it was compiled for: it raises where a state's tree, shapes or dtypes change.
+        # A compiled program raises if the tree, shapes or dtypes of a state change.
         self.compiled = self.trainer.program.lower(self.trainer.abstract, shapes, None, self.trainer.key).compile()
 
     def __call__(self, state):
-        """Takes a step on the first batch, from a copy of the state, since a step uses up the one it gets."""
+        """Takes a step on the first batch, from a copy of the state, since a step donates its argument."""
         state = jax.device_put(jax.device_get(state), self.trainer.shardings)
         return self.compiled(state, self.batch, None, self.trainer.key)
 
@@ -167,7 +167,7 @@ def test_a_restored_state_takes_the_same_step(step, state, tmp_path):
         _, restored = checkpoints.restore(step.trainer.abstract)
     after, metrics = step(train)
     chex.assert_trees_all_equal((after, metrics), step(restored))
-    if "assignment" in train.state._fields:  # what clusters does so in the step after the restore
+    if "assignment" in train.state._fields:  # methods that cluster do so in the step after the restore
         assert np.all(np.asarray(train.state.assignment) == -1) and np.any(np.asarray(after.state.assignment) >= 0)
 
 
@@ -209,7 +209,7 @@ def test_hyper_parameters_are_printed_with_the_method(run):
 
 @pytest.mark.parametrize(("name", "preset"), [pair for pair in PRESETS if pair[1]])
 def test_published_presets_trace(name, preset, teacher):
-    """The paper's own sizes: built, initialised and one step traced, without computing anything."""
+    """The sizes of the paper are built, initialised and traced for one step, without computing anything."""
     config = read(f"{name}.py:{preset}", (), teacher)
     sources = {"tfds:cifar10": (50_000, 10), "tfds:imagenet2012": (1_281_167, 1000)}
     sources |= {"folder:cifar10": (50_000, 10), "folder:coco": (118_287, 0)}

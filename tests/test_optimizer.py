@@ -1,4 +1,4 @@
-"""Optimisers against loops written after their papers, rules on parameter paths, and bad configs."""
+"""Optimisers against loops written from their papers, rules on parameter paths, and bad configs."""
 
 import jax
 import numpy as np
@@ -127,7 +127,7 @@ def test_shapes_are_enough_to_build():
 
 
 def test_lars_variants_differ():
-    """So that the test above cannot pass with one for another."""
+    """Otherwise the test above could pass with one variant in place of another."""
     ends = []
     for variant in VARIANTS:
         transformation, _ = build(name="lars", variant=variant, eta=0.1, weight_decay=0.1, warmup=2)
@@ -181,7 +181,7 @@ def test_adamw_with_a_scheduled_weight_decay():
 
 @pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
 def test_freeze(name):
-    """A frozen parameter starts late as if nothing had been before, but at the clock's learning rate."""
+    """A frozen parameter starts later with fresh moments, but with the learning rate of the current step."""
     config = {"name": name, "weight_decay": 0.1, "warmup": 2, "rules": (("head", {"freeze": "1.5 epochs"}),)}
     history, _ = train(build(**config)[0])
     for step in range(3):

@@ -1,4 +1,4 @@
-"""One run of several processes: the numbers of a single one, and a stop that all of them agree on."""
+"""A run on several processes gives the numbers of a single one, and all of them stop at the same step."""
 
 import os
 import signal
@@ -77,7 +77,7 @@ def test_two_processes_train_as_one_and_stop_together(tmp_path, monkeypatch):
     assert "trained" not in second  # one process alone prints and writes
     for expected, row in zip(measured(single), measured(whole), strict=True):
         assert expected.keys() == row.keys()
-        if row["step"] <= 8:  # later rounding has grown
+        if row["step"] <= 8:  # later rounding errors have grown
             np.testing.assert_allclose([*row.values()], [*expected.values()], rtol=2e-2, atol=2)
 
     processes = start_run(stopped, monkeypatch)

@@ -1,4 +1,4 @@
-"""Queues keep the last steps' rows, on the devices that made them."""
+"""Queues keep the rows of the last steps, on the devices that computed them."""
 
 import re
 

@@ -5,7 +5,7 @@ from benchmarks import saliency
 
 @pytest.mark.parametrize("ground", [(10, 10, 10), (90, 160, 80), (255, 255, 255)])
 def test_an_object_that_differs_from_the_border_stands_out(ground):
-    """On plain and on noisy ground, and wherever colours lie."""
+    """On a plain and a noisy background, and with any colours."""
     noise = np.random.default_rng(0).integers(-8, 9, (32, 32, 3))
     image = np.clip(np.array(ground) + noise, 0, 255)
     image[10:22, 8:24] = (200, 40, 120) + noise[10:22, 8:24]

@@ -1,4 +1,4 @@
-"""Durations and schedules: their values at known steps, under jit, and what they say to a wrong spec."""
+"""Durations and schedules: their values at known steps, under jit, and errors for wrong specs."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A teacher is the encoder that a workdir holds; a workdir that holds none is explained."""
+"""A teacher is the encoder of the run in a workdir; a workdir without one is an error that says why."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A network small enough to reason about, for properties of methods, and a run for those that learn from one."""
+"""A toy network for the properties of methods, and a run for methods that learn from one."""
 
 import flax.linen as nn
 import jax
@@ -47,17 +47,17 @@ def batch(seed=0, views=VIEWS, small=0):
 
 
 def outputs(method, params, state, batch) -> Outputs:
-    """What the method's network makes of the views."""
+    """Returns the outputs of the method's network for the views."""
     return apply(method.network, method.variables(params, state), batch["views"])[0]
 
 
 def loss(method, params, state, batch, key=0, step=0) -> Result:
-    """The method's result for a batch."""
+    """Returns the method's result for a batch."""
     return method.loss(params, state, batch, jax.random.key(key), jnp.int32(step))
 
 
 def write_run(workdir, config, nest=lambda tree: tree):
-    """Makes a workdir as a run of this config leaves it, with random weights, `nest`ed in its state; returns them."""
+    """Makes a workdir as left by a run of this config, with random weights, `nest`ed in its state; returns them."""
     claim(workdir, config)
     variables = networks.build(to_dict(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
     stats = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((2, 4, 4))}

@@ -1,13 +1,13 @@
 """Adapters: how our code computes the golden cases, one function per `kind` of the manifest.
 
     @adapter("sinkhorn")
-    def sinkhorn(args, arrays):              # args: the case's parameters; arrays: name -> numpy array
-        return {"q": ...}                    # our numbers, under the names of the arrays they must equal
+    def sinkhorn(args, arrays):              # args: the parameters of the case; arrays: name -> numpy array
+        return {"q": ...}                    # our numbers, by the names of the arrays that they must equal
 
-The runner checks that every array of a case is either read by its adapter (an input) or returned (an output). An array
-that is neither must be named in `ignored`, and an output that agrees less than the precision of its case in `deviates`,
-each with its reason; where the arguments decide how much less, the output is a `Near`. Likewise every argument must be
-read, here or as the array of the same name, but for those that say how the arrays were made.
+The runner checks that every array of a case is either read by its adapter (an input) or returned (an output). Arrays
+that are neither must be named in `ignored`, and outputs with a larger tolerance than the precision of the case in
+`deviates`, each with a reason; if the tolerance depends on the arguments, the output is a `Near`. Likewise every
+argument must be read, here or as the array of the same name, except for those that say how the arrays were made.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import numpy as np
 
 
 class Near(NamedTuple):
-    """Our numbers and how far from them the original's may lie, in their unit, for a reason given where it is made."""
+    """Our numbers and an absolute tolerance, whose reason is given where it is computed."""
 
     numbers: np.ndarray
     within: float | np.ndarray
@@ -40,7 +40,7 @@ ADAPTERS: dict[str, Adapter] = {}
 def adapter(
     *kinds: str, ignored: Mapping[str, str] | None = None, deviates: Mapping[str, tuple[float, str]] | None = None
 ):
-    """Registers a function `(args, arrays) -> {name: value}` as what computes the cases of these kinds."""
+    """Registers a function `(args, arrays) -> {name: value}` as the adapter of these kinds."""
 
     def register(compute):
         for kind in kinds:
@@ -52,7 +52,7 @@ def adapter(
 
 
 def load() -> dict[str, Adapter]:
-    """Imports every module of this folder and returns the table kind -> adapter."""
+    """Imports every module of this folder, and returns the table of adapters by kind."""
     for module in pkgutil.iter_modules([str(pathlib.Path(__file__).parent)]):
         importlib.import_module(f"{__name__}.{module.name}")
     return ADAPTERS

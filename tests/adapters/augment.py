@@ -130,7 +130,7 @@ def tf_center_crop(args, arrays):
 
 
 def pillow_resize(image, box, size, method, flip=False, bounds=None):
-    """As Pillow, which clips after each of its two passes: planes, and how far its levels may lie.
+    """Returns planes resized as by Pillow, which clips after each of its two passes, and the tolerance in levels.
 
     Pillow 13 starts with the rows where that drops more than twice as many rows as columns (pull request 9549), else
     with the columns.
@@ -173,7 +173,7 @@ def tv_resized_crop(args, arrays):
 
 
 def evaluated(image, arrays):
-    """The views for evaluation of a case, whose names tell the shorter side, in pixels, and the side of the centre."""
+    """Returns the evaluation views of a case, whose names give the shorter side and the centre's, in pixels."""
     ours, valid = {}, (0, 0, *image[0].shape)
     for name in arrays:
         if found := re.fullmatch(r"eval_resize(\d+)_(bilinear_)?centercrop(\d+)", name):

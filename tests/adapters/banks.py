@@ -1,4 +1,4 @@
-"""Golden cases of the losses against a memory of all images."""
+"""Golden cases of the losses against a bank of all images."""
 
 import jax
 import jax.numpy as jnp

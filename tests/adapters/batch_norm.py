@@ -1,4 +1,4 @@
-"""BatchNorm: its running statistics as torch keeps them, and its synchronisation over devices."""
+"""Golden cases of BatchNorm: running statistics as in torch, and synchronisation over devices."""
 
 import contextlib
 
@@ -13,7 +13,7 @@ from ssl_jax.networks import MLP, Norm
 
 
 def run(model, given, x):
-    """The output of the compiled model in training mode, and its new statistics."""
+    """Returns the output of the compiled model in training mode, and its new statistics."""
     return jax.jit(lambda given, x: model.apply(given, x, train=True, mutable=["batch_stats"]))(given, x)
 
 
@@ -33,7 +33,7 @@ def sample_sizes():
 
 @contextlib.contextmanager
 def norm_fields(**fields):
-    """Gives every Norm of the models that run inside it these fields: our models have no options for them."""
+    """A context in which every Norm has these fields, for which our models have no options."""
 
     def override(call, args, kwargs, context):
         if isinstance(context.module, Norm) and context.method_name == "__call__":
@@ -56,7 +56,7 @@ def torch_statistics(old, new, sizes):
 
 
 def on_devices(count, function, *rows):
-    """Runs a function of global arrays under `jit`, their rows spread over so many devices."""
+    """Runs a function of global arrays under `jit`, with rows split over some devices."""
     mesh = jax.make_mesh((count,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count])
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     return jax.jit(function)(*jax.device_put(rows, sharding))
@@ -85,7 +85,7 @@ def byol_head_numbers(args, arrays):
     model = MLP(args["out"], args["hidden"], 2, hidden_bias=True)
     names = {"linear1": "linear", "norm1": "batch_norm", "linear2": "linear_1"}
     given = variables([(ours, f"param/predictor/{theirs}") for ours, theirs in names.items()], arrays, HAIKU)
-    # The original starts from zeros and divides by how much of the average is filled.
+    # The original starts from zeros and corrects the bias of the average.
     zero = {"batch_stats": {"norm1": {"mean": np.zeros(args["hidden"]), "var": np.zeros(args["hidden"])}}}
 
     def step(x, cotangent):

@@ -17,7 +17,7 @@ INTERMEDIATE = "an intermediate: the loss and its gradient through it are compar
 
 
 def differentiate(loss, *arrays):
-    """The value of a loss and its gradients in all its arguments."""
+    """Returns the value of a loss and its gradients with respect to all arguments."""
     gradient = jax.value_and_grad(loss, argnums=tuple(range(len(arrays))))
     return jax.jit(gradient)(*map(jnp.asarray, arrays))
 
@@ -27,7 +27,7 @@ def two_views(first, second, temperature):
 
 
 def per_rank(first, second, world_size, temperature, norm=True):
-    """The sum over both views of each process's mean: what NT-Xent is before the processes' mean is taken."""
+    """Returns NT-Xent per process: the sum over both views of the mean over its images."""
     embedding = jnp.concatenate([first, second])
     embedding = normalize(embedding) if norm else embedding
     each = losses.contrastive_cross_entropy(embedding, jnp.tile(jnp.eye(len(first), dtype=bool), (2, 2)), temperature)
@@ -121,7 +121,7 @@ def mocov3(args, arrays):
 
 
 class Given(nn.Module):
-    """An encoder or a head that returns what it is given, vectors [N, D]."""
+    """An encoder or a head that returns its input, vectors [N, D]."""
 
     layers: int = 1
 
@@ -155,7 +155,7 @@ def moco_v1(args, arrays):
 
     @jax.jit
     def move(state, views, step):
-        _, state = method.after_step(params, state, jax.random.key(0), step)  # theirs moves before it encodes
+        _, state = method.after_step(params, state, jax.random.key(0), step)  # theirs is updated before it encodes
 
         def loss(params):
             result = method.loss(params, state, {"views": views}, jax.random.key(0), step)
@@ -286,7 +286,7 @@ def swav_lightly(args, arrays):
 @adapter("swav_loss", ignored=dict.fromkeys(("temperature", "epsilon"), "in the case's args"))
 def swav_loss(args, arrays):
     batch, crops, size = args["batch"], sum(args["crops"]), args["queue_length"]
-    large = arrays["queue_after"].shape[1] if size else 2  # their crops_for_assign, whatever the resolutions are
+    large = arrays["queue_after"].shape[1] if size else 2  # their crops_for_assign, of any resolution
     method = SwAV(
         Network(GivenEncoder(), projector=Given(), predictor=Prototypes(args["K"]), passes="resolution"),
         temperature=args["temperature"],

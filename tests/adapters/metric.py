@@ -32,7 +32,7 @@ MINING = {"all": "all", "batchhard": "batch_hard", "semihard": "semihard", "hard
 
 
 def loss_named(name):
-    """The loss that pytorch-metric-learning's name and numbers mean: f(embedding, label, proxies)."""
+    """Returns the loss f(embedding, label, proxies) for a name and parameters of pytorch-metric-learning."""
     kind, *rest = name.split("_")
     numbers = [float(x) for x in re.findall(r"_[a-z]*([\d.]+)", name)]
     if kind == "triplet":

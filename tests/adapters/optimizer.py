@@ -14,7 +14,7 @@ EXCLUDED = {"weight_decay": 0.0, "adaptation": False}
 
 
 def run(arrays, rules=(), weight_decay=0.0, output="params", **settings):
-    """Our parameters after each of the case's steps, under their names, and the optimiser's states."""
+    """Returns our parameters after each step of the case, by their names, and the states of the optimiser."""
     names = list(parameters(arrays))
     params = {name: jnp.asarray(arrays["init/" + name]) for name in names}
     grads = {name: jnp.asarray(arrays["grad/" + name]) for name in names}
@@ -39,7 +39,7 @@ def parameters(arrays):
 
 
 def without(names):
-    """The rules that take weight decay and adaptation from these parameters."""
+    """Returns rules that exempt these parameters from weight decay and adaptation."""
     return tuple((f"^{re.escape(name)}$", EXCLUDED) for name in names)
 
 
@@ -98,7 +98,7 @@ def lars_simclr(args, arrays):
         nesterov=args["use_nesterov"],
     )
     momentum = optax.tree.get(states, "trace")
-    sign = -1 if classic else 1  # of what is added, minus theirs; else of gradients, as theirs
+    sign = -1 if classic else 1  # of updates, minus theirs; else of gradients, as theirs
     return ours | {f"momentum/{name}": sign * value for name, value in momentum.items()}
 
 
@@ -168,7 +168,7 @@ def sched_barlow_vicreg(args, arrays):
 
 
 def inclusive_warmup(start, peak, end, warmup, steps):
-    """Warm-up that reaches its peak at its last step, as numpy's linspace does, then a cosine."""
+    """A warm-up that reaches the peak at its last step, as with numpy's linspace, then a cosine."""
     return schedule.join(
         schedule.linear(start, peak, warmup - 1), schedule.cosine(peak, end, steps - warmup, begin=warmup), warmup
     )
@@ -186,7 +186,7 @@ def sched_swav(args, arrays):
 def sched_lightly_solo(args, arrays):
     steps, warmup, base = args["max_steps"], args["warmup"], args["base_lr"]
     start, end = args["solo_warmup_start_lr"], args["solo_eta_min"]
-    peak = base if warmup else start  # without a warm-up, solo-learn's never leaves the rate it starts from
+    peak = base if warmup else start  # without a warm-up, solo-learn's rate stays at its initial value
     step = np.arange(steps)
     lightly = schedule.join(
         lambda step: schedule.linear(0.0, base, warmup)(step + 1),

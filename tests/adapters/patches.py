@@ -88,7 +88,7 @@ def densecl(args, arrays):
 
     @jax.jit
     def move(state, query, key, step):
-        _, state = method.after_step(params, state, jax.random.key(0), step)  # theirs moves before it encodes
+        _, state = method.after_step(params, state, jax.random.key(0), step)  # theirs is updated before it encodes
 
         def loss(params):
             views = Views([jnp.stack([query, key], 1)])

@@ -1,4 +1,4 @@
-"""ResNets with the weights of torchvision, Hugging Face, timm and SimCLR."""
+"""Golden cases of ResNets with the weights of torchvision, Hugging Face, timm and SimCLR."""
 
 import re
 
@@ -132,8 +132,8 @@ def timm_resnetv2(args, arrays):
     "tf_resnet",
     ignored={"global_bn": "the original runs on one device, where a BatchNorm over all devices is the same"},
     deviates={
-        # With two images, a BatchNorm over 1x1 maps sees two values and magnifies the original's float32 rounding: our
-        # own float32 and float64 are five times as far apart.
+        # With two images, a BatchNorm over 1x1 maps sees two values and amplifies the float32 rounding of the
+        # original: the difference between our own float32 and float64 is five times as large.
         "features_train": (3e-2, "BatchNorm over two values in float32"),
         "after_train/*": (3e-4, "BatchNorm over two values in float32"),
     },
@@ -169,7 +169,7 @@ def tensorflow_resnet(args, arrays):
 
 
 def tensorflow_table(layers, bottleneck, selective, excitation, stem, arrays):
-    """Keras numbers its layers in the order in which they were made, which is the order of ours here."""
+    """Keras numbers its layers in the order of their creation, which is the order of ours here."""
     stems = range(1, 4 if stem == "deep" else 2)
     convs, norms = [f"stem_conv{i}" for i in stems], [f"stem_norm{i}" for i in stems]
     for stage, depth in enumerate(layers, start=1):

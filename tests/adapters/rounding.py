@@ -1,7 +1,7 @@
-"""How far the 8 bits of an original may lie from exact arithmetic, in grey levels.
+"""Bounds on the error of 8-bit originals, relative to exact arithmetic, in grey levels.
 
-The bounds follow from what Pillow does: where it rounds (by half a level) or truncates (by one), and how much the steps
-that follow amplify that. No case has a say in them.
+The bounds follow from what Pillow does: where it rounds (by half a level) or truncates (by one), and how much later
+steps amplify that. They are not fitted to the cases.
 """
 
 import math
@@ -14,7 +14,7 @@ GRAY = 0.53  # of a grey: its rounding, and Pillow's weight 0.299 of red for the
 
 
 def chroma(image) -> np.ndarray:
-    """The largest less the smallest of the planes in [0, 1], in levels [H, W]."""
+    """Returns the largest minus the smallest of the planes in [0, 1], in levels [H, W]."""
     return 255 * np.ptp(np.asarray(augment.join(image)), axis=-1)
 
 
@@ -32,9 +32,9 @@ def saturation(error, factor, image):
 
 
 def hue(error, factor, image):
-    """HSV in 8 bits: S is truncated; so is H, which loses a second of its 255 steps where it passes the 256th.
+    """Bound for HSV in 8 bits: S is truncated, and so is H, which loses a second of its 255 steps if it wraps around.
 
-    A sixth of a turn moves a plane by up to the chroma; turning a hue magnifies a change of the colour up to 3 times.
+    A sixth of a turn changes a plane by up to the chroma; rotating the hue amplifies a change of colour up to 3 times.
     """
     turns = 2.0 / 255
     return 3.0 * error + 6.0 * turns * (chroma(image) + 2.0 * error) + 1.5
@@ -44,15 +44,15 @@ COLOURS = (brightness, contrast, saturation, hue)
 
 
 def colours(image, factors, order) -> np.ndarray:
-    """Of Pillow's colour operations, one after the other.
+    """Bound for a sequence of Pillow's colour operations.
 
     Args:
-      image: planes [H, W] in [0, 1], before the first operation.
-      factors: of brightness, contrast, saturation and hue.
-      order: which of them follow each other, by their position; any number of them.
+        image: planes [H, W] in [0, 1], before the first operation.
+        factors: the factors of brightness, contrast, saturation and hue.
+        order: the sequence of operations, by their position in `factors`; of any length.
 
     Returns:
-      Levels [H, W, 1].
+        Levels [H, W, 1].
     """
     error = np.zeros(image[0].shape)
     for index in order:
@@ -63,22 +63,22 @@ def colours(image, factors, order) -> np.ndarray:
 
 
 def passes(second) -> float:
-    """Of a resize by Pillow, whose two passes round each; the second, a matrix [size, canvas], amplifies the first.
+    """Bound for a resize by Pillow, which rounds after both passes; the second, [size, canvas], amplifies the first.
 
-    Its coefficients of 22 bits are worth another hundredth of a level.
+    Its coefficients of 22 bits add a hundredth of a level.
     """
     return 0.51 + 0.5 * float(np.abs(np.asarray(second)).sum(axis=1).max())
 
 
 def convolution(taps, size: int) -> np.ndarray:
-    """The matrix [size, size] that filters a line, beyond whose ends the outermost pixel is repeated."""
+    """Returns the matrix [size, size] that filters a line whose outermost pixels are repeated beyond its ends."""
     reach = len(taps) // 2
     extended = np.pad(np.eye(size), ((reach, reach), (0, 0)), mode="edge")
     return sum(tap * extended[start : start + size] for start, tap in enumerate(taps))
 
 
 def boxes(sigma: float, size: int) -> np.ndarray:
-    """The matrix [size, size] of Pillow's blur: three times a box with fractional ends, of the Gaussian's variance.
+    """Returns the matrix [size, size] of Pillow's blur: a box with fractional ends, three times, of the same variance.
 
     Source: Gwosdek et al. 2011, Theoretical Foundations of Gaussian Convolution by Extended Box Filtering, section 2.
     """
@@ -90,22 +90,22 @@ def boxes(sigma: float, size: int) -> np.ndarray:
 
 
 def gaussian(sigma: float, size: int) -> np.ndarray:
-    """The matrix [size, size] of the Gaussian itself."""
+    """Returns the matrix [size, size] of the exact Gaussian."""
     reach = math.ceil(5 * sigma)
     taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2) if sigma else np.ones(1)
     return convolution(taps / taps.sum(), size)
 
 
 def blur(pixels, sigma: float) -> np.ndarray:
-    """Of Pillow's Gaussian blur: three boxes along each axis, six roundings.
+    """Bound for Pillow's Gaussian blur: three boxes along each axis, with six roundings.
 
     Args:
-      pixels: uint8 [H, W, 3].
-      sigma: standard deviation in pixels.
+        pixels: uint8 [H, W, 3].
+        sigma: the standard deviation in pixels.
 
     Returns:
-      Levels [H, W, 1]: of two filters with weights that sum to one, the results differ by the range of the image times
-      half the sum of the differences of the weights.
+        Levels [H, W, 1]: the results of two filters whose weights sum to one differ by at most the range of the image
+        times half the sum of the absolute differences of the weights.
     """
     rows, columns = (0.5 * np.abs(boxes(sigma, n) - gaussian(sigma, n)).sum(axis=1) for n in pixels.shape[:2])
     return (3.01 + np.ptp(pixels.astype(float)) * (rows[:, None] + columns[None, :]))[..., None]

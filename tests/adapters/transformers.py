@@ -1,4 +1,4 @@
-"""Vision transformers with the weights of DINO, timm and Hugging Face."""
+"""Golden cases of vision transformers with the weights of DINO, timm and Hugging Face."""
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +126,7 @@ def huggingface_vit(args, arrays):
 
 @adapter("mocov3_posembed")
 def mocov3_positions(args, arrays):
-    # With height and width apart, the original walks through the width slowest: its columns are our rows.
+    # With separate height and width, the width varies slowest in the original: its columns are our rows.
     columns, rows = args["grid_h_w"]
     table = sincos(np.arange(rows), np.arange(columns), args["dim"])
     return {"pos_embed": np.concatenate([np.zeros((1, args["dim"])), table])[None]}

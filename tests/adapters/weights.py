@@ -1,4 +1,4 @@
-"""Weights of original codes as our variables: their names and layouts, one table per framework."""
+"""Converts weights of the originals to our variables: names and layouts, one table per framework."""
 
 import functools
 
@@ -10,7 +10,7 @@ COUNTER = {"*num_batches_tracked": "our running averages have a constant rate an
 
 
 def variables(table, arrays, leaves):
-    """Our variables in float64 from the arrays that there are; leaves: their leaf -> (collection, leaf, layout)."""
+    """Returns our variables in float64 from the given arrays; leaves: their leaf -> (collection, leaf, layout)."""
     flat = {}
     for ours, theirs in table:
         for leaf, (collection, name, layout) in leaves.items():

@@ -1,7 +1,7 @@
-"""Images/s of the BYOL recipe on the device beside Pillow on the host: `python tests/benchmarks/augment.py`.
+"""Images/s of the BYOL recipe on the device and with Pillow on the host: `python tests/benchmarks/augment.py`.
 
-An image is two views. The host side is written as torchvision's transforms are, on Pillow, one process per core; what
-it would cost to collect the results is left out.
+An image is two views. The host side uses Pillow as torchvision's transforms do, with one process per core; the cost of
+collecting the results is left out.
 """
 
 import argparse
@@ -64,14 +64,14 @@ def host_share(images: np.ndarray, size: int) -> None:
 
 
 def host(pool, images: np.ndarray, size: int):
-    """A function that augments the images once on all cores."""
+    """Returns a function that augments the images once on all cores."""
     shares = [(share, size) for share in np.array_split(images, os.cpu_count())]
     return lambda: pool.starmap(host_share, shares)
 
 
 def device(images: np.ndarray, size: int):
-    """A function that augments the images once on the accelerator or, without one, on the same cores."""
-    import jax  # here, so that the host's processes do without
+    """Returns a function that augments the images once on the accelerator or, without one, on the same cores."""
+    import jax  # imported here, so that the processes of the host do not need it
 
     from ssl_jax import augment, parallel
 
@@ -84,7 +84,7 @@ def device(images: np.ndarray, size: int):
 
 
 def best_seconds(functions, rounds: int) -> list[float]:
-    """The fastest run of each function; they take turns, so that both see the same machine."""
+    """Returns the fastest run of each function; they alternate, so that both see the same machine."""
     times = []
     for _ in range(1 + rounds):  # the first one compiles and is dropped
         times.append([])

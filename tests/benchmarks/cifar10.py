@@ -1,7 +1,7 @@
-"""What each method learns from CIFAR-10 in about 20 CPU minutes: `python tests/benchmarks/cifar10.py --data=DIR`.
+"""Accuracy of each method on CIFAR-10 after about 20 CPU minutes: `python tests/benchmarks/cifar10.py --data=DIR`.
 
-Each config in its small form, on the images in DIR/{train,test}/CLASS/, through the command that users type; then a
-table. `--only` names some configs; a run that is in `--out` already is only read, one that was stopped resumes.
+Runs each config in its small form on the images in DIR/{train,test}/CLASS/, through the command that users type, and
+prints a table. `--only` names some configs; finished runs in `--out` are only read, and stopped ones resume.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-# What differs from the embedded images: colours, objects anywhere in the picture, five times as many of them.
+# What differs from the embedded images: colours, objects anywhere in the picture, five times as many images.
 SHARED = {
     "data.size": 32,
     "augment.crop": (0.2, 1.0),
@@ -30,11 +30,11 @@ SHARED = {
     "evaluate.bank": 50_000,
 }
 UNSET = ""
-COARSE = {"network.encoder.stem": "3x3/2"}  # steps of a third of the time, where many epochs ask for them
+COARSE = {"network.encoder.stem": "3x3/2"}  # steps in a third of the time, for methods that need many epochs
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 QUICK = {"optimizer.warmup": "0.1 epochs"}
 WHOLE = {"data.size": 40, "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}  # patches of whole images
-# By config; as many epochs as fit the time.
+# By config, with as many epochs as fit the time.
 OWN: dict[str, dict] = {
     "barlow_twins": {"epochs": 4},
     "byol": {"epochs": 3},
@@ -78,14 +78,14 @@ OWN: dict[str, dict] = {
 
 
 def changes(name: str, flags) -> dict[str, str]:
-    """What a row changes in its config: a value for each key, as the command line takes it."""
+    """Returns the changes of a row's config: a value for each key, as on the command line."""
     own = {key: str(value).replace("OUT/", f"{flags.out}/") for key, value in OWN[name].items()}
     shared = {"data.source": f"folder:{flags.data}", "seed": flags.seed} | SHARED
     return {key: str(value) for key, value in shared.items()} | own
 
 
 def run(name: str, flags) -> dict:
-    """Trains one config to its end; returns what it measured, and its cost."""
+    """Trains one config to its end; returns its metrics and its cost."""
     workdir = flags.out / name
     cost = workdir / "cost.json"
     if not cost.exists():
@@ -101,7 +101,7 @@ def run(name: str, flags) -> dict:
 
 
 def cpu_seconds() -> float:
-    """Seconds of all cores that the commands so far have used."""
+    """Returns the CPU seconds of all commands so far."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

@@ -18,7 +18,7 @@ class Case(NamedTuple):
 
     @property
     def changes(self) -> list[tuple[str, str]]:
-        """What is changed in the config's preset for ImageNet, beside the optimiser: SGD, as in PyTorch's steps."""
+        """Returns the changes to the config's preset for ImageNet, with SGD, as in PyTorch's steps."""
         encoder = {
             "resnet18": [("name", "resnet18"), ("stem", "3x3")],
             "resnet50": [("name", "resnet50")],
@@ -48,7 +48,7 @@ CASES = {
 
 
 class Images:
-    """Labelled images of noise in memory."""
+    """Labelled images of noise, in memory."""
 
     name, classes = "random images", ("one", "other")
 
@@ -115,7 +115,7 @@ def timed(run) -> float:
 
 
 def torch_step(case: Case, compiled: bool) -> tuple[float, float, float, float]:
-    """As `ours`, in plain PyTorch and without augmentation; the GiB are its peak less what the first step leaves."""
+    """As `ours`, in plain PyTorch without augmentation; the GiB are the peak minus what the first step leaves."""
     import timm
     import torch
     import torchvision

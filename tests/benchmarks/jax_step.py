@@ -35,7 +35,7 @@ class Images:
 
 
 class Given(nn.Module):
-    """In place of a network: its outputs are its parameters, so what is left of a step is all but the network."""
+    """Replaces a network by its outputs as parameters, so that a step is everything except the network."""
 
     shapes: Outputs
 
@@ -47,7 +47,7 @@ class Given(nn.Module):
 
 
 def recipe(method: str, encoder: str, batch_size: int):
-    """The config's small-scale preset, with this encoder and batch and the optimiser that PyTorch has too."""
+    """Returns the config's small-scale preset with this encoder, this batch and the optimiser of the PyTorch side."""
     settings = config.load(f"configs/{method}.py:cifar10")
     with settings.unlocked():
         settings.batch_size = batch_size
@@ -58,8 +58,8 @@ def recipe(method: str, encoder: str, batch_size: int):
 
 
 def steps(method: str, encoder: str, images: np.ndarray) -> dict:
-    """Returns what to time: the `whole` step from uint8 images [B, S, S, 3], the step `without` augmentation, and what
-    is not the network, each on its own: `augmentation`, and the `rest` (loss, optimiser, moving average, probe)."""
+    """Returns what to time: the `whole` step from uint8 images [B, S, S, 3], the step `without` augmentation, and
+    separately the `augmentation` and the `rest` (loss, optimiser, moving average, probe)."""
     parallel.keep_freed_memory()  # as the command does
     source = Images(np.concatenate([images] * 2))
     run = build(recipe(method, encoder, len(images)), source, source)

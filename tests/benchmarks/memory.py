@@ -1,4 +1,4 @@
-"""Memory that SimCLR's step takes with the batch in chunks, as compiled: `python tests/benchmarks/memory.py`.
+"""Memory of SimCLR's compiled step with the batch in chunks: `python tests/benchmarks/memory.py`.
 
 Nothing runs. With `--topology v5p:2x2x1` and so on it is compiled for such TPU chips, of which there need be none
 (install `libtpu` first); figures are those of one chip.

@@ -1,8 +1,8 @@
-"""Masks of what stands out in images, for CAST: `python tests/benchmarks/saliency.py SOURCE TARGET`.
+"""Makes crude saliency masks for CAST: `python tests/benchmarks/saliency.py SOURCE TARGET`.
 
-Every jpeg under SOURCE becomes a png under TARGET whose alpha channel is the mask (data.masks). The authors of CAST
-take the masks of a network, DeepUSPS. These come from the pixels alone: what differs from the border of the image and
-is near its middle. Look at some before you trust them.
+Every jpeg under SOURCE becomes a png under TARGET whose alpha channel is the mask (data.masks). The authors of CAST use
+the masks of a network, DeepUSPS. These are computed from the pixels: what differs from the border of the image and is
+near its centre. Look at some before you trust them.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def add_mask(file: pathlib.Path, source: pathlib.Path, target: pathlib.Path) -> 
 def salient(pixels: np.ndarray) -> np.ndarray:
     """Returns where an image [H, W, 3] has colours that its border lacks: bool [H, W].
 
-    The distance is Mahalanobis', to the colours of the border, and counts less away from the middle.
+    The measure is the Mahalanobis distance to the colours of the border, weighted down away from the centre.
     """
     colours = pixels.astype(float)
     inside = np.zeros(colours.shape[:2], bool)

@@ -1,7 +1,8 @@
-"""Images/s of whole training steps beside the same work in plain PyTorch: `python tests/benchmarks/step.py`.
+"""Images/s of whole training steps, ours and in plain PyTorch: `python tests/benchmarks/step.py`.
 
-Each side has a process of its own; they take turns, step by step, so that both see the same machine. Then: the share of
-a step that is spent outside the network, and (`--startup`) the seconds from the command to the first step.
+Each side has a process of its own; they alternate step by step, so that both see the same machine. It also prints the
+fraction of a step that is spent outside the network, and with `--startup` the seconds from the command to the first
+step.
 """
 
 import argparse
@@ -22,7 +23,7 @@ CASES = [(method, encoder) for encoder in ("resnet18", "vit_tiny") for method in
 
 
 class Worker:
-    """A process that holds one side's steps and times them on demand."""
+    """A process that times the steps of one side on demand."""
 
     def __init__(self, module: str, *arguments):
         context = multiprocessing.get_context("spawn")
@@ -49,7 +50,7 @@ def serve(connection, module: str, arguments: tuple) -> None:
         start = time.perf_counter()
         steps[name]()
         connection.send(time.perf_counter() - start)
-    os._exit(0)  # whatever the pools of a library still do
+    os._exit(0)  # wait for the thread pools of a library
 
 
 def race(method: str, encoder: str, flags) -> dict[str, dict[str, float]]:

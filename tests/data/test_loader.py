@@ -26,7 +26,7 @@ class Numbers:
 
 
 class Masked(Numbers):
-    """Numbers whose mask is their left column, and which are bright outside it."""
+    """Numbers whose mask is their left column, and whose pixels are bright outside it."""
 
     fields = image_fields(["mask"])
 

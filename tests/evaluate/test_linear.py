@@ -1,4 +1,4 @@
-"""The linear probe finds the minimum of its objective, what can be learnt, and nothing where there is nothing."""
+"""The linear probe finds the minimum of its objective, and its accuracy is at chance on features without classes."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The online probe learns within a few hundred steps whatever the scale of the features, and keeps to itself."""
+"""The online probe learns within a few hundred steps at any scale of the features, without a gradient into them."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def test_first_loss_is_that_of_a_guess(key):
 
 
 def test_standardises_by_the_running_statistics(key):
-    """After a few batches the running mean and square, their start corrected, are weighted means over the batches."""
+    """After a few batches the bias-corrected running mean and square are weighted means over the batches."""
     state = probe.init(key, DIM, CLASSES)
     seen = []
     for features, labels in batches(key, 4, offset=3.0):

@@ -184,7 +184,7 @@ def test_points_find_their_centroid_tile_by_tile(count):
     np.testing.assert_array_equal(most_similar(jnp.asarray(points), jnp.asarray(centroids), bias), expected)
     if count > clustering.TILE:
         shapes = str(jax.make_jaxpr(most_similar)(points, centroids, bias))
-        assert f"{count},7]" not in shapes and "2048,7]" not in shapes  # no similarity of all points exists
+        assert f"{count},7]" not in shapes and "2048,7]" not in shapes  # no [N, K] matrix exists
 
 
 def test_clusters_are_the_same_on_one_device_and_on_eight():
@@ -257,7 +257,7 @@ def test_whiten_is_the_singular_value_decomposition():
 
 
 def test_whiten_forgets_any_linear_map():
-    """All directions kept, distances do not change when the points are turned, stretched and moved."""
+    """With all components kept, distances are invariant to affine maps of the points."""
     points, rng = cosines(15, 40, 4), np.random.default_rng(16)
     mapped = (points @ rng.normal(size=(4, 4)) + 5).astype(np.float32)
     ours, theirs = (np.asarray(whiten(jnp.asarray(x), jnp.ones(40, bool), 4)) for x in (points, mapped))

@@ -35,4 +35,4 @@ def test_known_values():
     orthogonal = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     np.testing.assert_allclose(barlow_twins(orthogonal, orthogonal, 0.1), 0.0, atol=1e-8)  # equal and independent
     same = orthogonal[:, :1] * jnp.ones((1, 2))
-    np.testing.assert_allclose(barlow_twins(same, same, 0.1), 0.2, rtol=1e-3)  # two channels that say the same
+    np.testing.assert_allclose(barlow_twins(same, same, 0.1), 0.2, rtol=1e-3)  # two equal channels

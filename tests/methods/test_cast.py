@@ -49,7 +49,7 @@ def pixels(params, view):
 
 
 def attention(params, target, batch):
-    """Grad-CAM [B, S] by the way of the maps, as the authors' code has it but for a factor."""
+    """Grad-CAM [B, S] by gradients with respect to the maps, as in the authors' code up to a factor."""
     views, masks = batch["views"][0], batch["salience"][0]
     keys = unit(project(target, pixels(target, views[:, 1] * masks[:, 1, :, :, None])))
     maps = pixels(params, views[:, 0])

@@ -1,4 +1,4 @@
-"""Multi-crop for every method that compares views: small ones are predicted from or queried with, and no more."""
+"""Multi-crop for every method that compares views: small ones are only predicted from or used as queries."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ def directed(views):
 
 
 def unordered(views):
-    """The same pairs for losses in which both views play the same part: each counts once."""
+    """The same pairs for symmetric losses: each counts once."""
     return [(a, v) for a, v in directed(views) if a < v or v >= LARGE]
 
 
@@ -55,7 +55,7 @@ def each_view(views):
     return [(0, v) for v in range(views)]
 
 
-# What one pair costs: `online` and `target` are the two networks' outputs for all views, in float64.
+# The loss of one pair: `online` and `target` are the outputs of the two networks for all views, in float64.
 def byol(method, state, online, target, a, v):
     return 2 * (2 - 2 * cosine(online.prediction[:, v], target.projection[:, a]))
 
@@ -95,7 +95,7 @@ def deepcluster_v2(method, state, online, target, a, v):
 
 
 def similarities(online, a, v):
-    """Of the 2B rows of two views, their own left out of each row's sum."""
+    """Over the 2B rows of two views, without each row itself in its sum."""
     rows = unit(np.concatenate([online.projection[:, a], online.projection[:, v]]))
     share = np.exp(rows @ rows.T / TAU)
     np.fill_diagonal(share, 0)
@@ -137,7 +137,7 @@ def make(name, predictor=None, network=None, **fields):
     return METHODS[name](network or toy.network(predictor), **fields)
 
 
-# What else a method adds to MoCo has a weight of 0 here and tests of its own.
+# Further terms that a method adds to MoCo have weight 0 here, and tests of their own.
 ROWS = {
     "byol": (make("byol", "mlp", **MOMENTUM), directed, byol),
     "simsiam": (make("simsiam", "mlp"), directed, simsiam),
@@ -202,14 +202,14 @@ def test_the_loss_is_the_mean_over_the_pairs_of_a_large_view_and_another(name, s
 
 @EACH
 def test_small_views_reach_the_loss_and_nothing_that_is_remembered(name):
-    """Neither statistics of a target network nor queues, memories or assignments."""
+    """Statistics of a target network, queues, memories and assignments do not change."""
     method = ROWS[name][0]
     normed = method.network.clone(projector=MLP(toy.DIMENSION, layers=1, last_norm="batch"), passes="view")
     method = dataclasses.replace(method, network=normed)
     params, state = start(name, method)
     batch = make_batch(name)
     roles = batch["views"].roles
-    # No affine change, which a BatchNorm would undo.
+    # Not an affine change, which a BatchNorm would undo.
     moved = Views(
         [jnp.sin(3 * x) if role == "small" else x for x, role in zip(batch["views"], roles, strict=True)], roles
     )

@@ -1,4 +1,4 @@
-"""The live line says the truth and stays one line."""
+"""The progress line shows the right numbers and stays one line."""
 
 import io
 
@@ -20,7 +20,7 @@ class Clock:
 
 
 def screen(stream):
-    """What a terminal shows: a carriage return and an erase start the last line again."""
+    """Returns what a terminal shows: a carriage return and an erase start the last line again."""
     return [line.split("\r\x1b[K")[-1] for line in stream.getvalue().split("\n")]
 
 

@@ -1,4 +1,4 @@
-"""The watch stops what is lost, warns once of what looks lost, and leaves healthy runs in peace."""
+"""The watch stops diverged runs, warns once of each sign of collapse, and is silent on healthy runs."""
 
 import math
 

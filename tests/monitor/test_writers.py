@@ -1,4 +1,4 @@
-"""Metrics survive a kill: what is on disk after a resume equals what an uninterrupted run leaves."""
+"""Metrics survive a kill: the files after a resume equal those of an uninterrupted run."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Networks from configs, and what is said of a wrong one."""
+"""Networks from configs, and errors for wrong ones."""
 
 import jax
 import jax.numpy as jnp

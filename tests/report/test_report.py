@@ -155,7 +155,7 @@ def test_runs_of_the_same_name_are_told_apart(tmp_path):
         runs.append(make(tmp_path / parent / "run"))
     path = report.write(runs)
     assert str(runs[0]) in Page(path) and str(runs[1]) in Page(path)
-    assert path == runs[0] / "comparison.html"  # the report of the run itself is not lost
+    assert path == runs[0] / "comparison.html"  # the report of the run itself is kept
 
 
 def test_without_labels(tmp_path):
