@@ -135,13 +135,13 @@ def jitter(image: Planes, order: jax.Array, factors: jax.Array, operations: Sequ
     """Applies colour operations in a given order and clips to [0, 1] after each.
 
     Args:
-      image: planes [H, W] in [0, 1].
-      order: int [n], a permutation of the operations; may be traced.
-      factors: [n], what each operation gets, in the order of `operations`.
-      operations: n functions (planes, factor) -> planes, such as `SEMANTICS["byol"]`.
+        image: planes [H, W] in [0, 1].
+        order: int [n], a permutation of the operations; may be traced.
+        factors: [n], what each operation gets, in the order of `operations`.
+        operations: n functions (planes, factor) -> planes, such as `SEMANTICS["byol"]`.
 
     Returns:
-      Planes [H, W] in [0, 1].
+        Planes [H, W] in [0, 1].
     """
 
     def step(image, chosen):

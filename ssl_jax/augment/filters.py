@@ -63,11 +63,11 @@ def blur(image: Planes, sigma, radius: int, border: str = "edge") -> Planes:
     """Gaussian blur as two matrix products.
 
     Args:
-      image: float planes [H, W].
-      sigma: standard deviation in pixels; scalar, may be traced; 0 leaves the image as it is.
-      radius: how many pixels the kernel reaches to each side (below H and W for "reflect").
-      border: "zero" darkens the borders (SimCLR, BYOL), "edge" repeats the last pixel (PIL), "reflect" mirrors the
-        image (torchvision on tensors).
+        image: float planes [H, W].
+        sigma: standard deviation in pixels; scalar, may be traced; 0 leaves the image as it is.
+        radius: how many pixels the kernel reaches to each side (below H and W for "reflect").
+        border: "zero" darkens the borders (SimCLR, BYOL), "edge" repeats the last pixel (PIL), "reflect" mirrors the
+            image (torchvision on tensors).
     """
     height, width = image[0].shape
     rows = blur_matrix(sigma, height, radius, border).astype(image[0].dtype)

@@ -24,15 +24,15 @@ def patch_box(grid: Grid, patch: int, cell: jax.Array, uniform: jax.Array, crop:
     """Where a patch lies in the image; resampled to its size it is what resizing the crop and cutting it out gives.
 
     Args:
-      grid: of the crop.
-      patch: side of the patch in pixels of the resized crop, at most that of a cell.
-      cell: int [], which one, counted along the rows.
-      uniform: [2], uniform numbers: the place in the cell.
-      crop: int [4], (top, left, height, width) in the image.
-      flip: bool [], whether the crop is mirrored left and right.
+        grid: of the crop.
+        patch: side of the patch in pixels of the resized crop, at most that of a cell.
+        cell: int [], which one, counted along the rows.
+        uniform: [2], uniform numbers: the place in the cell.
+        crop: int [4], (top, left, height, width) in the image.
+        flip: bool [], whether the crop is mirrored left and right.
 
     Returns:
-      Float [4], (top, left, height, width) in the image.
+        Float [4], (top, left, height, width) in the image.
     """
     corner = grid.stride * jnp.stack([cell // grid.side, cell % grid.side]).astype(float)
     corner += jnp.floor(uniform * (grid.cell - patch + 1))

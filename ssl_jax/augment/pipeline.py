@@ -140,13 +140,13 @@ def center(recipe: Recipe, batch: Mapping[str, jax.Array], size: int, fraction: 
     """The view for evaluation: shorter side resized to size / fraction pixels, then the centre (as torchvision does).
 
     Args:
-      recipe: its colour space and normalisation are used.
-      batch: `image` uint8 [B, H, W, 3] and `box` int32 [B, 4].
-      size: side of the result, in pixels; pixels are copied where that needs no resizing.
-      fraction: of the shorter side that is seen, in (0, 1]; 0.875 is the usual 224 of 256 pixels.
+        recipe: its colour space and normalisation are used.
+        batch: `image` uint8 [B, H, W, 3] and `box` int32 [B, 4].
+        size: side of the result, in pixels; pixels are copied where that needs no resizing.
+        fraction: of the shorter side that is seen, in (0, 1]; 0.875 is the usual 224 of 256 pixels.
 
     Returns:
-      [B, size, size, 3], normalised.
+        [B, size, size, 3], normalised.
     """
 
     def one(image, valid):

@@ -174,9 +174,9 @@ def randaugment(image: Planes, chosen: Chosen, fill: Sequence) -> Planes:
     """Applies chosen operations, one after the other.
 
     Args:
-      image: planes [H, W] in [0, 1].
-      chosen: may be traced.
-      fill: what moves leave behind, one value a plane.
+        image: planes [H, W] in [0, 1].
+        chosen: may be traced.
+        fill: what moves leave behind, one value a plane.
     """
     height, width = image[0].shape
 

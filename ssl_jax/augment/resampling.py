@@ -29,15 +29,15 @@ def weights(interval, bounds, canvas: int, size: int, method: str, antialias: bo
     "bicubic" to a table's (PyTorch's bicubic without antialias is another kernel, a = -3/4).
 
     Args:
-      interval: (start, length) in pixels of the line; may be traced and need not be whole.
-      bounds: (start, length) of the pixels that may be read.
-      canvas: pixels of the whole line.
-      size: pixels wanted.
-      method: "bilinear" or "bicubic".
-      antialias: widens the kernel where the interval shrinks (PIL does; tf.image.resize does not unless asked).
+        interval: (start, length) in pixels of the line; may be traced and need not be whole.
+        bounds: (start, length) of the pixels that may be read.
+        canvas: pixels of the whole line.
+        size: pixels wanted.
+        method: "bilinear" or "bicubic".
+        antialias: widens the kernel where the interval shrinks (PIL does; tf.image.resize does not unless asked).
 
     Returns:
-      [size, canvas], rows sum to one.
+        [size, canvas], rows sum to one.
 
     Source: tensorflow/core/kernels/image/resize_bicubic_op.cc for the table.
     """
@@ -70,15 +70,16 @@ def resample(
     """Cuts a box out of an image and resizes it.
 
     Args:
-      image: planes [H, W] in any range, integer or float.
-      box: (top, left, height, width) on the canvas, in pixels; [4] or a tuple, may be traced and need not be whole.
-      size: (height, width) of the result in pixels, or the side of a square.
-      method, antialias: see `weights`.
-      flip: whether to mirror left and right; scalar, may be traced.
-      bounds: the box of the pixels that may be read. None: `box`, as if cropped first and resized then.
+        image: planes [H, W] in any range, integer or float.
+        box: (top, left, height, width) on the canvas, in pixels; [4] or a tuple, may be traced and need not be whole.
+        size: (height, width) of the result in pixels, or the side of a square.
+        method: see `weights`.
+        antialias: likewise.
+        flip: whether to mirror left and right; scalar, may be traced.
+        bounds: the box of the pixels that may be read. None: `box`, as if cropped first and resized then.
 
     Returns:
-      Planes of that size, float, in the range of the image (which bicubic overshoots at edges).
+        Planes of that size, float, in the range of the image (which bicubic overshoots at edges).
     """
     bounds = box if bounds is None else bounds
     size = (size, size) if isinstance(size, int) else size
