@@ -34,7 +34,7 @@ def triplet(
     (arXiv:1703.07737), equation 5.
     """
     if mining not in MINING:
-        raise UserError(f"method.mining is {mining!r}; {nearest(mining, MINING)}")
+        raise UserError(f"mining is {mining!r}; {nearest(mining, MINING)}")
     distance = distances(embedding, squared)
     positive, negative = pairs(label)
     if mining == "batch_hard":

@@ -56,7 +56,7 @@ def test_batch_hard_takes_the_farthest_positive_and_the_nearest_negative():
 
 
 def test_an_unknown_way_of_mining_is_named():
-    with pytest.raises(UserError, match="mined by 'semi'; did you mean 'semihard'"):
+    with pytest.raises(UserError, match="mining is 'semi'; did you mean 'semihard'"):
         triplet(jnp.asarray(ROWS), jnp.asarray(LABEL), 0.3, "semi")
 
 

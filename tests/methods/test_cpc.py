@@ -78,10 +78,10 @@ def test_features_are_the_mean_over_overlapping_patches():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"grid": None}, "choose augment.recipe=cpc"),
+        ({"grid": None}, "set augment.recipe=cpc"),
         ({"steps": 4}, "4 rows cannot predict 2 to 4 rows ahead; set 0 <= method.ignore < method.steps < 4"),
         ({"ignore": 3}, "set 0 <= method.ignore"),
-        ({"directions": 5}, "1 to 4 directions, not 5"),
+        ({"directions": 5}, "method.directions is 5; set it to 1, 2, 3 or 4"),
     ],
 )
 def test_mistakes_are_explained(changes, message):

@@ -96,5 +96,5 @@ def test_the_teacher_stays_and_labels_are_remembered():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(UserError, match="two classes or more"):
+    with pytest.raises(UserError, match="at least two classes"):
         dataclasses.replace(method(), classes=1).check(toy.batch(views=1))

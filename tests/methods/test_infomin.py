@@ -75,7 +75,7 @@ def test_the_order_of_patches_is_random_for_each_image():
 
 
 def test_without_patches_it_says_which_recipe_has_them():
-    with pytest.raises(UserError, match=r"choose augment\.recipe=infomin"):
+    with pytest.raises(UserError, match=r"set augment\.recipe=infomin"):
         METHOD.check(toy.batch())
 
 
