@@ -26,7 +26,7 @@ def mix(matrix: np.ndarray, image: Planes) -> Planes:
 
 
 def rgb_to_lab(image: Planes) -> Planes:
-    """Turns sRGB in [0, 1] into CIE Lab under D65, L in [0, 100], a and b about +-100 (views of CMC, arXiv:1906.05849)."""
+    """Turns sRGB in [0, 1] into CIE Lab (D65), L in [0, 100], a and b about +-100: views of CMC (arXiv:1906.05849)."""
     linear = each(lambda c: jnp.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92), image)
     x, y, z = each(lambda t: jnp.where(t > 0.008856, jnp.cbrt(t), 7.787 * t + 16.0 / 116.0), mix(XYZ, linear))
     return 116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)
