@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from ssl_jax.augment import Views
 from ssl_jax.losses import info_nce
-from ssl_jax.memory import queue_rows
-from ssl_jax.method import PyTree, Variables, apply
+from ssl_jax.memory import queue_rows, random_queue
+from ssl_jax.method import PyTree, Variables, apply, initialize
 from ssl_jax.networks import Network
 from ssl_jax.numeric import normalize
 
@@ -19,6 +19,22 @@ class Keys(NamedTuple):
     stats: PyTree  # BatchNorm statistics of the query encoder
     target: Variables  # the key encoder: moving average of the query encoder
     queue: jax.Array  # [K / B, B, D] unit-norm keys of past steps
+
+
+def first_keys(network: Network, key: jax.Array, views: Views, size: int, keys: int = 1) -> tuple[PyTree, Keys]:
+    """Returns the parameters to train, and the state before the first step: a copy of the network and a random queue.
+
+    Args:
+        network: the query encoder.
+        key: a PRNG key.
+        views: of a batch.
+        size: K, keys in the queue.
+        keys: how many each image adds at a step.
+    """
+    variables, shapes = initialize(network, key, views)
+    batch, _, dimension = shapes.projection.shape
+    queue = random_queue(jax.random.fold_in(key, 1), size, dimension, batch * keys)
+    return {"network": variables.params}, Keys(variables.stats, variables, queue)
 
 
 def shuffled(network: Network, target: Variables, view: Views, key: jax.Array | None) -> tuple:

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.memory import push, random_queue
-from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow, initialize
-from ssl_jax.momentum import Keys, find_key, shuffled
+from ssl_jax.memory import push
+from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow
+from ssl_jax.momentum import Keys, find_key, first_keys, shuffled
 from ssl_jax.numeric import as_rows, normalize
 
 
@@ -30,10 +30,7 @@ class MoCo(Method):
     State = Keys
 
     def init(self, key, batch):
-        variables, shapes = initialize(self.network, key, batch["views"])
-        size, _, dimension = shapes.projection.shape
-        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, size * len(self.key_views))
-        return {"network": variables.params}, self.State(variables.stats, variables, queue)
+        return first_keys(self.network, key, batch["views"], self.queue_size, len(self.key_views))
 
     def loss(self, params, state, batch, key, step):
         stats, target, losses, keys = state.stats, state.target, [], []

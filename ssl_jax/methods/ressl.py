@@ -2,13 +2,12 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses import relational
-from ssl_jax.memory import push, queue_rows, random_queue
-from ssl_jax.method import Method, Result, Schedule, apply, follow, initialize
-from ssl_jax.momentum import Keys, shuffled
+from ssl_jax.memory import push, queue_rows
+from ssl_jax.method import Method, Result, Schedule, apply, follow
+from ssl_jax.momentum import Keys, first_keys, shuffled
 from ssl_jax.numeric import normalize
 
 
@@ -30,10 +29,7 @@ class ReSSL(Method):
     State = Keys
 
     def init(self, key, batch):
-        variables, shapes = initialize(self.network, key, batch["views"])
-        rows, _, dimension = shapes.projection.shape
-        queue = random_queue(jax.random.fold_in(key, 1), self.queue_size, dimension, rows)
-        return {"network": variables.params}, self.State(variables.stats, variables, queue)
+        return first_keys(self.network, key, batch["views"], self.queue_size)
 
     def loss(self, params, state, batch, key, step):
         strong, weak = batch["views"].without(1), batch["views"].only(1)
