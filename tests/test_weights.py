@@ -250,15 +250,23 @@ def test_folders_that_hold_no_weights_are_explained(refusal, tmp_path, teacher):
 def test_other_networks_rules_and_methods_are_explained(refusal, teacher, tmp_path):
     vit = {key.replace(".", "__"): value for key, value in VIT.items()}
     assert "a network of another architecture: 0 of " in refusal(teacher, **vit)
-    assert "a network of another architecture: " in refusal(teacher, network__encoder__name="resnet50", network__encoder__layers="")
+    assert "a network of another architecture: " in refusal(
+        teacher, network__encoder__name="resnet50", network__encoder__layers=""
+    )
     assert "init.take 'encodr' matches nothing" in refusal(teacher, init__take="('encodr',)")
     assert "init.take is ('(',); set it to regular expressions, such as" in refusal(teacher, init__take="('(',)")
     assert "init.take is (1,); set it to regular expressions" in refusal(teacher, init__take="(1,)")
     assert "init.take is set and init.from is not; set init.from" in refusal("", init__take="('encoder',)")
-    assert "CMC trains a network for each group of channels, not a single encoder" in refusal(teacher, name="cmc")
+    assert (
+        "CMC trains a network for each group of channels, so its runs are neither teachers nor weights to start from"
+        in refusal(teacher, name="cmc")
+    )
     cmc = tmp_path / "cmc"
     toy.write_run(cmc, load(str(ROOT / "configs" / "cmc.py"), overrides("cmc")))
-    assert "CMC trains a network for each group of channels, not a single encoder" in refusal(cmc)
+    assert (
+        "CMC trains a network for each group of channels, so its runs are neither teachers nor weights to start from"
+        in refusal(cmc)
+    )
 
 
 def test_a_file_of_weights_is_taken(tmp_path):
