@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.fields import positive
@@ -103,14 +104,13 @@ class Network(nn.Module):
         def run(network, outputs, group):
             return outputs, network.heads(network.encoded(*group, train), train)
 
-        group = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1)[:, :, None], (views, mask, keep))
+        group = views, mask, keep
         if self.scan_views and not self.is_initializing():
-            _, outputs = scan(run)(self, (), group)
-        else:
-            of_each = [jax.tree.map(operator.itemgetter(i), group) for i in range(views.shape[1])]
-            parts = [run(self, (), one)[1] for one in of_each]
-            outputs = jax.tree.map(lambda *arrays: jnp.stack(arrays), *parts)
-        return jax.tree.map(lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), outputs)
+            _, outputs = scan(run)(self, (), jax.tree.map(lambda x: jnp.swapaxes(x[:, :, None], 0, 1), group))
+            return jax.tree.map(lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), outputs)
+        of_each = [jax.tree.map(operator.itemgetter(np.s_[:, i : i + 1]), group) for i in range(views.shape[1])]
+        parts = [run(self, (), one)[1] for one in of_each]
+        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *parts)
 
     def encoded(self, views, mask, keep, train):
         """The encoder's share of the outputs, in one pass over a group."""
