@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ssl_jax.errors import UserError
-from ssl_jax.losses import nce_with_first_normalizer, sampled_scores
+from ssl_jax.losses import cross_entropy, nce_with_first_normalizer, sampled_scores
 from ssl_jax.memory import padded, random_bank, sample_other_classes, update_bank
 from ssl_jax.method import ClassCount, ImageCount, Method, PyTree, Result, Variables, apply, initialize
 from ssl_jax.methods.labelled import linear, through
@@ -84,9 +83,9 @@ class CRD(Method):
             of_students.append(loss)
         of_teacher, teacher_z = contrast(teacher, state.student_bank, state.normalizers[1])
         logits = through(params["classifier"], outputs.features[:, 0])
-        cross_entropy = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
+        supervised = cross_entropy(logits, label)
         contrastive = sum(of_students) / len(of_students) + of_teacher
-        loss = self.supervised * cross_entropy + self.weight * contrastive
+        loss = self.supervised * supervised + self.weight * contrastive
         state = self.State(
             stats,
             state.teacher,
@@ -95,5 +94,5 @@ class CRD(Method):
             jnp.stack([student_z, teacher_z]),
             labels,
         )
-        metrics = {"cross_entropy": cross_entropy}
+        metrics = {"cross_entropy": supervised}
         return Result(loss, state, metrics, outputs.features[:, 0], outputs.projection)
