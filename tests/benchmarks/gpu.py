@@ -47,31 +47,11 @@ CASES = {
 }
 
 
-class Images:
-    """Labelled images of noise, in memory."""
-
-    name, classes = "random images", ("one", "other")
-
-    def __init__(self, count: int, size: int):
-        import numpy as np
-
-        from ssl_jax.data import image_fields
-
-        self.images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
-        self.labels = np.arange(count) % 2
-        self.fields = image_fields()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> dict:
-        return {"image": self.images[i], "label": int(self.labels[i])}
-
-
 def ours(case: Case) -> tuple[float, float, float, float]:
     """Returns images/s, GiB of temporaries, the share of augmentation, and the seconds of compilation."""
     import jax
     import numpy as np
+    from jax_step import Images
 
     from ssl_jax import augment, parallel
     from ssl_jax.build import build
@@ -79,7 +59,8 @@ def ours(case: Case) -> tuple[float, float, float, float]:
     from ssl_jax.train import Trainer
 
     config = load(f"configs/{case.method}.py:imagenet", case.changes)
-    source = Images(2 * case.batch_size, case.size)
+    shape = (2 * case.batch_size, case.size, case.size, 3)
+    source = Images(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     run = build(config, source, source)
     trainer = Trainer(run, parallel.make_mesh(jax.devices()[:1]))
     state, batch = trainer.init(), next(trainer.batches(0))
