@@ -41,6 +41,7 @@ class ViT(nn.Module):
         drop_path: rate at which the last block is left out for an image, where a key switches that on; earlier blocks
             have rates in proportion to their depth (Huang et al. 2016, arXiv:1603.09382).
         remat: whether the backward pass computes each block again, see `run_blocks`.
+        scan_blocks: whether the blocks are one loop, compiled once; None: only on a TPU, see `run_blocks`.
         dtype: of the computation; None: that of the images.
 
     Raises:
@@ -63,6 +64,7 @@ class ViT(nn.Module):
     layer_scale: float = 0.0
     drop_path: float = 0.0
     remat: bool = False
+    scan_blocks: bool | None = None
     dtype: Any = None
 
     @property
@@ -130,7 +132,7 @@ class ViT(nn.Module):
         params = [self.variables["params"][f"block{i + 1}"] for i in range(self.depth)]
         rates = self.drop_path * jnp.arange(self.depth, dtype=jnp.float32) / max(self.depth - 1, 1)
         key = self.make_rng("drop_path") if self.drop_path and self.has_rng("drop_path") else None
-        return run_blocks(self.block(parent=None), params, x, rates, key, self.remat)
+        return run_blocks(self.block(parent=None), params, x, rates, key, self.remat, self.scan_blocks)
 
     def check(self, x):
         height, width = x.shape[1:3]

@@ -1,5 +1,6 @@
 """Vision transformers: sizes from the papers, pooling, and images of any size."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,6 +91,16 @@ def test_padding_is_not_attended_to(key):
     expected = attend([x[:, :5] for x in rows], 5)
     np.testing.assert_allclose(attend(rows, 5)[:, :5], expected, atol=1e-6)
     assert np.abs(attend(rows, 6)[:, :5] - expected).max() > 1e-2
+
+
+def test_one_loop_over_the_blocks_computes_what_they_do_one_after_the_other(key):
+    variables = random_variables(ViT(**TINY), key)
+
+    def gradient(scan):
+        model = ViT(**TINY, scan_blocks=scan)
+        return jax.jit(jax.grad(lambda v: jnp.sin(apply(model, v, images((2, 16, 16)))).sum()))(variables)
+
+    chex.assert_trees_all_close(gradient(True), gradient(False), rtol=1e-4, atol=1e-6)
 
 
 def test_computing_in_half_precision_keeps_parameters_in_single(key):
