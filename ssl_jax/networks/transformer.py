@@ -7,11 +7,19 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from ssl_jax.networks.attention import attend, padded, row_major, weights
 from ssl_jax.networks.norm import Norm
 
 init = nn.initializers.truncated_normal(0.02)
+
+# The forward pass stores what linear maps read and return. What lies between, norms and activation functions, the
+# backward pass computes again, inside the kernels that compute their gradient.
+stored = functools.partial(checkpoint_name, name="stored")
+STORED = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names("stored")
+)
 
 
 class Block(nn.Module):
@@ -57,13 +65,13 @@ class Block(nn.Module):
 
     def before(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns queries, keys and values [N, T, heads, D / heads]."""
-        return self.attention.project(self.norm1(x))
+        return self.attention.project(stored(self.norm1(x)))
 
     def after(self, x: jax.Array, attended: jax.Array, rate: jax.Array | float) -> jax.Array:
         """Returns the block's output for its input and what its attention gives, [N, T, heads, D / heads]."""
         y = self.attention.out(attended.reshape(x.shape))
         x = x + self.drop(self.scaled(y, "scale1"), rate)
-        y = self.linear2(nn.gelu(self.linear1(self.norm2(x)), approximate=False))
+        y = self.linear2(stored(nn.gelu(self.linear1(stored(self.norm2(x))), approximate=False)))
         return x + self.drop(self.scaled(y, "scale2"), rate)
 
     def weights(self, x: jax.Array) -> jax.Array:
@@ -110,8 +118,6 @@ def run_blocks(
 ) -> tuple[jax.Array, jax.Array]:
     """Runs x [N, T, D] through blocks of one shape, stacked.
 
-    The backward pass computes norms and activation functions again, which takes less time than to store and read them.
-
     Args:
         block: an unbound block, whose fields all blocks share.
         params: the parameters of each block.
@@ -130,14 +136,13 @@ def run_blocks(
     unroll = 1 if scan else len(params)
     tokens = x.shape[1]
     checkpoint = functools.partial(jax.checkpoint, prevent_cse=unroll > 1)
-    # Storing products alone halves the memory, and a CPU is no slower for it (docs/benchmarks.md, Memory).
-    products = functools.partial(checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+    partly = functools.partial(checkpoint, policy=STORED)
 
     def body(x, inputs):
         params, rate, key = inputs
         rngs = None if key is None else {"drop_path": key}
-        before = products(lambda params, x: block.apply(params, x, method="before"))
-        after = products(lambda params, *args: block.apply(params, *args, rngs=rngs, method="after"))
+        before = partly(lambda params, x: block.apply(params, x, method="before"))
+        after = partly(lambda params, *args: block.apply(params, *args, rngs=rngs, method="after"))
         x = row_major(after(params, x, attend(before(params, x), tokens), rate))
         return x, x
 
