@@ -9,6 +9,7 @@ import optax
 
 from adapters import adapter
 from ssl_jax import optimizer, schedule
+from ssl_jax.rules import resolve
 
 EXCLUDED = {"weight_decay": 0.0, "adaptation": False}
 
@@ -20,7 +21,7 @@ def run(arrays, rules=(), weight_decay=0.0, output="params", **settings):
     grads = {name: jnp.asarray(arrays["grad/" + name]) for name in names}
     rate = jnp.asarray(arrays["lr"])
     decay = jnp.broadcast_to(jnp.asarray(weight_decay), rate.shape)
-    rules = optimizer.resolve(rules, params, int)
+    rules = resolve(rules, params, int)
     settings = optimizer.Settings(learning_rate=0.0, **settings)
     transformation = optimizer.transformation(settings, lambda step: rate[step], lambda step: decay[step], rules, 0.0)
 

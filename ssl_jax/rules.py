@@ -1,0 +1,75 @@
+"""Rules on parameter paths: how an optimiser treats each parameter."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from ssl_jax.errors import UserError, nearest
+
+Path = tuple[Any, ...]
+
+
+class Rule(NamedTuple):
+    """How one parameter is treated."""
+
+    weight_decay: float = 1.0  # factor of the optimiser's
+    learning_rate: float = 1.0  # factor of the optimiser's
+    adaptation: bool = True  # whether LARS scales it by its trust ratio
+    freeze: int | str = 0  # duration until which neither the parameter nor its moments change
+    momentum: float | None = None  # instead of the optimiser's, in sgd and lars
+    constant: bool = False  # whether the learning rate stays at its peak
+
+
+def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) -> dict[str, Rule]:
+    """Returns the rule of every parameter by its path."""
+    resolved = {written(path): Rule() for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    for rule in rules:
+        if not (isinstance(rule, Sequence) and len(rule) == 2 and isinstance(rule[1], Mapping)):
+            raise UserError(f"{rule!r} is not an optimizer rule; write rules as ((pattern, {{setting: value}}), ...)")
+        pattern, fields = rule
+        for key in set(fields) - set(Rule._fields):
+            raise UserError(f"unknown setting {key!r} in the optimizer rule {pattern!r}; {nearest(key, Rule._fields)}")
+        for path in matching(pattern, resolved):
+            resolved[path] = resolved[path]._replace(**fields)
+    return {path: rule._replace(freeze=to_steps(rule.freeze)) for path, rule in resolved.items()}
+
+
+def matching(pattern: str, paths: Iterable[str]) -> list[str]:
+    """Returns the paths that a regular expression matches.
+
+    Raises:
+        UserError: if it matches none, or is not a regular expression.
+    """
+    try:
+        found = [path for path in paths if re.search(pattern, path)]
+    except re.error as error:
+        raise UserError(f"the optimizer rule {pattern!r} is not a regular expression: {error}") from error
+    if not found:
+        close = ", ".join(difflib.get_close_matches(pattern, paths, cutoff=0.0))
+        raise UserError(f"the optimizer rule {pattern!r} matches no parameter; the nearest are {close}")
+    return found
+
+
+def written(path: Path) -> str:
+    """Returns the path of a parameter as text, such as "encoder/stem/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def labels(label: Callable[[Rule], Any], tree: Any, rules: Mapping[str, Rule]) -> Any:
+    """Returns a tree like the given one with the label of each parameter's rule."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: label(rules[written(path)]), tree)
+
+
+def per_parameter(change: Callable, rules: Mapping[str, Rule]) -> optax.GradientTransformation:
+    """Returns a transformation that applies `change(rule, update, parameter)` to each update."""
+
+    def update(updates, params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, update, param: change(rules[written(path)], update, param), updates, params
+        )
+
+    return optax.stateless(update)
