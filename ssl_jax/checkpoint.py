@@ -1,4 +1,4 @@
-"""Checkpoints of a whole training state with Orbax: written in the background, proved when opened, read on any mesh.
+"""Checkpoints of a whole training state with Orbax: written in the background, verified when opened, read on any mesh.
 
 A checkpoint is a flat table from the path of each array in the state to the array, so it depends neither on container
 types nor on the number of devices. Before it is committed it is sealed with the size and checksum of its files: Orbax
@@ -20,6 +20,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from ssl_jax.errors import UserError
+from ssl_jax.numeric import path_name
 
 PyTree = Any
 
@@ -31,9 +32,9 @@ SHOWN = 5  # keys named in an error
 
 
 class Checkpoints:
-    """The checkpoints of a run, for the one who writes them.
+    """Writes and reads the checkpoints of a run.
 
-    Opening verifies every checkpoint and sets the damaged ones aside, in a folder of their own.
+    Opening verifies every checkpoint and moves the damaged ones to a folder of their own.
 
     Args:
         directory: where they are, local or gs://; made if missing.
@@ -83,7 +84,8 @@ class Checkpoints:
             state: arrays in any pytree; on several hosts, each calls this.
             metrics: what was measured at this step; without a finite `best` it cannot become the best.
 
-        Raises: whatever went wrong while the save before this one was written.
+        Raises:
+            Exception: the error with which the previous save failed, if it did.
         """
         self.wait()  # the save before seals itself under self._saving
         if step in self._manager.all_steps():
@@ -101,9 +103,11 @@ class Checkpoints:
         Args:
             abstract: the expected state as `ShapeDtypeStruct`s, whose shardings say where each array goes.
 
-        Returns: its step and the state, None if there is no checkpoint yet.
+        Returns:
+            Its step and the state; None if there is no checkpoint yet.
 
-        Raises: UserError if the checkpoint is of another state.
+        Raises:
+            UserError: if the checkpoint is of another state.
         """
         self.wait()
         step = self.latest_step()
@@ -122,7 +126,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then lets go of the directory."""
+        """Waits for the save in progress, then closes the manager."""
         self._manager.close()
 
     def __enter__(self):
@@ -144,9 +148,9 @@ def read(directory, step: int, abstract: PyTree) -> PyTree:
         check_fits(step, expected, dict(checkpointer.metadata(path).item_metadata.tree))
         table = checkpointer.restore(path, expected)
     leaves, tree = jax.tree_util.tree_flatten_with_path(abstract)
-    empty = {name_of(path): leaf for path, leaf in leaves if leaf.size == 0}
+    empty = {path_name(path): leaf for path, leaf in leaves if leaf.size == 0}
     table |= {name: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for name, leaf in empty.items()}
-    return jax.tree.unflatten(tree, [table[name_of(path)] for path, _ in leaves])
+    return jax.tree.unflatten(tree, [table[path_name(path)] for path, _ in leaves])
 
 
 def array_names(directory, step: int) -> list[str]:
@@ -221,11 +225,7 @@ def check_fits(step: int, expected: Mapping, found: Mapping) -> None:
 def to_table(state: PyTree) -> dict[str, Any]:
     """Returns the arrays of a state under their paths; those without an element, which Orbax refuses, are left out."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {name_of(path): leaf for path, leaf in leaves if leaf.size}
-
-
-def name_of(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return {path_name(path): leaf for path, leaf in leaves if leaf.size}
 
 
 def steps(directory) -> list[int]:
@@ -236,7 +236,7 @@ def steps(directory) -> list[int]:
 
 
 def set_damaged_aside(directory: epath.Path, warn: Callable[[str], None]) -> None:
-    """Moves every checkpoint with a fault out of the way, and says so."""
+    """Moves every damaged checkpoint to a folder of its own, with a warning."""
     for step in steps(directory):
         fault = find_fault(directory / str(step))
         if fault:
@@ -249,7 +249,7 @@ def set_damaged_aside(directory: epath.Path, warn: Callable[[str], None]) -> Non
 
 
 def seal(path: epath.Path) -> None:
-    """Writes down the size and checksum of every file of what a checkpoint holds."""
+    """Writes the size and checksum of every file of a checkpoint into its seal."""
     (path / SEAL).write_text(json.dumps({"format": FORMAT, "files": fingerprints(path)}))
 
 

@@ -1,4 +1,4 @@
-"""Small operations on arrays, shared by losses, methods, networks and evaluation."""
+"""Small operations on arrays and trees, shared by losses, methods, networks and evaluation."""
 
 from typing import Any
 
@@ -22,6 +22,11 @@ def normalize(x: jax.Array, axis: int = -1) -> jax.Array:
 def as_rows(x: jax.Array) -> jax.Array:
     """Returns [..., D] as rows [N, D]."""
     return x.reshape(-1, x.shape[-1])
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Returns the path of a leaf in a tree as text, such as "encoder/stem/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def ema(average: Any, new: Any, decay: jax.Array | float) -> Any:

@@ -9,8 +9,7 @@ import jax
 import optax
 
 from ssl_jax.errors import UserError, nearest
-
-Path = tuple[Any, ...]
+from ssl_jax.numeric import path_name
 
 
 class Rule(NamedTuple):
@@ -26,7 +25,7 @@ class Rule(NamedTuple):
 
 def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) -> dict[str, Rule]:
     """Returns the rule of every parameter by its path."""
-    resolved = {written(path): Rule() for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    resolved = {path_name(path): Rule() for path, _ in jax.tree_util.tree_leaves_with_path(params)}
     for rule in rules:
         if not (isinstance(rule, Sequence) and len(rule) == 2 and isinstance(rule[1], Mapping)):
             raise UserError(f"{rule!r} is not an optimizer rule; write rules as ((pattern, {{setting: value}}), ...)")
@@ -54,14 +53,9 @@ def matching(pattern: str, paths: Iterable[str]) -> list[str]:
     return found
 
 
-def written(path: Path) -> str:
-    """Returns the path of a parameter as text, such as "encoder/stem/kernel"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def labels(label: Callable[[Rule], Any], tree: Any, rules: Mapping[str, Rule]) -> Any:
     """Returns a tree like the given one with the label of each parameter's rule."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: label(rules[written(path)]), tree)
+    return jax.tree_util.tree_map_with_path(lambda path, _: label(rules[path_name(path)]), tree)
 
 
 def per_parameter(change: Callable, rules: Mapping[str, Rule]) -> optax.GradientTransformation:
@@ -69,7 +63,7 @@ def per_parameter(change: Callable, rules: Mapping[str, Rule]) -> optax.Gradient
 
     def update(updates, params):
         return jax.tree_util.tree_map_with_path(
-            lambda path, update, param: change(rules[written(path)], update, param), updates, params
+            lambda path, update, param: change(rules[path_name(path)], update, param), updates, params
         )
 
     return optax.stateless(update)

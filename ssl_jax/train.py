@@ -119,7 +119,7 @@ class Trainer:
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
         )
         self.program = jax.jit(
-            parallel.over(mesh, make_program(run, self.resident)),
+            parallel.with_mesh(mesh, make_program(run, self.resident)),
             donate_argnums=0,
             out_shardings=(self.shardings, parallel.replicated(mesh)),
         )
@@ -227,7 +227,7 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
         if pending:
             monitor.see(*pending)
         pending = step, metrics
-        stop, asked = bool(asked), parallel.anywhere(trainer.mesh, interruption.requested)
+        stop, asked = bool(asked), parallel.any_process(trainer.mesh, interruption.requested)
         evaluate, save = run.evaluate_at(step), run.save_at(step) or stop
         if evaluate or save:  # checks that the state is finite before it is saved
             monitor.see(*pending)

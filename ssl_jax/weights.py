@@ -15,12 +15,13 @@ from ssl_jax import checkpoint
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.method import Method, Variables
 from ssl_jax.networks.positions import resample
+from ssl_jax.numeric import path_name
 
 ADVICE = "set init.from to the workdir of a run or to an .npz file of arrays named as in params/encoder/..."
 
 
 class Taken(NamedTuple):
-    """What became of the arrays of a network that starts from weights, by their paths."""
+    """Which arrays of a network start from given weights, by their paths."""
 
     taken: list[str]
     resampled: list[str]  # positions, interpolated to another grid
@@ -28,7 +29,7 @@ class Taken(NamedTuple):
     unfit: dict[str, str]  # as initialised though a rule takes them -> why
 
     def __str__(self) -> str:
-        """One line to print; a part of the network is named whole where all of it fared alike."""
+        """One line to print; a part of the network is named once if all its arrays are treated alike."""
         parts = [f"takes {len(self.taken)} arrays of {', '.join(sorted({part_of(name) for name in self.taken}))}"]
         parts += [f"resamples {', '.join(self.resampled)} to the new grid"] if self.resampled else []
         others = {part_of(name) for name in (*self.taken, *self.resampled, *self.unfit)}
@@ -79,7 +80,7 @@ def fill(network: Variables, source: Variables, rules: Sequence[str]) -> tuple[V
         The network, with host arrays where weights were taken, and what was taken.
 
     Raises:
-        UserError: if a rule matches nothing, or fits so little that the other network must be of another architecture.
+        UserError: if a rule matches nothing, or if too few arrays fit for the two networks to have one architecture.
     """
     theirs, result = flat(source), Taken([], [], [], {})
     names = sorted({name for _, name in flat(network)})
@@ -89,7 +90,7 @@ def fill(network: Variables, source: Variables, rules: Sequence[str]) -> tuple[V
             raise UserError(f"init.take {rule!r} matches nothing in the network; {nearest(rule, parts)}")
 
     def choose(kind, path, ours):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         found = theirs.get((kind, name))
         if not any(re.search(rule, name) for rule in rules):
             result.left.append(name)
@@ -117,7 +118,7 @@ def fill(network: Variables, source: Variables, rules: Sequence[str]) -> tuple[V
 
 
 def check_enough(result: Taken) -> None:
-    """Checks that most of what the rules take fits: what few arrays two architectures share is no start.
+    """Checks that most of what the rules take fits: a few arrays that fit by chance are no start.
 
     Raises:
         UserError: if not.

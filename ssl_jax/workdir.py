@@ -126,7 +126,7 @@ def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 @contextlib.contextmanager
 def writing(workdir: pathlib.Path) -> Iterator[None]:
-    """Explains errors of the file system."""
+    """Turns errors of the file system into a `UserError`."""
     try:
         yield
     except OSError as error:
@@ -136,7 +136,7 @@ def writing(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) -> None:
-    """Checks that a workdir's run differs in nothing but what may change.
+    """Checks that the run in a workdir has this config, but for keys that may change on resume.
 
     A key that is not set on one side, perhaps because it is newer than the run, has its default there.
 

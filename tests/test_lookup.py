@@ -20,8 +20,10 @@ def arrays():
 
 def value_and_grad(vectors, memory, index):
     """Returns the products, and the gradient of a nonlinear sum of them."""
-    found = parallel.products(vectors, memory, index)
-    return found, jax.grad(lambda vectors: jnp.sum(jnp.sin(parallel.products(vectors, memory, index))))(vectors)
+    found = parallel.sampled_dot_products(vectors, memory, index)
+    return found, jax.grad(lambda vectors: jnp.sum(jnp.sin(parallel.sampled_dot_products(vectors, memory, index))))(
+        vectors
+    )
 
 
 def test_products_and_gradients_are_those_of_numpy(arrays):
@@ -34,8 +36,8 @@ def test_products_and_gradients_are_those_of_numpy(arrays):
 
 def on_mesh(arrays, devices):
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    placed = jax.device_put(arrays, parallel.rows(mesh))
-    return jax.jit(parallel.over(mesh, value_and_grad)).lower(*placed).compile(), placed
+    placed = jax.device_put(arrays, parallel.batch_sharding(mesh))
+    return jax.jit(parallel.with_mesh(mesh, value_and_grad)).lower(*placed).compile(), placed
 
 
 @pytest.mark.parametrize("devices", [2, 8])
@@ -55,5 +57,7 @@ def test_no_rows_travel(arrays):
 def test_a_memory_that_cannot_be_split_is_read_whole(arrays):
     vectors, memory, index = arrays
     mesh = parallel.make_mesh()
-    found = jax.jit(parallel.over(mesh, parallel.products))(vectors, memory[:79], index % 79)
-    np.testing.assert_allclose(found, parallel.products(vectors, memory[:79], index % 79), rtol=1e-5, atol=1e-5)
+    found = jax.jit(parallel.with_mesh(mesh, parallel.sampled_dot_products))(vectors, memory[:79], index % 79)
+    np.testing.assert_allclose(
+        found, parallel.sampled_dot_products(vectors, memory[:79], index % 79), rtol=1e-5, atol=1e-5
+    )

@@ -24,7 +24,7 @@ def compiled(request):
         changes.append(("method.queue_size", "640"))  # no other array has as many rows
     run = build(load(str(ROOT / "configs" / f"{request.param}.py"), changes))
     trainer = Trainer(run, parallel.make_mesh())
-    rows = parallel.rows(trainer.mesh)
+    rows = parallel.batch_sharding(trainer.mesh)
     images = {
         "image": jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.uint8, sharding=rows),
         "box": jax.ShapeDtypeStruct((BATCH, 4), jnp.int32, sharding=rows),
@@ -121,7 +121,7 @@ def test_simclr_gathers_projections_and_keeps_its_rows(compiled):
 def test_the_test_can_see_a_gather():
     """The assertion above can fail: its pattern finds the gather in a program that gathers images."""
     mesh = parallel.make_mesh()
-    images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.float32, sharding=parallel.rows(mesh))
+    images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.float32, sharding=parallel.batch_sharding(mesh))
     text = jax.jit(lambda x: x * 2, out_shardings=parallel.replicated(mesh)).lower(images).compile().as_text()
     assert (BATCH, SIZE, SIZE, 3) in collectives(text, "all-gather")
 

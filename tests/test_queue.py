@@ -50,7 +50,7 @@ def test_pushing_moves_nothing_between_devices():
     mesh = parallel.make_mesh()
     split = NamedSharding(mesh, PartitionSpec(None, parallel.AXIS))
     queue = jax.ShapeDtypeStruct((4, 16, 8), jnp.float32, sharding=split)
-    rows = jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=parallel.rows(mesh))
+    rows = jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=parallel.batch_sharding(mesh))
     program = jax.jit(push, out_shardings=split, donate_argnums=0).lower(queue, rows, jnp.int32(0)).compile()
     assert collectives(program.as_text()) == []
     assert "may-alias" in program.as_text() or "must-alias" in program.as_text()  # in place
@@ -68,7 +68,7 @@ def test_pushing_two_views_moves_nothing_between_devices():
     mesh = parallel.make_mesh()
     split = NamedSharding(mesh, PartitionSpec(None, parallel.AXIS))
     queue = jax.ShapeDtypeStruct((4, 32, 8), jnp.float32, sharding=split)
-    keys = [jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=parallel.rows(mesh))] * 2
+    keys = [jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=parallel.batch_sharding(mesh))] * 2
 
     def program(join):
         compiled = jax.jit(lambda queue, *keys: push(queue, join(keys), jnp.int32(0)), out_shardings=split)
@@ -83,7 +83,7 @@ def test_a_flattened_queue_would_be_gathered_where_its_rows_are_not():
     mesh = parallel.make_mesh()
     split = NamedSharding(mesh, PartitionSpec(None, parallel.AXIS))
     queue = jax.ShapeDtypeStruct((4, 16, 8), jnp.float32, sharding=split)
-    rows = jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=parallel.rows(mesh))
+    rows = jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=parallel.batch_sharding(mesh))
 
     def largest(flatten):
         gradient = jax.value_and_grad(lambda rows, queue: info_nce(rows, rows, flatten(queue), 0.2))

@@ -96,7 +96,7 @@ def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int]) -> Encode
         layers: name of features -> number of layers of the projector to apply, see `Method.represent`.
     """
 
-    @functools.partial(jax.jit, out_shardings=parallel.rows(mesh))
+    @functools.partial(jax.jit, out_shardings=parallel.batch_sharding(mesh))
     def encode(state, batch):
         images = augment.center(run.recipe, batch, run.config.data.size, run.config.evaluate.crop)
         return {name: run.method.represent(state.params, state.state, images, n) for name, n in layers.items()}
@@ -107,7 +107,7 @@ def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int]) -> Encode
 def pixels(run: Run, mesh: jax.sharding.Mesh, size: int) -> Encode:
     """Returns a compiled function whose only features, `pixels`, are centre crops of at most this size."""
 
-    @functools.partial(jax.jit, out_shardings=parallel.rows(mesh))
+    @functools.partial(jax.jit, out_shardings=parallel.batch_sharding(mesh))
     def encode(state, batch):
         side = min(run.config.data.size, size)
         images = augment.center(run.recipe, batch, side, run.config.evaluate.crop)

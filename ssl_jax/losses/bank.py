@@ -83,7 +83,7 @@ def instance_softmax(
 
 def sampled_scores(embedding: jax.Array, bank: jax.Array, index: jax.Array, temperature: float) -> jax.Array:
     """Returns the similarities [B, K] of embeddings [B, D] and rows `index` [B, K] of a bank, over the temperature."""
-    return parallel.products(widen(embedding), widen(bank), index) / temperature
+    return parallel.sampled_dot_products(widen(embedding), widen(bank), index) / temperature
 
 
 def spread_out(embedding: jax.Array, temperature: float, weight: float = 1.0) -> jax.Array:

@@ -1,39 +1,39 @@
 """Devices: starting several processes, the mesh over all devices, and the sharding of arrays."""
 
-from ssl_jax.parallel.lookup import products
-from ssl_jax.parallel.memory import keep_freed_memory
+from ssl_jax.parallel.host_allocator import keep_freed_memory
+from ssl_jax.parallel.lookup import sampled_dot_products
 from ssl_jax.parallel.mesh import (
     AXIS,
-    anywhere,
+    any_process,
+    batch_sharding,
     concatenate,
     gather,
     local_rows,
     make_mesh,
-    over,
     replicate,
     replicated,
     row_shardings,
-    rows,
     scatter,
     start,
+    with_mesh,
 )
 from ssl_jax.parallel.neighbors import neighbors
 
 __all__ = [
     "AXIS",
-    "anywhere",
+    "any_process",
+    "batch_sharding",
     "concatenate",
     "gather",
     "keep_freed_memory",
     "local_rows",
     "make_mesh",
     "neighbors",
-    "over",
-    "products",
     "replicate",
     "replicated",
     "row_shardings",
-    "rows",
+    "sampled_dot_products",
     "scatter",
     "start",
+    "with_mesh",
 ]

@@ -11,11 +11,11 @@ from ssl_jax.parallel.mesh import AXIS
 TOGETHER = 8  # vectors at a time: the rows of a whole batch would take gigabytes with the numbers of a paper
 
 
-def products(vectors: jax.Array, memory: jax.Array, index: jax.Array) -> jax.Array:
+def sampled_dot_products(vectors: jax.Array, memory: jax.Array, index: jax.Array) -> jax.Array:
     """Returns the dot products of vectors with rows of a memory.
 
-    In a program `over` a mesh, each device multiplies its own rows for the whole batch, so that one number per row is
-    communicated instead of the row.
+    In a program made by `with_mesh`, each device multiplies its own rows for the whole batch, so that one number per
+    row is communicated instead of the row.
 
     Args:
         vectors: [B, D].
@@ -42,6 +42,6 @@ def products(vectors: jax.Array, memory: jax.Array, index: jax.Array) -> jax.Arr
 
 
 def read(vectors: jax.Array, memory: jax.Array, index: jax.Array) -> jax.Array:
-    """Returns `products` on one device, a few vectors at a time, in the backward pass too."""
+    """Returns `sampled_dot_products` on one device, a few vectors at a time, in the backward pass too."""
     of_one = jax.checkpoint(lambda vector_and_rows: memory[vector_and_rows[1]] @ vector_and_rows[0])
     return jax.lax.map(of_one, (vectors, index), batch_size=TOGETHER)

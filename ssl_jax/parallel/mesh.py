@@ -35,7 +35,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def over(mesh: Mesh, program: Callable) -> Callable:
+def with_mesh(mesh: Mesh, program: Callable) -> Callable:
     """Returns the program with `mesh` as the abstract mesh of its trace, which functions in it can query."""
 
     @functools.wraps(program)
@@ -46,7 +46,7 @@ def over(mesh: Mesh, program: Callable) -> Callable:
     return known
 
 
-def rows(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of a batch, split by rows."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
@@ -61,7 +61,7 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     Returns:
         int [b], ascending: the order in which `scatter` expects them.
     """
-    held = rows(mesh).addressable_devices_indices_map((batch_size,)).values()
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
 
 
@@ -82,7 +82,7 @@ def row_shardings(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
 
 def scatter(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Puts this process's `local_rows` of each array of a batch onto its devices: global arrays [B, ...]."""
-    return {name: jax.make_array_from_process_local_data(rows(mesh), array) for name, array in batch.items()}
+    return {name: jax.make_array_from_process_local_data(batch_sharding(mesh), array) for name, array in batch.items()}
 
 
 def concatenate(mesh: Mesh, batches: Sequence[Any]) -> Any:
@@ -115,7 +115,7 @@ def gather(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def anywhere(mesh: Mesh, flag: bool) -> Any:
+def any_process(mesh: Mesh, flag: bool) -> Any:
     """Returns, in every process, whether the flag is set in any process: a bool, or an array that may arrive later."""
     if jax.process_count() == 1:
         return flag
@@ -125,5 +125,5 @@ def anywhere(mesh: Mesh, flag: bool) -> Any:
 
 @functools.cache
 def any_of(mesh: Mesh):
-    """Returns the compiled program of `anywhere`, which runs at every step."""
+    """Returns the compiled program of `any_process`, which runs at every step."""
     return jax.jit(jnp.any, out_shardings=replicated(mesh))

@@ -34,8 +34,8 @@ def compiled(flags, mesh, options: dict):
         batch = {"views": Views([views])}
         return method.loss({"network": params}, method.State({}), batch, jax.random.key(0), 0).loss
 
-    places = parallel.replicated(mesh), parallel.rows(mesh)
-    program = jax.jit(parallel.over(mesh, jax.value_and_grad(loss)), in_shardings=places, out_shardings=places[0])
+    places = parallel.replicated(mesh), parallel.batch_sharding(mesh)
+    program = jax.jit(parallel.with_mesh(mesh, jax.value_and_grad(loss)), in_shardings=places, out_shardings=places[0])
     return program.lower(shapes.params, views).compile()
 
 

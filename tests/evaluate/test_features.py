@@ -50,12 +50,12 @@ def test_a_sample_comes_in_its_order_with_padding_at_the_end(devices, limit, bud
     sample = Sample(of, mesh, of.source, limit)
     assert (sample.cache is None) == (budget == 0)
 
-    @functools.partial(jax.jit, out_shardings=parallel.rows(mesh))
+    @functools.partial(jax.jit, out_shardings=parallel.batch_sharding(mesh))
     def mean(state, batch):
         return {"mean": jnp.mean(batch["image"].astype(jnp.float32), (1, 2, 3))[:, None]}
 
     found = extract(mean, None, sample)["mean"]
-    assert found.x.sharding.is_equivalent_to(parallel.rows(mesh), 2)
+    assert found.x.sharding.is_equivalent_to(parallel.batch_sharding(mesh), 2)
     whole = data.read(sample.images, np.arange(limit, dtype=np.int32), of.canvas)
     np.testing.assert_allclose(found.x[:limit, 0], whole["image"].mean((1, 2, 3)), rtol=1e-5)
     np.testing.assert_array_equal(found.label[:limit], whole["label"])
@@ -151,7 +151,7 @@ def test_protocols_that_classify_get_all_of_what_is_easy_and_see_no_padding(name
         np.pad(np.arange(60, dtype=np.int32) % 4, (0, 4), constant_values=-1),
         np.pad(np.arange(60, dtype=np.int32), (0, 4), constant_values=-1),
     )
-    of = jax.device_put(of, parallel.rows(mesh))
+    of = jax.device_put(of, parallel.batch_sharding(mesh))
     ((_, value),) = PROTOCOLS[name](of, of, Settings(4), mesh).items()
     assert value == 100.0
 

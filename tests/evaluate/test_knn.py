@@ -87,7 +87,7 @@ def test_top1_is_in_percent_of_the_known():
 
 def on_mesh(devices, *arrays):
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    return mesh, jax.device_put(arrays, parallel.rows(mesh))
+    return mesh, jax.device_put(arrays, parallel.batch_sharding(mesh))
 
 
 @pytest.mark.parametrize("tile", [(1024, 4096), (16, 5), (1, 1)])
@@ -142,7 +142,7 @@ def test_rows_that_are_not_valid_are_not_found(devices):
 def test_no_device_has_more_of_the_bank_than_its_share():
     n, m, d, k, tile = 40_000, 2_000, 16, 20, (256, 1024)
     mesh = parallel.make_mesh()
-    shapes = [jax.ShapeDtypeStruct((rows, d), jnp.float32, sharding=parallel.rows(mesh)) for rows in (n, m)]
+    shapes = [jax.ShapeDtypeStruct((rows, d), jnp.float32, sharding=parallel.batch_sharding(mesh)) for rows in (n, m)]
     compiled = neighbors.lower(*shapes, k, mesh=mesh, tile=tile).compile()
     text = compiled.as_text()
     moved = [shape for kind in ("all-gather", "all-to-all", "all-reduce") for shape in collectives(text, kind)]

@@ -135,7 +135,7 @@ def test_devices_that_share_the_rows_fit_the_same():
     mesh = parallel.make_mesh()
     train, test = (features(*draw(n, noise=2.0, seed=n), padding) for n, padding in ((380, 20), (330, 6)))
     expected = [linear_probe(train.x, train.label, test.x, test.label, 4), *raw_baseline(train, test, 4)]
-    train, test = jax.device_put((train, test), parallel.rows(mesh))
+    train, test = jax.device_put((train, test), parallel.batch_sharding(mesh))
     labels = parallel.gather((train.label, test.label))
     ours = [linear_probe(train.x, labels[0], test.x, labels[1], 4), *raw_baseline(train, test, 4, mesh)]
     np.testing.assert_allclose(ours, expected, atol=0.7)  # two images in 330

@@ -190,7 +190,7 @@ def test_points_find_their_centroid_tile_by_tile(count):
 def test_clusters_are_the_same_on_one_device_and_on_eight():
     key, known = jax.random.key(0), jnp.ones(2048, bool)
     points = jax.random.normal(key, (2048, 4))
-    split = jax.device_put((points, known), parallel.rows(parallel.make_mesh()))
+    split = jax.device_put((points, known), parallel.batch_sharding(parallel.make_mesh()))
     centroids = [kmeans(key, *rows, points[:6], 5) for rows in ((points, known), split)]
     np.testing.assert_allclose(centroids[0][0], centroids[1][0], rtol=1e-4)
     np.testing.assert_array_equal(centroids[0][1], centroids[1][1])
@@ -273,8 +273,8 @@ def test_whiten_does_not_blow_up_directions_without_points():
 def test_kmeans_on_eight_devices_moves_no_points():
     """Devices add up their shares of the clusters; neither points nor their similarities are gathered."""
     mesh = parallel.make_mesh()
-    points = jax.ShapeDtypeStruct((32768, 16), jnp.float32, sharding=parallel.rows(mesh))
-    known = jax.ShapeDtypeStruct((32768,), jnp.bool, sharding=parallel.rows(mesh))
+    points = jax.ShapeDtypeStruct((32768, 16), jnp.float32, sharding=parallel.batch_sharding(mesh))
+    known = jax.ShapeDtypeStruct((32768,), jnp.bool, sharding=parallel.batch_sharding(mesh))
     centroids = jax.ShapeDtypeStruct((256, 16), jnp.float32, sharding=parallel.replicated(mesh))
     key = jax.eval_shape(lambda: jax.random.key(0))
     for program, inputs in (

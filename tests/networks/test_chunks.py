@@ -116,7 +116,7 @@ def test_chunks_move_no_rows_between_devices(encoder, passes):
     plain = network(encoder, passes=passes)
     params = jax.eval_shape(lambda: initialize(plain, views((2, 8))))
     x = (jax.ShapeDtypeStruct((16, 2, 8, 8, 3), jnp.float32),)
-    places = parallel.replicated(mesh), parallel.rows(mesh)
+    places = parallel.replicated(mesh), parallel.batch_sharding(mesh)
 
     def lowered(network):
         return jax.jit(lambda params, x: step(network, x)(params), in_shardings=places).lower(params, x)
