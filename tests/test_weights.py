@@ -17,6 +17,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.method import Variables
 from ssl_jax.methods import METHODS
 from ssl_jax.networks.positions import resample
+from ssl_jax.numeric import path_name
 from ssl_jax.train import TrainState
 from ssl_jax.weights import ADVICE, fill
 from ssl_jax.workdir import start_from
@@ -53,7 +54,7 @@ THEIRS = jax.tree.map(
 def values(variables):
     """The one number in each array."""
     flat = jax.tree_util.tree_leaves_with_path(variables)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): float(np.mean(leaf)) for path, leaf in flat}
+    return {path_name(path): float(np.mean(leaf)) for path, leaf in flat}
 
 
 def test_by_default_the_encoder_is_taken_and_the_heads_are_left():
@@ -272,7 +273,7 @@ def test_other_networks_rules_and_methods_are_explained(refusal, teacher, tmp_pa
 def test_a_file_of_weights_is_taken(tmp_path):
     run, before = run_of("simclr", init__from=tmp_path / "weights.npz")
     flat = jax.tree_util.tree_leaves_with_path(run.method.variables(before.params, before.state))
-    arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): 2 * np.asarray(leaf) for path, leaf in flat}
+    arrays = {path_name(path): 2 * np.asarray(leaf) for path, leaf in flat}
     np.savez(tmp_path / "weights.npz", **arrays)
     after, said = start_from(run, before)
     network = run.method.variables(after.params, after.state)
