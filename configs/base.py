@@ -1,6 +1,6 @@
 """Shared by all recipes. A recipe sets only what differs from the defaults, which are in `ssl_jax.schema`."""
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 
 # Shared by the recipes of a data set. No preset: the embedded images, for two CPU cores; else prepared TFDS sets.
 SHARED: dict[str, dict] = {
@@ -154,7 +154,7 @@ def presets(embedded, cifar10, imagenet, **more):
 
     def recipe(preset: str = "") -> dict:
         if preset not in changes:
-            raise UserError(f"there is no preset {preset!r}; {nearest(preset, filter(None, changes))}")
+            raise UserError(f"there is no preset {preset!r}; {suggest(preset, filter(None, changes))}")
         shared, own = SHARED[preset.partition("_")[0]], changes[preset]()
         return shared | own | {group: shared[group] | own[group] for group in shared.keys() & own.keys()}
 

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict, FieldReference
 
 from ssl_jax import schema
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 
 
 def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
@@ -30,7 +30,7 @@ def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     path = pathlib.Path(file)
     if not path.is_file():
         files = recipes(path.parent) or recipes(pathlib.Path("configs"))
-        raise UserError(f"there is no config file {file!r}; {nearest(file, files)}")
+        raise UserError(f"there is no config file {file!r}; {suggest(file, files)}")
     root = str(path.resolve().parent.parent)  # configs import each other as `configs.NAME`
     if root not in sys.path:
         sys.path.insert(0, root)
@@ -68,7 +68,7 @@ def override(config: ConfigDict, key: str, text: str) -> None:
     for name in groups:
         group = group.get(name) if isinstance(group, ConfigDict) and name in group else None
     if not isinstance(group, ConfigDict) or last not in group:
-        raise UserError(f"unknown config key {key!r}; {nearest(key, flatten(config))}")
+        raise UserError(f"unknown config key {key!r}; {suggest(key, flatten(config))}")
     if isinstance(group[last], ConfigDict):
         raise UserError(f"{key!r} is a group of keys; set one of {', '.join(f'{key}.{name}' for name in group[last])}")
     kind = group.get_type(last)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 def random_queue(key: jax.Array, size: int, dimension: int, rows: int) -> jax.Array:
@@ -29,7 +29,7 @@ def random_queue(key: jax.Array, size: int, dimension: int, rows: int) -> jax.Ar
     Raises:
         UserError: if K is not a multiple of B.
     """
-    return normalize(jax.random.normal(key, (slots(size, rows), rows, dimension)))
+    return l2_normalize(jax.random.normal(key, (slots(size, rows), rows, dimension)))
 
 
 def empty_queue(size: int, rows: int, shape: tuple[int, ...]) -> jax.Array:
@@ -99,7 +99,7 @@ def update_bank(bank: jax.Array, index: jax.Array, rows: jax.Array, momentum: fl
 
     Source: the authors' code of InstDisc (arXiv:1805.01978), where a row moves half-way.
     """
-    moved = normalize(momentum * bank[index] + (1 - momentum) * jax.lax.stop_gradient(rows))
+    moved = l2_normalize(momentum * bank[index] + (1 - momentum) * jax.lax.stop_gradient(rows))
     return bank.at[index].set(moved.astype(bank.dtype))
 
 

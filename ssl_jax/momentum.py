@@ -10,7 +10,7 @@ from ssl_jax.losses import info_nce
 from ssl_jax.memory import queue_rows, random_queue
 from ssl_jax.method import PyTree, Variables, apply, initialize
 from ssl_jax.networks import Network
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 class Keys(NamedTuple):
@@ -61,4 +61,4 @@ def find_key(
     projection: jax.Array, keys: jax.Array, queue: jax.Array, temperature: float, in_batch: bool = False
 ) -> jax.Array:
     """Returns InfoNCE of projections [B, V, D], whose positives are `keys` [B, D], against the keys of a queue."""
-    return info_nce(normalize(projection), keys, queue_rows(queue), temperature, in_batch)
+    return info_nce(l2_normalize(projection), keys, queue_rows(queue), temperature, in_batch)

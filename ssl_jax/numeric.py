@@ -12,7 +12,7 @@ def widen(x: jax.Array) -> jax.Array:
     return x.astype(np.promote_types(x.dtype, np.float32))
 
 
-def normalize(x: jax.Array, axis: int = -1) -> jax.Array:
+def l2_normalize(x: jax.Array, axis: int = -1) -> jax.Array:
     """Returns x scaled to unit Euclidean length along an axis, in float32 or wider; a zero vector stays zero."""
     x = widen(x)
     squared = jnp.sum(x * x, axis, keepdims=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ssl_jax import schedule
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import not_negative, positive
 from ssl_jax.rules import Rule, labels, per_parameter, resolve
 from ssl_jax.schedule import Schedule
@@ -84,7 +84,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     """Checks the names in a config and returns its settings."""
     fields = {field.name for field in dataclasses.fields(Settings)}
     for key in set(config) - fields:
-        raise UserError(f"unknown key optimizer.{key}; {nearest(key, fields)}")
+        raise UserError(f"unknown key optimizer.{key}; {suggest(key, fields)}")
     for key in {"name", "learning_rate"} - set(config):
         raise UserError(f"optimizer.{key} is not set; set it, as in --config.optimizer.{key}=VALUE")
     settings = Settings(**config)
@@ -92,7 +92,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     for field, table in valid.items():
         value = getattr(settings, field)
         if value not in table:
-            raise UserError(f"unknown optimizer.{field} {value!r}; {nearest(str(value), table)}")
+            raise UserError(f"unknown optimizer.{field} {value!r}; {suggest(str(value), table)}")
     return settings
 
 

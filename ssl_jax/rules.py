@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.numeric import path_name
 
 
@@ -31,7 +31,7 @@ def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) 
             raise UserError(f"{rule!r} is not an optimizer rule; write rules as ((pattern, {{setting: value}}), ...)")
         pattern, fields = rule
         for key in set(fields) - set(Rule._fields):
-            raise UserError(f"unknown setting {key!r} in the optimizer rule {pattern!r}; {nearest(key, Rule._fields)}")
+            raise UserError(f"unknown setting {key!r} in the optimizer rule {pattern!r}; {suggest(key, Rule._fields)}")
         for path in matching(pattern, resolved):
             resolved[path] = resolved[path]._replace(**fields)
     return {path: rule._replace(freeze=to_steps(rule.freeze)) for path, rule in resolved.items()}

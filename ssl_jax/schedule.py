@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 
 Schedule = Callable[[Any], jax.Array]  # step, an int or a traced array of any shape -> value of that shape
 
@@ -109,5 +109,5 @@ def build(spec: float | Mapping[str, Any], steps: int, to_steps: Callable[[int |
     if spec.keys() != {"schedule", "start", "end", "duration"}:
         raise UserError(f"a schedule has the keys schedule, start, end and duration, not {', '.join(sorted(spec))}")
     if spec["schedule"] not in SHAPES:
-        raise UserError(f"unknown schedule {spec['schedule']!r}; {nearest(spec['schedule'], SHAPES)}")
+        raise UserError(f"unknown schedule {spec['schedule']!r}; {suggest(spec['schedule'], SHAPES)}")
     return SHAPES[spec["schedule"]](spec["start"], spec["end"], to_steps(spec["duration"]))

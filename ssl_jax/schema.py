@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from ml_collections import ConfigDict
 
 from ssl_jax import augment, networks, optimizer
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import Field, Rule, fields, not_negative, positive, set_fields
 from ssl_jax.method import ClassCount, ImageCount, Method
 from ssl_jax.methods import METHODS
@@ -136,7 +136,7 @@ def method_class(config: Mapping[str, Any] | ConfigDict) -> type[Method]:
     """Returns the class of the method that a config names."""
     name = (config.get("method") or {}).get("name")
     if name not in METHODS:
-        raise UserError(f"unknown method {name!r}; {nearest(str(name), METHODS)}")
+        raise UserError(f"unknown method {name!r}; {suggest(str(name), METHODS)}")
     return METHODS[name]
 
 
@@ -222,7 +222,7 @@ def check(config: ConfigDict) -> None:
                     f"the method {config.method.name} has no hyper-parameter" if place == "method" else "there is no"
                 )
                 raise UserError(
-                    f"{owner} {name if place == 'method' else key!r}; {nearest(name, set(known) - {'name'})}"
+                    f"{owner} {name if place == 'method' else key!r}; {suggest(name, set(known) - {'name'})}"
                 )
             for rule in known[name].rules:
                 if not rule.holds(value):

@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from ssl_jax import checkpoint
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.method import Method, Variables
 from ssl_jax.networks.positions import resample
 from ssl_jax.numeric import path_name
@@ -87,7 +87,7 @@ def fill(network: Variables, source: Variables, rules: Sequence[str]) -> tuple[V
     for rule in rules:
         if not any(re.search(rule, name) for name in names):
             parts = {part_of(name) for name in names}
-            raise UserError(f"init.take {rule!r} matches nothing in the network; {nearest(rule, parts)}")
+            raise UserError(f"init.take {rule!r} matches nothing in the network; {suggest(rule, parts)}")
 
     def choose(kind, path, ours):
         name = path_name(path)

@@ -15,7 +15,7 @@ from ssl_jax.augment.patches import Grid
 from ssl_jax.augment.randaugment import RandAugment
 from ssl_jax.augment.spaces import SPACES, Space
 from ssl_jax.augment.view import Group, Recipe, View
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import Field, not_negative, positive
 
 SMALL_AREA = (0.05, 0.14)  # of small crops, where a paper has none: SwAV's (arXiv:2006.09882)
@@ -174,7 +174,7 @@ def recipe(
         UserError: an unknown name or key, a value out of range, or small views where there are none.
     """
     if name not in RECIPES:
-        raise UserError(f"unknown augmentation recipe {name!r}; {nearest(name, RECIPES)}")
+        raise UserError(f"unknown augmentation recipe {name!r}; {suggest(name, RECIPES)}")
     entry = RECIPES[name]
     check(name, entry, small_views, changes, named_small=small_size is not None or small_crop is not None)
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
@@ -202,7 +202,7 @@ def check(name: str, entry: Entry, small_views: int | None, changes: Mapping[str
     known = settings()
     for key in changes:
         if key not in known:
-            raise UserError(f"augmentation has no field {key!r}; {nearest(key, known)}")
+            raise UserError(f"augmentation has no field {key!r}; {suggest(key, known)}")
     if not entry.large and "crop" in changes:
         raise UserError(f"the recipe {name!r} has no large views: in place of crop, set small_crop")
     if entry.patches and small_views:
@@ -217,7 +217,7 @@ def changed_space(space: Space, changes: dict[str, Any]) -> Space:
     """Returns a colour space, or the one named `space` in the changes, with another `mean` and `std`."""
     name = changes.pop("space", None)
     if name is not None and name not in SPACES:
-        raise UserError(f"there is no colour space {name!r}; {nearest(name, SPACES)}")
+        raise UserError(f"there is no colour space {name!r}; {suggest(name, SPACES)}")
     return (space if name is None else SPACES[name])._replace(**changes)
 
 

@@ -10,7 +10,7 @@ from ssl_jax.augment.operation import Operation
 from ssl_jax.augment.patches import Grid
 from ssl_jax.augment.spaces import Space
 from ssl_jax.augment.views import ROLES
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import check_fields, share
 
 
@@ -72,7 +72,7 @@ class Group:
 
     def __post_init__(self):
         if self.role not in ROLES:
-            raise UserError(f"views cannot have the role {self.role!r}; {nearest(self.role, ROLES)}")
+            raise UserError(f"views cannot have the role {self.role!r}; {suggest(self.role, ROLES)}")
         if (self.grid is not None) != (self.role == "patch"):
             raise UserError(f"views of the role {self.role!r} cannot have the grid {self.grid}; patches need one")
         if self.grid and (self.views != self.views[:1] * self.grid.side**2 or self.size > self.grid.cell):

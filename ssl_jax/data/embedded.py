@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ssl_jax.data.field import image_fields
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 
 HERE = pathlib.Path(__file__).parent
 
@@ -27,7 +27,7 @@ class EmbeddedSource:
     def __init__(self, name: str, split: str = "train", fields: Collection[str] = ()):
         names = [path.stem for path in HERE.glob("*.npz")]
         if name not in names:
-            raise UserError(f"there is no embedded set {name!r}; {nearest(name, names)}")
+            raise UserError(f"there is no embedded set {name!r}; {suggest(name, names)}")
         with np.load(HERE / f"{name}.npz") as arrays:
             self.images = arrays[f"{split}_images"]
             self.labels = arrays[f"{split}_labels"]

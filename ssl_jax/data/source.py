@@ -9,7 +9,7 @@ from ssl_jax.data.embedded import EmbeddedSource
 from ssl_jax.data.field import Field
 from ssl_jax.data.folder import open_folder
 from ssl_jax.data.tfds import open_tfds
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 
 
 class Source(Protocol):
@@ -69,11 +69,11 @@ def open_source(
     scheme, colon, name = text.partition(":")
     if not (colon and name) or scheme not in SCHEMES:
         known = scheme in SCHEMES or not colon
-        hint = "write embedded:fashion_mnist, tfds:NAME or folder:/path" if known else nearest(scheme, SCHEMES)
+        hint = "write embedded:fashion_mnist, tfds:NAME or folder:/path" if known else suggest(scheme, SCHEMES)
         raise UserError(f"unknown data source {text!r}; {hint}")
     for field in fields:
         if field not in FIELDS:
-            raise UserError(f"unknown field {field!r} of {text}; {nearest(field, FIELDS)}")
+            raise UserError(f"unknown field {field!r} of {text}; {suggest(field, FIELDS)}")
         if field not in SCHEMES[scheme].fields:
             raise UserError(f"{text} has no {field}s; {FIELDS[field]}")
     return SCHEMES[scheme].open(name, split, data_dir, fields)

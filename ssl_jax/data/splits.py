@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from ssl_jax.data.source import Source, open_source
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 
 LABELS = ("auto", "required", "ignored")
 
@@ -26,7 +26,7 @@ def open_splits(
         UserError: if the source cannot be opened, or required labels are missing.
     """
     if labels not in LABELS:
-        raise UserError(f"evaluate.labels is {labels!r}; {nearest(labels, LABELS)}")
+        raise UserError(f"evaluate.labels is {labels!r}; {suggest(labels, LABELS)}")
     source = open_source(name, "train", data_dir, fields)
     assert source is not None  # every source has a training split
     if labels == "ignored" or (source.classes is None and labels == "auto"):

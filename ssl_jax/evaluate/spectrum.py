@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.numeric import as_rows, normalize, widen
+from ssl_jax.numeric import as_rows, l2_normalize, widen
 
 EPSILON = 1e-7  # of RankMe's definition
 
@@ -28,7 +28,7 @@ def projection_std(z: jax.Array) -> jax.Array:
 
     Source: Chen and He 2021 (SimSiam, arXiv:2011.10566), section 4.1.
     """
-    z = normalize(as_rows(z))
+    z = l2_normalize(as_rows(z))
     return jnp.mean(jnp.std(z, 0)) * z.shape[-1] ** 0.5
 
 
@@ -38,8 +38,8 @@ def projection_crowding(z: jax.Array) -> jax.Array:
     Unlike the spread, it detects a collapse behind a BatchNorm, which keeps some rows of a batch far from the others.
     The threshold is high because a healthy head without a norm can hold most cosines above 0.9 for a while.
     """
-    z = normalize(as_rows(z))
-    return jnp.mean(z @ normalize(jnp.mean(z, 0)) > 0.98)
+    z = l2_normalize(as_rows(z))
+    return jnp.mean(z @ l2_normalize(jnp.mean(z, 0)) > 0.98)
 
 
 def alignment(x: jax.Array, y: jax.Array, power: float = 2) -> jax.Array:

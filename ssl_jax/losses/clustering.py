@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.losses.views import cross_views
-from ssl_jax.numeric import normalize, widen
+from ssl_jax.numeric import l2_normalize, widen
 
 TILE = 1024  # points that are compared with all centroids at a time
 
@@ -95,7 +95,7 @@ def spherical_kmeans(points: jax.Array, centroids: jax.Array, iterations: int) -
     def move(_, centroids, assignment):
         total = jax.ops.segment_sum(points, assignment, len(centroids))
         empty = jnp.all(total == 0, axis=1, keepdims=True)
-        return jnp.where(empty, centroids, normalize(total))
+        return jnp.where(empty, centroids, l2_normalize(total))
 
     return alternate(assign, move, centroids, iterations)
 
@@ -210,7 +210,7 @@ def whiten(points: jax.Array, known: jax.Array, components: int) -> jax.Array:
     strongest = jnp.maximum(
         variance[-components:], 1e-6 * variance[-1]
     )  # a direction without variance is not amplified
-    return normalize(centred @ (directions[:, -components:] / jnp.sqrt(strongest)[None]))
+    return l2_normalize(centred @ (directions[:, -components:] / jnp.sqrt(strongest)[None]))
 
 
 def prototype_cross_entropy(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from ssl_jax.errors import UserError
-from ssl_jax.numeric import as_rows, normalize, widen
+from ssl_jax.numeric import as_rows, l2_normalize, widen
 
 
 def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
@@ -30,7 +30,7 @@ def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
     images, views, _ = projection.shape
     if views < 2:
         raise UserError("a contrastive loss needs two views of an image and got one; set an augment.recipe with two")
-    embedding = as_rows(normalize(projection))
+    embedding = as_rows(l2_normalize(projection))
     image = (jax.lax.broadcasted_iota(jnp.int32, (images * views,) * 2, axis) // views for axis in (0, 1))
     return views * jnp.mean(contrastive_cross_entropy(embedding, jnp.equal(*image), temperature))
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.numeric import normalize, widen
+from ssl_jax.numeric import l2_normalize, widen
 
 
 def nearest_position(query: jax.Array, key: jax.Array) -> jax.Array:
@@ -18,7 +18,7 @@ def nearest_position(query: jax.Array, key: jax.Array) -> jax.Array:
 
     Source: DenseCL (Wang et al. 2020, arXiv:2011.09157), equation 3.
     """
-    return jnp.argmax(jnp.einsum("bsc,btc->bst", normalize(query), normalize(key)), axis=-1)
+    return jnp.argmax(jnp.einsum("bsc,btc->bst", l2_normalize(query), l2_normalize(key)), axis=-1)
 
 
 def patch_info_nce(prediction: jax.Array, target: jax.Array, negatives: jax.Array, included: bool = False) -> jax.Array:

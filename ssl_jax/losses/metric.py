@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.numeric import widen
 
 MINING = ("all", "hard", "semihard", "batch_hard")
@@ -34,7 +34,7 @@ def triplet(
     (arXiv:1703.07737), equation 5.
     """
     if mining not in MINING:
-        raise UserError(f"mining is {mining!r}; {nearest(mining, MINING)}")
+        raise UserError(f"mining is {mining!r}; {suggest(mining, MINING)}")
     distance = distances(embedding, squared)
     positive, negative = pairs(label)
     if mining == "batch_hard":

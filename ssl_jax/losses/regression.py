@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.numeric import normalize, widen
+from ssl_jax.numeric import l2_normalize, widen
 
 
 def squared_cosine_distance(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -18,7 +18,7 @@ def squared_cosine_distance(x: jax.Array, y: jax.Array) -> jax.Array:
 
     Source: BYOL (Grill et al. 2020, arXiv:2006.07733), equation 2. The paper's loss is the sum of both directions.
     """
-    difference = normalize(widen(x)) - normalize(widen(y))
+    difference = l2_normalize(widen(x)) - l2_normalize(widen(y))
     return jnp.sum(difference * difference, axis=-1)
 
 
@@ -34,4 +34,4 @@ def negative_cosine_similarity(x: jax.Array, y: jax.Array) -> jax.Array:
 
     Source: SimSiam (Chen and He 2020, arXiv:2011.10566), equation 1. The paper's loss is the mean of both directions.
     """
-    return -jnp.sum(normalize(widen(x)) * normalize(widen(y)), axis=-1)
+    return -jnp.sum(l2_normalize(widen(x)) * l2_normalize(widen(y)), axis=-1)

@@ -12,7 +12,7 @@ from ssl_jax.memory import push, random_queue
 from ssl_jax.method import Method, Result, Schedule, apply, follow, initialize
 from ssl_jax.momentum import Keys, find_key, shuffled
 from ssl_jax.networks import Outputs
-from ssl_jax.numeric import normalize, widen
+from ssl_jax.numeric import l2_normalize, widen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,23 +51,23 @@ class CAST(Method):
         own, other = jax.random.split(jax.random.fold_in(key, 1))
         query, stats = apply(self.network, variables, views.without(1), key)
         found, target = shuffled(self.network, state.target, views.only(1), own if self.shuffle else None)
-        keys = normalize(found.projection[:, 0])
+        keys = l2_normalize(found.projection[:, 0])
         moco_loss = find_key(query.projection, keys, state.queue, self.temperature)
 
         objects = jax.tree.map(lambda view: view * salience[:, 1:2, :, :, None].astype(view.dtype), views.only(1))
         found, target = shuffled(self.network, target, objects, other if self.shuffle else None)
-        object_keys = normalize(found.projection[:, 0])
+        object_keys = l2_normalize(found.projection[:, 0])
         tree = {"params": variables.params, "batch_stats": variables.stats}
         head = functools.partial(self.network.apply, tree, train=True, method="heads", mutable=["batch_stats"])
 
         def score(features):
             outputs: Any = head(Outputs(features))[0]
-            return jnp.sum(normalize(outputs.projection[:, 0]) * object_keys)
+            return jnp.sum(l2_normalize(outputs.projection[:, 0]) * object_keys)
 
         gradient = jax.grad(score)(query.features[:, :1])[:, 0]
         attention = grad_cam(gradient, widen(query.patches[0][:, 0]))
         object_map = shrunk(salience[:, 0], attention.shape[1])
-        cam_loss = 1 - jnp.mean(jnp.sum(normalize(attention) * normalize(object_map), axis=1))
+        cam_loss = 1 - jnp.mean(jnp.sum(l2_normalize(attention) * l2_normalize(object_map), axis=1))
 
         loss = (1 - self.weight) * moco_loss + self.weight * cam_loss
         state = self.State(stats, target, push(state.queue, keys, step))

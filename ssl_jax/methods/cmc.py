@@ -13,7 +13,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.losses import instance_softmax, nce_with_first_normalizer, positive_is_first, sampled_scores
 from ssl_jax.memory import padded, random_bank, sample_candidates, update_bank
 from ssl_jax.method import ImageCount, Method, PyTree, Result, Variables, apply, encode, initialize
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class CMC(Method):
         views, index = self.split(batch["views"].large[0][:, :1]), batch["index"]
         networks = zip(self.networks(params, state), views, strict=True)
         outputs, stats = zip(*(apply(self.network, one, Views([view]), key) for one, view in networks), strict=True)
-        embeddings = [normalize(one.projection[:, 0]) for one in outputs]
+        embeddings = [l2_normalize(one.projection[:, 0]) for one in outputs]
         candidates = sample_candidates(key, index, self.negatives, self.images)
 
         def contrast(embedding, bank, normalizer):

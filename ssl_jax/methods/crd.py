@@ -11,7 +11,7 @@ from ssl_jax.losses import cross_entropy, nce_with_first_normalizer, sampled_sco
 from ssl_jax.memory import padded, random_bank, sample_other_classes, update_bank
 from ssl_jax.method import ClassCount, ImageCount, Method, PyTree, Result, Variables, apply, initialize
 from ssl_jax.methods.labelled import linear, through
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 from ssl_jax.teacher import Teacher
 
 
@@ -67,9 +67,9 @@ class CRD(Method):
     def loss(self, params, state, batch, key, step):
         views, index, label = batch["views"], batch["index"], batch["label"]
         outputs, stats = apply(self.network, self.variables(params, state), views, key)
-        students = normalize(outputs.projection)
+        students = l2_normalize(outputs.projection)
         of_image = self.teacher.features(state.teacher, views.large[0][:, 0])
-        teacher = normalize(through(params["teacher_embedding"], of_image))
+        teacher = l2_normalize(through(params["teacher_embedding"], of_image))
         labels = state.labels.at[index].set(label)
         candidates = sample_other_classes(key, index, labels[: self.images], self.negatives)
 

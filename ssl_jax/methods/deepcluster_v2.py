@@ -10,7 +10,7 @@ from ssl_jax.losses import prototype_cross_entropy, random_rows, spherical_kmean
 from ssl_jax.memory import padded
 from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, initialize
 from ssl_jax.methods.deepcluster import check_clustering
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DeepClusterV2(Method):
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
-        embedding, index = normalize(outputs.projection), batch["index"]
+        embedding, index = l2_normalize(outputs.projection), batch["index"]
         scores = jnp.einsum("bvd,hkd->bvhk", embedding, state.centroids)
         assignment = jnp.broadcast_to(state.assignment[index][:, None, :], scores.shape[:3])
         loss = prototype_cross_entropy(scores, assignment, self.temperature)

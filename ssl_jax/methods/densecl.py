@@ -10,7 +10,7 @@ from ssl_jax.losses import info_nce, nearest_position
 from ssl_jax.memory import push, queue_rows, random_queue
 from ssl_jax.method import Method, PyTree, Result, Schedule, Steps, Variables, apply, follow, initialize
 from ssl_jax.momentum import find_key, shuffled
-from ssl_jax.numeric import as_rows, normalize
+from ssl_jax.numeric import as_rows, l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +47,19 @@ class DenseCL(Method):
         views, own = batch["views"], jax.random.fold_in(key, 1)
         online, stats = apply(self.network, self.variables(params, state), views.without(1), key)
         found, target = shuffled(self.network, state.target, views.only(1), own if self.shuffle else None)
-        keys = normalize(found.projection[:, 0])
+        keys = l2_normalize(found.projection[:, 0])
         whole = find_key(online.projection, keys, state.queue, self.temperature)
 
         (query_patches, *_), (query_dense, *_) = online.patches, online.dense
         (key_patches,), (key_dense,) = found.patches, found.dense
         match = nearest_position(query_patches[:, 0], key_patches[:, 0])
         corresponding = jnp.take_along_axis(key_dense[:, 0], match[:, :, None], axis=1)
-        queries, positives = (as_rows(normalize(x)) for x in (query_dense[:, 0], corresponding))
+        queries, positives = (as_rows(l2_normalize(x)) for x in (query_dense[:, 0], corresponding))
         dense = info_nce(queries, positives, queue_rows(state.dense_queue), self.temperature)
 
         weight = jnp.where(step < self.dense_from, 0.0, self.weight)
         loss = (1 - weight) * whole + weight * dense
-        pooled = normalize(jnp.mean(key_dense[:, 0], axis=1))
+        pooled = l2_normalize(jnp.mean(key_dense[:, 0], axis=1))
         queues = push(state.queue, keys, step), push(state.dense_queue, pooled, step)
         metrics = {"dense_loss": dense, "uniform_loss": jnp.log(self.queue_size + 1.0)}
         return Result(loss, self.State(stats, target, *queues), metrics, online.features[:, 0], online.projection)

@@ -11,7 +11,7 @@ from ssl_jax.memory import push, random_queue
 from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow, initialize
 from ssl_jax.momentum import Keys, find_key, shuffled
 from ssl_jax.networks import Jigsaw
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class InfoMin(Method):
         views, own = batch["views"], jax.random.fold_in(key, 1)
         online, stats = apply(self.network, self.variables(params, state), views.of("large", "small").without(1), key)
         found, target = shuffled(self.network, state.target, views.only(1), own if self.shuffle else None)
-        keys = normalize(found.projection[:, 0])
+        keys = l2_normalize(found.projection[:, 0])
         whole_loss = find_key(online.projection, keys, state.queue, self.temperature)
 
         parts, stats = apply(self.network, Variables(params["network"], stats), views.patch, own)

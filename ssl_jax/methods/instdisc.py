@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.losses import instance_softmax, nce_with_first_normalizer, positive_is_first, sampled_scores
 from ssl_jax.memory import padded, random_bank, sample_candidates, update_bank
 from ssl_jax.method import ImageCount, Method, PyTree, Result, apply, initialize
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class InstDisc(Method):
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
-        embeddings, index = normalize(outputs.projection), batch["index"]
+        embeddings, index = l2_normalize(outputs.projection), batch["index"]
         candidates = sample_candidates(key, index, self.negatives, self.images)
 
         def contrast(embedding, normalizer):

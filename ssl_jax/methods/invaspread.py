@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from ssl_jax.losses import mean_over_pairs, spread_out
 from ssl_jax.method import Method, Result, apply
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class InvaSpread(Method):
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
-        z, pairs = normalize(outputs.projection), batch["views"].pairs
+        z, pairs = l2_normalize(outputs.projection), batch["views"].pairs
 
         def of_pair(a, b):
             return spread_out(jnp.stack([z[:, a], z[:, b]], axis=1), self.temperature, self.weight)

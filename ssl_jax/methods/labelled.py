@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from ssl_jax.augment import Views
 from ssl_jax.method import PyTree, initialize
 from ssl_jax.networks import Network
-from ssl_jax.numeric import as_rows, normalize
+from ssl_jax.numeric import as_rows, l2_normalize
 
 
 def labelled_rows(projection: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns projections [B, V, D] as rows [B V, D] of unit length, and the label [B V] of each."""
-    return as_rows(normalize(projection)), jnp.repeat(label, projection.shape[1])
+    return as_rows(l2_normalize(projection)), jnp.repeat(label, projection.shape[1])
 
 
 def with_proxies(network: Network, key: jax.Array, views: Views, classes: int) -> tuple[PyTree, PyTree]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ssl_jax.memory import push
 from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow
 from ssl_jax.momentum import Keys, find_key, first_keys, shuffled
-from ssl_jax.numeric import as_rows, normalize
+from ssl_jax.numeric import as_rows, l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MoCo(Method):
             queries = batch["views"].without(view)
             online, stats = apply(self.network, Variables(params["network"], stats), queries, own)
             found, target = shuffled(self.network, target, batch["views"].only(view), own if self.shuffle else None)
-            keys.append(normalize(found.projection[:, 0]))
+            keys.append(l2_normalize(found.projection[:, 0]))
             losses.append(find_key(online.projection, keys[-1], state.queue, self.temperature, self.in_batch))
         queue = push(state.queue, as_rows(jnp.stack(keys, axis=1)), step)
         candidates = self.queue_size + (len(keys[0]) if self.in_batch else 1.0)

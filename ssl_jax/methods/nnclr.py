@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.losses import info_nce_pairs, mean_over_pairs
 from ssl_jax.memory import push, queue_rows, random_queue
 from ssl_jax.method import Method, PyTree, Result, apply, initialize
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NNCLR(Method):
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
-        z, p = jax.lax.stop_gradient(normalize(outputs.projection)), normalize(outputs.prediction)
+        z, p = jax.lax.stop_gradient(l2_normalize(outputs.projection)), l2_normalize(outputs.prediction)
         large, past = batch["views"].large.total, queue_rows(state.queue)
         neighbour = [past[jnp.argmax(z[:, view] @ past.T, axis=1)] for view in range(large)]
         pairs = [(a, v) for a in range(large) for v in range(z.shape[1]) if v != a]

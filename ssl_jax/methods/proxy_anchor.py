@@ -5,7 +5,7 @@ import dataclasses
 from ssl_jax.losses import proxy_anchor
 from ssl_jax.method import ClassCount, Method, Result, apply
 from ssl_jax.methods.labelled import labelled_rows, with_proxies
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,5 +25,5 @@ class ProxyAnchor(Method):
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, label = labelled_rows(outputs.projection, batch["label"])
-        loss = proxy_anchor(embedding, label, normalize(params["proxies"]), self.margin, self.scale)
+        loss = proxy_anchor(embedding, label, l2_normalize(params["proxies"]), self.margin, self.scale)
         return Result(loss, self.State(stats), {}, outputs.features[:, 0], outputs.projection)

@@ -5,7 +5,7 @@ import dataclasses
 from ssl_jax.losses import proxy_nca
 from ssl_jax.method import ClassCount, Method, Result, apply
 from ssl_jax.methods.labelled import labelled_rows, with_proxies
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,5 +24,5 @@ class ProxyNCA(Method):
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, label = labelled_rows(outputs.projection, batch["label"])
-        loss = proxy_nca(embedding, label, normalize(params["proxies"]), self.scale)
+        loss = proxy_nca(embedding, label, l2_normalize(params["proxies"]), self.scale)
         return Result(loss, self.State(stats), {}, outputs.features[:, 0], outputs.projection)

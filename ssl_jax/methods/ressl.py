@@ -8,7 +8,7 @@ from ssl_jax.losses import relational
 from ssl_jax.memory import push, queue_rows
 from ssl_jax.method import Method, Result, Schedule, apply, follow
 from ssl_jax.momentum import Keys, first_keys, shuffled
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ReSSL(Method):
         strong, weak = batch["views"].without(1), batch["views"].only(1)
         online, stats = apply(self.network, self.variables(params, state), strong, key)
         found, target = shuffled(self.network, state.target, weak, key if self.shuffle else None)
-        student, teacher = normalize(online.projection), normalize(found.projection)
+        student, teacher = l2_normalize(online.projection), l2_normalize(found.projection)
         others = queue_rows(state.queue)
         loss = relational(student, teacher, others, self.temperature, self.target_temperature)
         metrics = {"uniform_loss": jnp.log(jnp.float32(self.queue_size))}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.losses import entropy, sinkhorn, swapped_prediction
 from ssl_jax.memory import empty_queue, push, queue_rows
 from ssl_jax.method import Method, PyTree, Result, Steps, apply, initialize
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SwAV(Method):
         large = batch["views"].large.total
         codes = jax.lax.stop_gradient(self.codes(params, outputs.prediction[:, :large], state.queue, step))
         loss = swapped_prediction(codes, outputs.prediction, self.temperature)
-        queue = push(state.queue, normalize(jax.lax.stop_gradient(outputs.projection[:, :large])), step)
+        queue = push(state.queue, l2_normalize(jax.lax.stop_gradient(outputs.projection[:, :large])), step)
         metrics = {
             "code_entropy": jnp.mean(entropy(codes)) / jnp.log(codes.shape[-1]),
             "cluster_entropy": entropy(jnp.mean(codes, axis=(0, 1))) / jnp.log(codes.shape[-1]),
@@ -64,5 +64,5 @@ class SwAV(Method):
 
 def unit_prototypes(network: PyTree) -> PyTree:
     """Returns the parameters with every prototype, a column of the kernel [D, K], scaled to unit length."""
-    kernel = normalize(network["predictor"]["kernel"], axis=0)
+    kernel = l2_normalize(network["predictor"]["kernel"], axis=0)
     return network | {"predictor": network["predictor"] | {"kernel": kernel}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import Field, fields
 from ssl_jax.networks.context import Context, PatchPrediction
 from ssl_jax.networks.encoding import Encoding
@@ -73,7 +73,7 @@ def build(config: Mapping[str, Any]) -> Network:
     check_fields(config, {*settings(), *PARTS}, "network")
     dtype = config.get("dtype", "float32")
     if dtype not in DTYPES:
-        raise UserError(f"the network cannot compute in {dtype!r}; {nearest(dtype, DTYPES)}")
+        raise UserError(f"the network cannot compute in {dtype!r}; {suggest(dtype, DTYPES)}")
     values = {name: value for name, value in config.items() if name != "dtype"}
     return Network(**values | {part: module(part, config.get(part) or {}, dtype) for part in PARTS})
 
@@ -105,7 +105,7 @@ def module(part: str, config: Mapping[str, Any], dtype: str) -> nn.Module | None
         return None
     table, place, name = PARTS[part], f"network.{part}", name_of(part, config)
     if name not in table:
-        raise UserError(f"there is no {'encoder' if part == 'encoder' else 'head'} {name!r}; {nearest(name, table)}")
+        raise UserError(f"there is no {'encoder' if part == 'encoder' else 'head'} {name!r}; {suggest(name, table)}")
     given = {key: value for key, value in config.items() if key != "name"}
     known = options(table[name])
     others = {key for factory in table.values() for key in options(factory)} - set(known)
@@ -122,4 +122,4 @@ def check_fields(given, valid, place):
     """Complains of a field that there is not."""
     for name in given:
         if name not in valid:
-            raise UserError(f"{place} has no field {name!r}; {nearest(name, valid)}")
+            raise UserError(f"{place} has no field {name!r}; {suggest(name, valid)}")

@@ -8,7 +8,7 @@ import jax
 
 from ssl_jax.fields import positive
 from ssl_jax.networks.norm import Norm, standardized
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 class MLP(nn.Module):
@@ -58,7 +58,7 @@ class MLP(nn.Module):
                 return x
         x = dense(self.output or width, use_bias=self.output_bias, name=f"linear{self.layers}")(x)
         x = norm(self.last_norm, scale=self.last_scale, bias=False, name=f"norm{self.layers}")(x, train)
-        return normalize(x) if self.normalize else x
+        return l2_normalize(x) if self.normalize else x
 
 
 class Prototypes(nn.Module):
@@ -77,5 +77,5 @@ class Prototypes(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.prototypes))
-        x, kernel = nn.dtypes.promote_dtype(normalize(x), kernel, dtype=self.dtype)
+        x, kernel = nn.dtypes.promote_dtype(l2_normalize(x), kernel, dtype=self.dtype)
         return x @ kernel

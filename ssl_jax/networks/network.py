@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import positive
 from ssl_jax.numeric import widen
 
@@ -71,7 +71,7 @@ class Network(nn.Module):
             keep: per group an int [B, V, n], the only patches the encoder sees, or None; None: no group.
         """
         if self.passes not in PASSES:
-            raise UserError(f"passes cannot be {self.passes!r}; {nearest(self.passes, PASSES)}")
+            raise UserError(f"passes cannot be {self.passes!r}; {suggest(self.passes, PASSES)}")
         nothing = (None,) * len(views)
         groups = list(zip(views, mask or nothing, keep or nothing, strict=True))
         if self.passes == "resolution":

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.numeric import widen
 
 KINDS = ("batch", "group", "layer", "none")
@@ -77,7 +77,7 @@ class Norm(nn.Module):
             case "layer":
                 parts, axes = x.shape, (x.ndim - 1,)
             case _:
-                raise UserError(f"there is no norm {self.kind!r}; {nearest(self.kind, KINDS)}")
+                raise UserError(f"there is no norm {self.kind!r}; {suggest(self.kind, KINDS)}")
         x = x.reshape(parts)
         return x.mean(axes, keepdims=True), x.var(axes, keepdims=True), parts
 

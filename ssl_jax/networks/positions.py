@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.numeric import widen
 
 RESAMPLINGS = ("bicubic", "antialias", "offset")
@@ -55,7 +55,7 @@ def resample(table: jax.Array, rows: int, columns: int, how: str = "bicubic") ->
         UserError: if the way to resample is unknown.
     """
     if how not in RESAMPLINGS:
-        raise UserError(f"there is no resampling {how!r}; {nearest(how, RESAMPLINGS)}")
+        raise UserError(f"there is no resampling {how!r}; {suggest(how, RESAMPLINGS)}")
     side = round(table.shape[0] ** 0.5)
     if (rows, columns) == (side, side):
         return table

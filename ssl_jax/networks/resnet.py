@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import positive
 from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.norm import Norm, standardized
@@ -145,7 +145,7 @@ class ResNet(nn.Module):
     def stride(self) -> int:
         """Side in pixels of the square that one position of the last stage stands for."""
         if self.stem not in STEM_STRIDES:
-            raise UserError(f"there is no stem {self.stem!r}; {nearest(self.stem, STEM_STRIDES)}")
+            raise UserError(f"there is no stem {self.stem!r}; {suggest(self.stem, STEM_STRIDES)}")
         return STEM_STRIDES[self.stem] * 2 ** (len(self.layers) - 1)
 
     def __call__(self, x: jax.Array, train: bool = False, mask=None, keep=None) -> Encoding:
@@ -232,4 +232,4 @@ def max_pool(x, padding):
             return nn.max_pool(x, (3, 3), (2, 2), "SAME")
         case "zeros":
             return nn.max_pool(jnp.pad(x, ((0, 0), *one, (0, 0))), (3, 3), (2, 2))
-    raise UserError(f"there is no pool {padding!r}; {nearest(padding, ('ignored', 'same', 'zeros'))}")
+    raise UserError(f"there is no pool {padding!r}; {suggest(padding, ('ignored', 'same', 'zeros'))}")

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.errors import UserError, nearest
+from ssl_jax.errors import UserError, suggest
 from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.positions import resample, sincos, stretched
@@ -143,7 +143,7 @@ class ViT(nn.Module):
             raise UserError(f"a dim of {self.dim} cannot be shared by {self.heads} heads: set one to fit the other")
         for value, valid in ((self.pool, POOLS), (self.positions, POSITIONS)):
             if value not in valid:
-                raise UserError(f"the network cannot have {value!r}; {nearest(value, valid)}")
+                raise UserError(f"the network cannot have {value!r}; {suggest(value, valid)}")
 
     def embed(self, x, mask, keep):
         """Returns the tokens [N, T, dim] before the first block: class token, registers, patches with positions."""

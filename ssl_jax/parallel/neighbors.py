@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 from ssl_jax.parallel.mesh import AXIS
 
 TILE = (1024, 4096)  # queries and rows of the bank that are compared at a time
@@ -44,9 +44,9 @@ def neighbors(
     k, count = min(k, len(bank)), len(queries)
     valid = jnp.ones(len(bank), bool) if valid is None else valid
     if mesh is None:
-        found = search(normalize(bank), valid, normalize(queries), k, tile)
+        found = search(l2_normalize(bank), valid, l2_normalize(queries), k, tile)
     else:
-        shares = [pad(x, mesh.size) for x in (normalize(bank), valid, normalize(queries))]
+        shares = [pad(x, mesh.size) for x in (l2_normalize(bank), valid, l2_normalize(queries))]
         split = functools.partial(search_shares, k=k, tile=tile)
         # The running best starts equal on all devices and then varies, which the check would reject.
         found = jax.shard_map(

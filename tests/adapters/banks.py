@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from adapters import adapter
 from adapters.losses import INTERMEDIATE, differentiate
 from ssl_jax import losses, memory
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 def over_steps(step, state, inputs):
@@ -114,7 +114,7 @@ def crd(args, arrays):
     }
 
     def project(x, weight, bias):
-        return normalize(x @ weight.T + bias[None, :])
+        return l2_normalize(x @ weight.T + bias[None, :])
 
     def step(state, given):
         student_bank, teacher_bank, z = state

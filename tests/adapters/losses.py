@@ -11,7 +11,7 @@ from ssl_jax.method import Variables
 from ssl_jax.methods.moco import MoCo
 from ssl_jax.methods.swav import SwAV, unit_prototypes
 from ssl_jax.networks import MLP, Encoding, Network, Prototypes
-from ssl_jax.numeric import as_rows, ema, normalize
+from ssl_jax.numeric import as_rows, ema, l2_normalize
 
 INTERMEDIATE = "an intermediate: the loss and its gradient through it are compared"
 
@@ -29,7 +29,7 @@ def two_views(first, second, temperature):
 def per_rank(first, second, world_size, temperature, norm=True):
     """Returns NT-Xent per process: the sum over both views of the mean over its images."""
     embedding = jnp.concatenate([first, second])
-    embedding = normalize(embedding) if norm else embedding
+    embedding = l2_normalize(embedding) if norm else embedding
     each = losses.contrastive_cross_entropy(embedding, jnp.tile(jnp.eye(len(first), dtype=bool), (2, 2)), temperature)
     return each.reshape(2, int(world_size), -1).mean(2).sum(0)
 
@@ -85,7 +85,7 @@ def ntxent(args, arrays):
 def ntxent_multiview_solo(args, arrays):
     alike, temperature = jnp.asarray(arrays["indexes"][:, None] == arrays["indexes"]), arrays["temperature"]
     loss, (grad,) = differentiate(
-        lambda z: jnp.mean(losses.contrastive_cross_entropy(normalize(z), alike, temperature)), arrays["z"]
+        lambda z: jnp.mean(losses.contrastive_cross_entropy(l2_normalize(z), alike, temperature)), arrays["z"]
     )
     return {"loss": loss, "grad_z": grad}
 
@@ -98,7 +98,8 @@ def moco_lightly_bank(args, arrays):
     banks = jnp.concatenate([arrays["bank_0"][None], arrays["bank_after"][:-1]])
     loss, (grad,) = jax.vmap(
         lambda query, key, bank: differentiate(
-            lambda query: losses.info_nce(normalize(query), normalize(key), bank, float(arrays["temperature"])), query
+            lambda query: losses.info_nce(l2_normalize(query), l2_normalize(key), bank, float(arrays["temperature"])),
+            query,
         )
     )(jnp.asarray(arrays["out0"]), jnp.asarray(arrays["out1"]), banks)
     return {"loss": loss, "grad_out0": grad}
@@ -107,9 +108,9 @@ def moco_lightly_bank(args, arrays):
 @adapter("mocov3", ignored={"loss_per_rank": "of which the mean is compared", "world_size": "we know no processes"})
 def mocov3(args, arrays):
     def direction(query, key):
-        query, key = jnp.asarray(arrays[query]), normalize(jnp.asarray(arrays[key]))
+        query, key = jnp.asarray(arrays[query]), l2_normalize(jnp.asarray(arrays[key]))
         loss, (grad,) = differentiate(
-            lambda query: losses.info_nce_pairs(normalize(query), key, arrays["temperature"]), query
+            lambda query: losses.info_nce_pairs(l2_normalize(query), key, arrays["temperature"]), query
         )
         return loss, grad
 
@@ -192,7 +193,7 @@ def byol_jax(args, arrays):
     loss, grads = differentiate(lambda p1, p2: byol(p1, p2, z1, z2), p1, p2)
     distance = losses.squared_cosine_distance(p1, z2)
     ours = {"loss": loss, "grad_p1": grads[0], "grad_p2": grads[1]}
-    return ours | {"per_example_p1z2": distance, "l2_normalized_p1": normalize(p1)}
+    return ours | {"per_example_p1z2": distance, "l2_normalized_p1": l2_normalize(p1)}
 
 
 @adapter("byol_simsiam")
@@ -248,10 +249,10 @@ def deepclusterv2(args, arrays):
 
     centroids1, assignments1 = map(jnp.stack, zip(*cluster(1), strict=True))
     centroids2, assignments2 = map(jnp.stack, zip(*cluster(2), strict=True))
-    embedding = normalize(jnp.asarray(arrays["features"]))
+    embedding = l2_normalize(jnp.asarray(arrays["features"]))
 
     def loss(features):
-        scores = jnp.einsum("nd,hkd->nhk", normalize(features), centroids2)
+        scores = jnp.einsum("nd,hkd->nhk", l2_normalize(features), centroids2)
         assigned = jnp.tile(assignments2[:, batch].T, (crops, 1))
         return losses.prototype_cross_entropy(scores, assigned, arrays["temperature"])
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from adapters import adapter
 from adapters.losses import differentiate
 from ssl_jax import losses
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 @adapter("supcon", ignored={"labels": "where the case uses none"})
@@ -37,19 +37,19 @@ def loss_named(name):
     numbers = [float(x) for x in re.findall(r"_[a-z]*([\d.]+)", name)]
     if kind == "triplet":
         squared = rest[:2] == ["euclid", "sq"]
-        length = (lambda x: x) if squared else normalize
+        length = (lambda x: x) if squared else l2_normalize
         mining = MINING[rest[-2]]
         return lambda x, y, p: losses.triplet(length(x), y, numbers[-1], mining, squared)
     return {
-        "circle": lambda x, y, p: losses.circle(normalize(x), y, *numbers),
-        "ntxent": lambda x, y, p: losses.supervised_info_nce(normalize(x), y, numbers[0]),
+        "circle": lambda x, y, p: losses.circle(l2_normalize(x), y, *numbers),
+        "ntxent": lambda x, y, p: losses.supervised_info_nce(l2_normalize(x), y, numbers[0]),
         "supcon": lambda x, y, p: jnp.mean(
-            losses.supervised_contrastive(normalize(x), y[:, None] == y[None, :], numbers[0])
+            losses.supervised_contrastive(l2_normalize(x), y[:, None] == y[None, :], numbers[0])
         ),
-        "contrastive": lambda x, y, p: losses.margin_contrastive(normalize(x), y, numbers[1]),
-        "multisim": lambda x, y, p: losses.multi_similarity(normalize(x), y, *numbers, epsilon=None),
-        "proxynca": lambda x, y, p: losses.proxy_nca(normalize(x), y, normalize(p), numbers[0]),
-        "proxyanchor": lambda x, y, p: losses.proxy_anchor(normalize(x), y, normalize(p), *numbers),
+        "contrastive": lambda x, y, p: losses.margin_contrastive(l2_normalize(x), y, numbers[1]),
+        "multisim": lambda x, y, p: losses.multi_similarity(l2_normalize(x), y, *numbers, epsilon=None),
+        "proxynca": lambda x, y, p: losses.proxy_nca(l2_normalize(x), y, l2_normalize(p), numbers[0]),
+        "proxyanchor": lambda x, y, p: losses.proxy_anchor(l2_normalize(x), y, l2_normalize(p), *numbers),
     }[kind]
 
 

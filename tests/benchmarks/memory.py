@@ -24,7 +24,9 @@ from ssl_jax.networks import build
 
 def compiled(flags, mesh, options: dict):
     """The program from parameters and views to the loss and its gradient."""
-    encoder = {"name": flags.encoder, "size": flags.size, "scan_blocks": True}
+    encoder: dict = {"name": flags.encoder}
+    if flags.encoder.startswith("vit"):
+        encoder |= {"size": flags.size, "scan_blocks": bool(flags.topology)}  # as a TPU runs it, and as a CPU
     network = build({"encoder": encoder, "projector": {"output": 128, "norm": "layer"}, "dtype": "bfloat16"} | options)
     method = SimCLR(network)
     views = jax.ShapeDtypeStruct((flags.batch_size, 2, flags.size, flags.size, 3), jnp.bfloat16)

@@ -11,7 +11,7 @@ from ssl_jax.augment import Views
 from ssl_jax.losses import nearest_position
 from ssl_jax.methods import METHODS
 from ssl_jax.networks import MLP, Network
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 NETWORK = Network(toy.Pixels(), projector=MLP(6, layers=1), dense=MLP(6, layers=1))
 METHOD = METHODS["densecl"](NETWORK, decay=lambda step: 0.9, queue_size=24, dense_from=2)
@@ -57,5 +57,5 @@ def test_both_queues_take_the_keys_of_the_batch_in_its_order(shuffle):
     keys = found.projection[:, 1], found.dense[0][:, 1].mean(1)
     for queue, before, key in zip(state[2:], first[2:], keys, strict=True):
         np.testing.assert_allclose(np.linalg.norm(queue, axis=-1), 1.0, rtol=1e-5)
-        np.testing.assert_allclose(queue[5 % 3], normalize(key), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(queue[5 % 3], l2_normalize(key), rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(queue[:2], before[:2])

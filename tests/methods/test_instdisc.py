@@ -9,7 +9,7 @@ import toy
 
 from ssl_jax.losses import instance_softmax
 from ssl_jax.methods import METHODS
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 IMAGES = 20
 METHOD = METHODS["instdisc"](toy.network(), images=IMAGES, temperature=0.5, negatives=0)
@@ -23,7 +23,7 @@ def step(method, params, state, seed=1, key=0):
 def test_only_the_rows_of_the_batch_move_half_way_and_stay_on_the_sphere():
     params, state = METHOD.init(jax.random.key(0), toy.batch(views=1))
     _, after, _, _, embeddings = step(METHOD, params, state)
-    z = np.asarray(normalize(embeddings[:, 0]))
+    z = np.asarray(l2_normalize(embeddings[:, 0]))
     moved = (np.asarray(state.bank[INDEX]) + z) / 2
     np.testing.assert_allclose(after.bank[INDEX], moved / np.linalg.norm(moved, axis=1, keepdims=True), rtol=1e-4)
     rest = np.delete(np.arange(len(state.bank)), INDEX)
@@ -59,6 +59,6 @@ def test_the_proximal_term_is_the_distance_to_the_own_row():
     near = dataclasses.replace(METHOD, proximal=3.0)
     params, state = METHOD.init(jax.random.key(0), toy.batch(views=1))
     without, with_it = step(METHOD, params, state), step(near, params, state)
-    z = np.asarray(normalize(without.embeddings[:, 0]))
+    z = np.asarray(l2_normalize(without.embeddings[:, 0]))
     distance = np.sum((z - np.asarray(state.bank[INDEX])) ** 2, axis=1)
     np.testing.assert_allclose(with_it.loss - without.loss, 3 * distance.mean(), rtol=1e-3)

@@ -7,7 +7,7 @@ import toy
 
 from ssl_jax.losses import spread_out
 from ssl_jax.methods import METHODS
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 METHOD = METHODS["invaspread"](toy.network(), temperature=0.5)
 
@@ -27,7 +27,7 @@ def test_the_loss_is_that_of_the_paper_s_loop():
 
 
 def test_a_row_gets_its_gradient_as_an_anchor_alone():
-    x = normalize(jax.random.normal(jax.random.key(0), (4, 2, 3)))
+    x = l2_normalize(jax.random.normal(jax.random.key(0), (4, 2, 3)))
     gradient = jax.grad(lambda x: spread_out(x, 0.5))(x)
 
     def as_anchor(row, view, x, fixed):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_jax.networks import MLP, Prototypes
+from ssl_jax.numeric import path_name
 
 
 def rows(*shape, seed=0):
@@ -14,9 +15,7 @@ def rows(*shape, seed=0):
 
 def shapes(head, width=2048):
     tree = jax.eval_shape(lambda: head.init(jax.random.key(0), jnp.zeros((2, width)), train=True))
-    return {
-        "/".join(str(key.key) for key in path): leaf.shape for path, leaf in jax.tree.leaves_with_path(tree["params"])
-    }
+    return {path_name(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(tree["params"])}
 
 
 def test_byol_has_a_bias_in_the_hidden_layer_alone():

@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ssl_jax.errors import UserError
 from ssl_jax.networks.norm import Norm, standardized
-from ssl_jax.numeric import normalize
+from ssl_jax.numeric import l2_normalize
 
 
 def apply(norm, x, params=None, stats=None, train=True):
@@ -117,5 +117,5 @@ def test_standardised_weights_have_mean_zero_and_variance_one():
 
 def test_normalized_rows_have_unit_length_and_zero_stays_zero():
     x = jnp.asarray([[3.0, 4.0], [0.0, 0.0]])
-    np.testing.assert_allclose(normalize(x), [[0.6, 0.8], [0, 0]], rtol=1e-6)
-    assert np.isfinite(jax.grad(lambda x: normalize(x).sum())(x)).all()
+    np.testing.assert_allclose(l2_normalize(x), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    assert np.isfinite(jax.grad(lambda x: l2_normalize(x).sum())(x)).all()
