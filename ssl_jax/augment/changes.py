@@ -1,4 +1,4 @@
-"""A view by flat keys, `blur=0.5`: what a config changes in it, and how recipes are written that differ in little."""
+"""Views changed by flat keys such as `blur=0.5`, as configs do, and recipes that differ little from another."""
 
 import dataclasses
 from typing import Any

@@ -20,7 +20,7 @@ LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, to the digits that torchvision and T
 
 
 def luma(image: Planes) -> jax.Array:
-    """The brightness the eye sees, [H, W]."""
+    """Returns the luma, a weighted sum of the channels, [H, W]."""
     red, green, blue = image
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 

@@ -1,4 +1,4 @@
-"""Operations that take information away: parts of the image, its precision, its colours."""
+"""Operations that remove information: parts of the image, its precision, its colours."""
 
 import dataclasses
 from typing import Annotated

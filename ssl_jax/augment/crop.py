@@ -1,4 +1,4 @@
-"""Where the crop of a view lies."""
+"""The crop of a view."""
 
 import dataclasses
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What an operation of augmentation is: a frozen dataclass that draws what it does, and then does it to one image."""
+"""The base of augmentation operations: a frozen dataclass that draws its parameters and applies them to one image."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -34,19 +34,19 @@ class Operation:
 
     @property
     def idle(self) -> bool:
-        """Whether it never does anything, so that it can be left out."""
+        """Whether it never changes an image and can be left out."""
         return self.p == 0
 
     def draw(self, uniform: jax.Array) -> Any:
         """Returns what is done to one image, a pytree.
 
         Args:
-            uniform: [numbers], independent and uniform on [0, 1): all the randomness there is.
+            uniform: [numbers], independent and uniform on [0, 1): the only randomness.
         """
         return uniform[0] < self.p, self.choose(uniform[1:])
 
     def __call__(self, image: Planes, drawn: Any, fill: Sequence = BLACK) -> Planes:
-        """Does what was drawn.
+        """Applies what was drawn.
 
         Args:
             image: planes [H, W] in [0, 1].

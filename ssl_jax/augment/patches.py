@@ -1,4 +1,4 @@
-"""Patches of one crop, in a grid: each of them is a view."""
+"""Views that are the patches of one crop, in a grid."""
 
 import dataclasses
 

@@ -22,7 +22,7 @@ PLACE = 2  # uniform numbers for the place of a patch in its cell
 
 
 def batch(recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit) -> dict:
-    """Makes what a method sees from what the host reads.
+    """Turns a raw batch of the host into the batch that methods receive.
 
     The randomness depends on (key, visit, example index, view) and on nothing else: an example gets the same pixels
     wherever it lies in the batch and on any number of devices.
@@ -31,14 +31,14 @@ def batch(recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit) -
         recipe: what to do, see `recipe`.
         key: a PRNG key, the run's seed.
         raw: `image` uint8 [B, H, W, 3]; `box` int32 [B, 4], (top, left, height, width) of the image on its canvas;
-            `index` int32 [B], the example's position in the source; where the source has masks of what is salient,
-            `mask` uint8 [B, H, W]; and whatever else it has.
+            `index` int32 [B], the example's position in the source; where the source has masks of salient regions,
+            `mask` uint8 [B, H, W]; and its further fields.
         visit: which visit of the examples this is, int [] or [B]; see `data.Order`.
 
     Returns:
         `views`, a `Views` with an array [B, V, size, size, 3] per group of the recipe, in its colour space and type,
-        normalised; with masks, `salience`, a tuple with an array [B, V, size, size] in [0, 1] per group, where in each
-        view what is salient lies; and what else the source has (`index`, `label`), as it is.
+        normalised; with masks, `salience`, a tuple with an array [B, V, size, size] in [0, 1] per group, the
+        salience in each view; and the other fields of the source (`index`, `label`), unchanged.
     """
     seen: dict = {name: array for name, array in raw.items() if name not in CANVAS}
     seen["views"] = views(recipe, key, raw, visit)
@@ -121,7 +121,7 @@ def views_of(
 
 
 def transform(view: View, drawn: Draw, image: Planes, size: int, fill: Sequence = BLACK) -> Planes:
-    """Does to an image (uint8 planes [H, W]) what was drawn: planes [size, size] in [0, 1].
+    """Applies a drawn transformation to an image (uint8 planes [H, W]): planes [size, size] in [0, 1].
 
     `fill` is the colour of what operations leave empty.
     """

@@ -1,7 +1,7 @@
 """RandAugment (Cubuk et al. 2019, arXiv:1909.13719): Pillow's operations, on planes with values in [0, 1].
 
-Each takes a level in [0, 1], as strong as the papers go at 1, and returns values in [0, 1]. The ranges are those of the
-TPU EfficientNet code, which PyContrast (InfoMin) uses; at level 1 its solarisation does nothing.
+Each takes a level in [0, 1], where 1 is the strongest of the papers, and returns values in [0, 1]. The ranges are those
+of the TPU EfficientNet code, which PyContrast (InfoMin) uses; at level 1 its solarisation does nothing.
 """
 
 import dataclasses
@@ -176,14 +176,14 @@ def randaugment(image: Planes, chosen: Chosen, fill: Sequence) -> Planes:
     Args:
         image: planes [H, W] in [0, 1].
         chosen: may be traced.
-        fill: what moves leave behind, one value a plane.
+        fill: the colour of what moves leave empty, one value per plane.
     """
     height, width = image[0].shape
 
     def step(image, one):
         matrices = jnp.stack([jnp.array(matrix(one.sign * one.level, height, width)) for matrix in MOVES])
         matrix = matrices[jnp.clip(one.operation - len(COLOURS), 0, len(MOVES) - 1)]
-        # All moves are one branch: a vectorised switch computes every branch, and a warp is the dearest.
+        # All moves are one branch: a vectorised switch computes every branch, and a warp costs most.
         branches = [*COLOURS, lambda image, level: warp(image, matrix, fill), lambda image, level: image]
         move, none = len(COLOURS), len(COLOURS) + 1
         branch = jnp.where(one.operation >= OPERATIONS, none, jnp.minimum(one.operation, move))

@@ -1,4 +1,4 @@
-"""What a recipe of augmentation is: for each view, the distribution its transformation is drawn from."""
+"""Recipes of augmentation: for each view, the distribution that its transformation is drawn from."""
 
 import dataclasses
 from typing import Annotated, Any, NamedTuple
@@ -15,7 +15,7 @@ from ssl_jax.fields import check_fields, share
 
 
 class Draw(NamedTuple):
-    """What is done to one image."""
+    """A drawn transformation of one image."""
 
     crop: jax.Array  # int32 [4], (top, left, height, width) of the crop on the canvas
     box: jax.Array  # [4], what is seen of the crop: all of it, or a patch in fractions of pixels
@@ -48,8 +48,8 @@ class View:
         """Draws a transformation.
 
         Args:
-            uniform: [numbers] or more, independent and uniform on [0, 1): all the randomness there is. One array of
-                them is much cheaper to compile and to make than a key for each decision.
+            uniform: [numbers] or more, independent and uniform on [0, 1): the only randomness. One array of them
+                is much cheaper to compile and to generate than a key for each decision.
             valid: int [4], (top, left, height, width) of the image on its canvas.
             salience: of the image, [H, W] on the canvas, or None.
         """

@@ -1,4 +1,4 @@
-"""Contrastive predictive coding's network on a grid of latents: context from above, guesses of what is below."""
+"""Contrastive predictive coding's network on a grid of latents: context from above, predictions of what is below."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""What every encoder answers with."""
+"""The output of every encoder."""
 
 import jax
 from flax import struct
@@ -6,7 +6,7 @@ from flax import struct
 
 @struct.dataclass
 class Encoding:
-    """An encoder's view of N images. `patches` and `layers` keep the dtype of the computation."""
+    """The encoding of N images. `patches` and `layers` keep the dtype of the computation."""
 
     pooled: jax.Array  # [N, D], the features of each image
     patches: jax.Array  # [N, S, C], the last map or the last patch tokens, row by row; no class or register tokens

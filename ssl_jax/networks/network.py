@@ -16,7 +16,7 @@ PASSES = ("view", "resolution")
 
 
 class Outputs(NamedTuple):
-    """What a network makes of each view, in the order of the input; None where there is no such head."""
+    """The outputs for each view, in the order of the input; None where there is no such head."""
 
     features: jax.Array  # [B, V, D] of the encoder
     projection: jax.Array | None = None  # [B, V, D] of the projector

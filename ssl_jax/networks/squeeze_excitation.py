@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation: every channel is scaled by a factor that is read from the whole image."""
+"""Squeeze-and-excitation: every channel is scaled by a factor computed from the whole image."""
 
 from collections.abc import Callable
 
