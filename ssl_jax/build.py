@@ -10,7 +10,7 @@ from ssl_jax import augment, data, networks, schedule, schema
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
-from ssl_jax.run import Run, build_recipe
+from ssl_jax.run import Run, build_recipes
 from ssl_jax.teacher import Teacher
 from ssl_jax.workdir import open_teacher
 
@@ -29,8 +29,10 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
         UserError: if a value of the config is unknown or missing, or values do not fit together.
     """
     schema.check(config)
-    recipe = build_recipe(config)
-    check_sizes(config, recipe)
+    recipes = build_recipes(config)
+    recipe = recipes[-1]
+    for one in recipes:
+        check_sizes(config, one)
     check_batch(config.batch_size)
     check_chunks(config)
     if source is None:
@@ -52,7 +54,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
         Teacher: functools.partial(open_teacher, space=recipe.space),
     }
     method = build_method(config, method_class, from_data, makers)
-    run = Run(config, source, test, recipe, method, steps, steps_per_epoch)
+    run = Run(config, source, test, recipes, method, steps, steps_per_epoch)
     check_run(run)
     if recipe.covers and not config.data.masks:
         raise UserError("augment.cover needs masks, but data.masks is false; set data.masks=true or augment.cover=0")
@@ -109,6 +111,16 @@ def check_batch(batch_size: int) -> None:
         )
 
 
+def check_buckets(run: Run) -> None:
+    """Checks that each device has equally many images of every size in a batch of several."""
+    rows, sizes = run.batch_size // jax.device_count(), run.resolution.sizes
+    if sizes and run.resolution.mode == "mixed" and rows % len(sizes):
+        raise UserError(
+            f"each of {jax.device_count()} devices has {rows} images of the batch, which {len(sizes)} sizes cannot "
+            f"share equally; set batch_size to a multiple of {jax.device_count() * len(sizes)}"
+        )
+
+
 def check_chunks(config: ConfigDict) -> None:
     """Checks that the chunks of each network divide each device's share of the batch."""
     rows = config.batch_size // jax.device_count()
@@ -123,20 +135,21 @@ def check_chunks(config: ConfigDict) -> None:
 
 def check_sizes(config: ConfigDict, recipe: augment.Recipe) -> None:
     """Checks that views are at least as large as the stride of each encoder."""
+    sizes = [one.size for group in recipe.groups for one in group.buckets or (group,)]
     for name in schema.network_names(schema.method_class(config)):
         least = networks.minimum_size(networks.build(to_dict(config[name])).encoder)
-        for group in recipe.groups:
-            if group.size < least:
-                raise UserError(
-                    f"views of {group.size} pixels are smaller than the network's stride of {least}; "
-                    "raise data.size (or augment.small_size), or set a stem with a smaller stride"
-                )
+        if min(sizes) < least:
+            raise UserError(
+                f"views of {min(sizes)} pixels are smaller than the network's stride of {least}; raise data.size, "
+                "augment.small_size or resolution.sizes, or set a stem with a smaller stride"
+            )
 
 
 def check_run(run: Run) -> None:
     """Checks what depends on shapes or steps: hyper-parameters, optimiser rules, durations, `evaluate.feature`."""
+    check_buckets(run)
     run.method.check(run.example_batch)
-    _ = run.optimizer
+    _ = run.optimizer, run.recipe_at
     run.order(0)
     for duration in (run.config.evaluate.every, run.config.checkpoint.every):
         run.to_steps(duration)

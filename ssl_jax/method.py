@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple, NewType
 
 import jax
 
-from ssl_jax.augment import Views
+from ssl_jax.augment import Buckets, Views
 from ssl_jax.errors import UserError
 from ssl_jax.networks.network import Network, Outputs
 from ssl_jax.numeric import ema
@@ -71,6 +71,7 @@ class Method:
 
     needs_labels: ClassVar[bool] = False
     large_views: ClassVar[int] = 1  # the least number per image that a recipe must make
+    mixes_sizes: ClassVar[bool] = True  # whether images of one batch may differ in size, see `augment.Buckets`
     feature: ClassVar[str] = "backbone"  # what its paper evaluates: backbone, projection or hidden:K
     # Fields of the state that grow with the number of images or keys; they are split over the devices by rows.
     memories: ClassVar[tuple[str, ...]] = ()  # [N, ...], a row per image
@@ -88,6 +89,10 @@ class Method:
             raise UserError(
                 f"the method needs {self.large_views} large views of an image, but the recipe makes {large}; "
                 "set another augment.recipe"
+            )
+        if not self.mixes_sizes and any(isinstance(group, Buckets) for group in batch["views"]):
+            raise UserError(
+                "the method needs images of one size in a batch; set resolution.mode to random, ramp, repeat or all"
             )
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[dict[str, PyTree], Any]:

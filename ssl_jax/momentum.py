@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.augment import Views
+from ssl_jax.augment import Buckets, Views
+from ssl_jax.errors import UserError
 from ssl_jax.losses import info_nce
 from ssl_jax.memory import queue_rows, random_queue
 from ssl_jax.method import PyTree, Variables, apply, initialize
@@ -43,6 +44,9 @@ def shuffled(network: Network, target: Variables, view: Views, key: jax.Array | 
     If BatchNorm takes its statistics from sub-batches, query and key are then normalised with different rows, so that
     batch statistics cannot leak which pairs match.
 
+    Raises:
+        UserError: if the images of the batch differ in size.
+
     Returns:
         The outputs [B, 1, ...] in the order of the batch, and the target with its new statistics.
 
@@ -51,6 +55,8 @@ def shuffled(network: Network, target: Variables, view: Views, key: jax.Array | 
     if key is None:
         outputs, stats = apply(network, target, view)
         return outputs, target._replace(stats=stats)
+    if isinstance(view[0], Buckets):
+        raise UserError("shuffled keys need images of one size in a batch; set method.shuffle=false")
     order = jax.random.permutation(key, view[0].shape[0])
     outputs, stats = apply(network, target, jax.tree.map(lambda x: x[order], view))
     back = jnp.argsort(order)

@@ -21,25 +21,36 @@ def write(run: Run, path: pathlib.Path) -> None:
         run: the run, with its images, recipe and seed.
         path: the PNG to write.
     """
-    index = run.order(0)[:ROWS]
+    buckets = max(len(group.buckets) for group in run.recipe.groups) or 1
+    index = run.order(0)[: max(ROWS // buckets, 1) * buckets]  # equally many of each size
     raw = data.read(run.source, index, run.canvas)
-    views = augment.batch(run.recipe, jax.random.key(run.config.seed), jax.device_put(raw), 0)["views"]
-    columns = []
-    for group, pixels in zip(run.recipe.groups, views, strict=True):
-        shown = np.asarray(augment.denormalize(run.recipe, pixels))
-        columns += [pictures.mosaic(shown, group.grid.side)] if group.grid else list(np.moveaxis(shown, 1, 0))
+    columns: list = []
+    for recipe in run.recipes:
+        views = augment.batch(recipe, jax.random.key(run.config.seed), jax.device_put(raw), 0)["views"]
+        for group, pixels in zip(recipe.groups, views, strict=True):
+            columns += shown(recipe, group, pixels)
     rows = [
         [image[:height, :width], *(np.round(255 * column[i]).astype(np.uint8) for column in columns)]
         for i, (image, (_, _, height, width)) in enumerate(zip(raw["image"], raw["box"], strict=True))
     ]
-    pictures.sheet(rows, ("original", *augment.describe(run.recipe))).save(path, "PNG")
+    captions = [caption for recipe in run.recipes for caption in augment.describe(recipe)]
+    pictures.sheet(rows, ("original", *captions)).save(path, "PNG")
+
+
+def shown(recipe: augment.Recipe, group: augment.Group, pixels) -> list:
+    """Returns the columns of a group of views, [B, V, H, W, 3] or `Buckets`: in each an image for each row."""
+    if group.buckets:
+        parts = [shown(recipe, one, part) for one, part in zip(group.buckets, pixels, strict=True)]
+        return [[image for row in zip(*column, strict=True) for image in row] for column in zip(*parts, strict=True)]
+    images = np.asarray(augment.denormalize(recipe, pixels))
+    return [pictures.mosaic(images, group.grid.side)] if group.grid else list(np.moveaxis(images, 1, 0))
 
 
 def main(options) -> None:
     config = load(options.config, options.overrides)
     out = command.writable_file(options.out)
     write(build(config), out)
-    print(f"{out}: {ROWS} images of {config.data.source}, views of the recipe {config.augment.recipe!r}")
+    print(f"{out}: images of {config.data.source}, views of the recipe {config.augment.recipe!r}")
 
 
 def parser() -> command.Parser:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, data, optimizer, schedule
+from ssl_jax import augment, data, optimizer, resolution, schedule
 from ssl_jax.fields import set_fields, to_dict
 from ssl_jax.method import Batch, Method, PyTree, Schedule
 
@@ -22,7 +23,7 @@ class Run:
     config: ConfigDict
     source: data.Source  # the images to train on
     test: data.Source | None  # labelled images to evaluate on, if there are any
-    recipe: augment.Recipe
+    recipes: tuple[augment.Recipe, ...]  # one, or one per size in `config.resolution` if each step has one size
     method: Method
     steps: int  # of the whole run
     steps_per_epoch: int
@@ -33,9 +34,24 @@ class Run:
         return self.config.batch_size
 
     @property
+    def recipe(self) -> augment.Recipe:
+        """The augmentation, if sizes change from step to step at the largest."""
+        return self.recipes[-1]
+
+    @functools.cached_property
+    def resolution(self) -> resolution.Settings:
+        """The sizes of the large views."""
+        return resolution.Settings(**to_dict(self.config.resolution))
+
+    @functools.cached_property
+    def recipe_at(self) -> Callable[[int], int]:
+        """A function from a step to the position of its recipe."""
+        return resolution.schedule(self.resolution, self.config.seed, self.steps_per_epoch, self.to_steps)
+
+    @property
     def canvas(self) -> int:
         """Side in pixels of the square that the host fits images into."""
-        return self.config.data.canvas or self.config.data.size
+        return self.config.data.canvas or max(self.config.data.size, *self.resolution.sizes, 0)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -50,9 +66,10 @@ class Run:
     def order(self) -> data.Order:
         """The images of the batch of each step."""
         seed, each = self.config.seed, self.config.data.images_per_class
-        if each is None:
-            return data.Shuffled(seed, len(self.source), self.batch_size)
-        return data.Balanced(seed, np.asarray(self.source.labels), self.batch_size, each)
+        if each is not None:
+            return data.Balanced(seed, np.asarray(self.source.labels), self.batch_size, each)
+        passes = len(self.recipes) if self.resolution.mode == "repeat" else 1
+        return data.Shuffled(seed, len(self.source), self.batch_size, passes)
 
     @functools.cached_property
     def example_batch(self) -> Batch:
@@ -95,8 +112,15 @@ def due(step: int, every: int, last: int) -> bool:
     return step == last or (every > 0 and step % every == 0)
 
 
-def build_recipe(config: ConfigDict) -> augment.Recipe:
-    """Returns the augmentation that a config describes."""
+def build_recipes(config: ConfigDict) -> tuple[augment.Recipe, ...]:
+    """Returns the augmentation that a config describes, see `Run.recipes`."""
     changes = set_fields(config.augment, without=("recipe",))
     dtype = config.network.dtype or "float32"
-    return augment.recipe(str(config.augment.recipe), config.data.size, dtype=dtype, **changes)
+
+    def make(size, *crop):
+        own = {"crop": crop[0]} if crop else {}
+        return augment.recipe(str(config.augment.recipe), size, dtype=dtype, **changes | own)
+
+    settings = resolution.Settings(**to_dict(config.resolution))
+    settings.check(config.data.size)
+    return resolution.recipes(settings, make, config.data.size)

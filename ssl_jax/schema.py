@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, networks, optimizer
+from ssl_jax import augment, networks, optimizer, resolution
 from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import Field, Rule, fields, not_negative, positive, set_fields
 from ssl_jax.method import ClassCount, ImageCount, Method
@@ -56,6 +56,7 @@ class Evaluate:
     bank: Annotated[int, positive] = 10_000  # number of training images to search for neighbours
     test: Annotated[int, positive] = 50_000  # largest number of test images
     crop: Annotated[float, positive] = 1.0  # of the centre crop, as a fraction of the shorter side
+    sizes: Annotated[tuple[int, ...], resolution.ascending] = ()  # pixels at which the end of a run compares features
     neighbours: Annotated[int, positive] = 20
     temperature: Annotated[float, positive] = 0.07  # of the neighbours' votes
 
@@ -90,7 +91,14 @@ INIT = {
     "from": Field(str),  # a workdir or an .npz file of weights to start from
     "take": Field(Annotated[tuple, PATTERNS], TAKE),  # regular expressions of the paths in the network to take
 }
-PLAIN = {"": Training, "data": Data, "evaluate": Evaluate, "checkpoint": Checkpoint, "log": Log}  # filled with defaults
+PLAIN = {  # filled with defaults
+    "": Training,
+    "data": Data,
+    "resolution": resolution.Settings,
+    "evaluate": Evaluate,
+    "checkpoint": Checkpoint,
+    "log": Log,
+}
 SCHEDULE = {"schedule": Field(str), "start": Field(float), "end": Field(float), "duration": Field(str)}
 NAME = {"name": Field(str)}
 

@@ -3,13 +3,14 @@
 import functools
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ssl_jax import augment, data, parallel, preview, report, workdir
+from ssl_jax import augment, data, parallel, preview, report, resolution, workdir
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.evaluate import probe
 from ssl_jax.evaluate.online import Evaluator
@@ -29,8 +30,17 @@ class TrainState(NamedTuple):
     probe: PyTree  # the online linear probe, None without labels
 
 
+# From parameters, the method's state, a batch and a key to losses by name.
+Penalty = Callable[[PyTree, PyTree, Batch, jax.Array], dict[str, jax.Array]]
+
+
 def train_step(
-    method: Method, optimizer: optax.GradientTransformation, train: TrainState, batch: Batch, key: jax.Array
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    train: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    penalty: Penalty | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step of any method.
 
@@ -40,6 +50,7 @@ def train_step(
         train: the state before the step.
         batch: `views`, `label` and `index` int32 [B], and the further fields of the source, see `augment.batch`.
         key: the key of the run; the step number is folded into it.
+        penalty: returns losses by name, which are added to the method's and logged; None: there are none.
 
     Returns:
         The state after the step, and scalars to log.
@@ -48,7 +59,9 @@ def train_step(
 
     def objective(params):
         result = method.loss(params, train.state, batch, key, train.step)
-        return result.loss, result
+        added = {} if penalty is None else penalty(params, train.state, batch, key)
+        result = result._replace(metrics=result.metrics | added)
+        return sum(added.values(), result.loss), result
 
     (_, result), grads = jax.value_and_grad(objective, has_aux=True)(train.params)
     updates, opt_state = optimizer.update(grads, train.opt_state, train.params)
@@ -81,22 +94,44 @@ def untrained(run: Run, params: PyTree, state: Any, key: jax.Array) -> TrainStat
     return TrainState(jnp.zeros((), jnp.int32), params, state, run.optimizer.init(params), online)
 
 
-def make_program(run: Run, resident: bool):
+def make_program(run: Run, resident: bool, number: int = -1):
     """Returns the function of one step, from raw images to the new state and metrics.
 
     Its arguments are the state; the batch, with only indices if the set is on the device; the set on the device, or
     None; and the key of the run.
+
+    Args:
+        run: the run.
+        resident: whether the set is on the device.
+        number: of the recipe, in `run.recipes`.
     """
+    settings = run.resolution
+    factor = settings.learning_rates[number] if settings.learning_rates else 1.0
+    optimizer = run.optimizer if factor == 1 else scaled(run.optimizer, factor)
+    penalty = None if settings.consistency == "none" else functools.partial(resolution.penalty, settings, run.method)
 
     def program(train: TrainState, raw: Batch, dataset: Batch | None, key: jax.Array):
         if resident:
             raw = {name: array[raw["index"]] for name, array in dataset.items()} | raw
-        batch = augment.batch(run.recipe, key, raw, run.order.visit(train.step))
-        rate = run.learning_rate(train.step)
-        train, metrics = train_step(run.method, run.optimizer, train, batch, key)
+        visit = run.order.visit(train.step)
+        batch = augment.batch(run.recipes[number], key, raw, visit)
+        if penalty:
+            batch |= {"sizes": resolution.same_crop(settings, run.recipes[number], key, raw, visit)}
+        rate = factor * run.learning_rate(train.step)
+        train, metrics = train_step(run.method, optimizer, train, batch, key, penalty)
         return train, metrics | {"learning_rate": rate}
 
     return program
+
+
+def scaled(optimizer: optax.GradientTransformation, factor: float) -> optax.GradientTransformation:
+    """Returns an optimiser whose updates are multiplied by a factor; its state is that of the original."""
+
+    def update(updates, state, params=None):
+        updates, state = optimizer.update(updates, state, params)
+        return jax.tree.map(lambda x: factor * x, updates), state
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 class Trainer:
@@ -118,11 +153,13 @@ class Trainer:
         self.abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
         )
-        self.program = jax.jit(
-            parallel.with_mesh(mesh, make_program(run, self.resident)),
-            donate_argnums=0,
-            out_shardings=(self.shardings, parallel.replicated(mesh)),
+        compiled = functools.partial(
+            jax.jit, donate_argnums=0, out_shardings=(self.shardings, parallel.replicated(mesh))
         )
+        self.programs = [
+            compiled(parallel.with_mesh(mesh, make_program(run, self.resident, number)))
+            for number in range(len(run.recipes))
+        ]
 
     @functools.cached_property
     def dataset(self) -> Batch | None:
@@ -134,9 +171,15 @@ class Trainer:
         with jax.transfer_guard("allow"):  # the first step uses it inside the loop, which disallows transfers
             return parallel.replicate(self.mesh, dataset)
 
-    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Takes one step; the state that is passed is donated."""
-        return self.program(state, batch, self.dataset, self.key)
+    def step(self, state: TrainState, batch: Batch, taken: int = 0) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Takes one step; the state that is passed is donated.
+
+        Args:
+            state: the state before the step.
+            batch: its batch, from `batches`.
+            taken: steps taken before it, which decide at which size images are seen, if each step has one.
+        """
+        return self.programs[self.run.recipe_at(taken)](state, batch, self.dataset, self.key)
 
     def init(self) -> TrainState:
         """Returns the state before the first step, on the mesh."""
@@ -184,6 +227,8 @@ def train(run: Run, folder: pathlib.Path) -> None:
             state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
             if not summary(folder):  # it may have been killed just before the last evaluation
                 features = features or evaluator.extract(state)
+                if rows := evaluator.across_sizes(features, state):
+                    monitor.save("sizes", {"rows": rows})
                 monitor.record(run.steps, evaluator.conclude(features, folder / "neighbours.png"))
     if jax.process_index() == 0:
         report.write([folder])
@@ -223,7 +268,7 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
     for step in range(start + 1, run.steps + 1):
         batch = next(batches)
         with jax.transfer_guard("disallow"):
-            state, metrics = trainer.step(state, batch)
+            state, metrics = trainer.step(state, batch, step - 1)
         if pending:
             monitor.see(*pending)
         pending = step, metrics

@@ -20,7 +20,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import to_dict
 from ssl_jax.method import Variables
 from ssl_jax.methods import METHODS
-from ssl_jax.run import Run, build_recipe
+from ssl_jax.run import Run, build_recipes
 from ssl_jax.teacher import Teacher
 
 # What may change between two starts of one run without changing what it trains; but not what shapes its state.
@@ -269,7 +269,7 @@ def open_teacher(folder: str | None, space: augment.Space) -> Teacher:
         raise UserError(f"this method learns from a teacher; {advice}")
     run = open_run(folder, advice)
     network = networks.build(to_dict(run.config.network))
-    convert = functools.partial(augment.convert, space=space, other=build_recipe(run.config).space)
+    convert = functools.partial(augment.convert, space=space, other=build_recipes(run.config)[0].space)
 
     def read() -> Variables:
         return Variables(*({name: part[name] for name in ("encoder",) if name in part} for part in run.network))

@@ -31,7 +31,7 @@ def compiled(request):
         "label": jax.ShapeDtypeStruct((BATCH,), jnp.int32, sharding=rows),
         "index": jax.ShapeDtypeStruct((BATCH,), jnp.int32, sharding=rows),
     }
-    lowered = trainer.program.lower(trainer.abstract, images, None, trainer.key)
+    lowered = trainer.programs[0].lower(trainer.abstract, images, None, trainer.key)
     return run, trainer, lowered.compile().as_text()
 
 

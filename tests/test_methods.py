@@ -96,7 +96,7 @@ class Program:
         self.batch = next(self.trainer.batches(0))
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.batch)
         # A compiled program raises if the tree, shapes or dtypes of a state change.
-        self.compiled = self.trainer.program.lower(self.trainer.abstract, shapes, None, self.trainer.key).compile()
+        self.compiled = self.trainer.programs[0].lower(self.trainer.abstract, shapes, None, self.trainer.key).compile()
 
     def __call__(self, state):
         """Takes a step on the first batch, from a copy of the state, since a step donates its argument."""

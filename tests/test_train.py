@@ -123,7 +123,7 @@ def test_eight_devices_go_on_as_four_and_as_one(tmp_path):
 
 def views_at(monkeypatch, each):
     """Returns a balanced run, and the views of eight of its images as functions of the step and of the visit."""
-    monkeypatch.setattr(training, "train_step", lambda method, optimizer, train, batch, key: (train, batch))
+    monkeypatch.setattr(training, "train_step", lambda method, optimizer, train, batch, *_: (train, batch))
     changes = [*overrides("triplet"), ("data.images_per_class", each)]
     run = build(load(str(ROOT / "configs" / "triplet.py"), changes))
     raw = jax.device_put(data.read(run.source, np.arange(8, dtype=np.int32), run.canvas))

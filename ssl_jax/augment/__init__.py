@@ -33,7 +33,7 @@ from ssl_jax.augment.recipes import RECIPES, recipe, settings
 from ssl_jax.augment.resampling import resample
 from ssl_jax.augment.spaces import SPACES, Space, lab_to_rgb, rgb_to_lab, rgb_to_ycbcr, ycbcr_to_rgb
 from ssl_jax.augment.view import Draw, Group, Recipe, View, describe
-from ssl_jax.augment.views import Views
+from ssl_jax.augment.views import Buckets, Views, length, merge_buckets
 
 __all__ = [
     "OPERATIONS",
@@ -41,6 +41,7 @@ __all__ = [
     "SEMANTICS",
     "SPACES",
     "Blur",
+    "Buckets",
     "ColorDrop",
     "Crop",
     "Cutout",
@@ -79,6 +80,8 @@ __all__ = [
     "jitter",
     "join",
     "lab_to_rgb",
+    "length",
+    "merge_buckets",
     "normalize",
     "recipe",
     "resample",

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from ssl_jax.augment.planes import Planes, each, join, split
 from ssl_jax.augment.resampling import resample
 from ssl_jax.augment.spaces import Space
 from ssl_jax.augment.view import Draw, Group, Recipe, View
-from ssl_jax.augment.views import Views
+from ssl_jax.augment.views import Buckets, Views, bucket
 from ssl_jax.numeric import widen
 
 CANVAS = ("image", "box", "mask")  # what of a raw batch the views are made from; all else is handed on
@@ -93,10 +94,10 @@ def parts(array: jax.Array, lengths: Sequence[int]) -> list[jax.Array]:
     return jnp.split(array, list(itertools.accumulate(lengths))[:-1], axis=1)
 
 
-def views_of(
-    group: Group, uniform: jax.Array, raw: Mapping[str, jax.Array], make: Callable, array: jax.Array
-) -> jax.Array:
-    """What is made for the views of one group from uniform numbers [B, V, N]: [B, V, ...]."""
+def views_of(group: Group, uniform: jax.Array, raw: Mapping[str, jax.Array], make: Callable, array: jax.Array) -> Any:
+    """What is made for the views of one group from uniform numbers [B, V, N]: [B, V, ...], or `Buckets`."""
+    if group.buckets:
+        return views_of_buckets(group, uniform, raw, make, array)
     if group.grid:
         shared = group.views[0].shared
         uniform = uniform.at[:, :, :shared].set(uniform[:, :1, :shared])
@@ -118,6 +119,16 @@ def views_of(
     runs = [(view, len(list(same))) for view, same in itertools.groupby(group.views)]
     shares = parts(uniform, [length for _, length in runs])
     return jnp.concatenate([run(view, share) for (view, _), share in zip(runs, shares, strict=True)], axis=1)
+
+
+def views_of_buckets(group: Group, uniform, raw, make, array) -> Buckets:
+    """The views of a group of several sizes: for each bucket those of its rows."""
+    made = []
+    for i, own in enumerate(group.buckets):
+        rows = functools.partial(bucket, i=i, count=len(group.buckets))
+        canvas = {name: rows(raw[name]) for name in CANVAS if name in raw}
+        made.append(views_of(own, rows(uniform), canvas, make, rows(array)))
+    return Buckets(made)
 
 
 def transform(view: View, drawn: Draw, image: Planes, size: int, fill: Sequence = BLACK) -> Planes:

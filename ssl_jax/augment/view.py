@@ -69,6 +69,9 @@ class Group:
     size: int  # side in pixels
     role: str = "large"  # one of `ROLES`
     grid: Grid | None = None  # the views, all alike, are patches of one crop; None: each has a crop of its own
+    buckets: tuple[
+        "Group", ...
+    ] = ()  # row i of a batch is as the bucket i modulo their number says; none: as this group
 
     def __post_init__(self):
         if self.role not in ROLES:
@@ -112,5 +115,6 @@ def describe(recipe: Recipe) -> tuple[str, ...]:
             captions.append(f"{group.grid.side} x {group.grid.side} patches, {group.size} px")
             continue
         kind = "view" if len(crops) == 1 else f"{group.role} view"
-        captions += [f"{kind} {number}, {group.size} px" for number in range(1, len(group.views) + 1)]
+        size = "|".join(str(one.size) for one in group.buckets or (group,))
+        captions += [f"{kind} {number}, {size} px" for number in range(1, len(group.views) + 1)]
     return tuple(captions)

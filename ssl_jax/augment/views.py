@@ -1,6 +1,7 @@
 """The views of a batch, named by their role in the recipe."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,38 @@ ROLES = ("large", "small", "patch")
 
 
 @jax.tree_util.register_pytree_node_class
+class Buckets(tuple):
+    """A group of views whose images differ in size: R arrays [B / R, V, H_r, W_r, C]; row i of B is in the i % R-th.
+
+    So each device has rows of every size, and taking the rows apart needs no communication.
+    """
+
+    def tree_flatten(self):
+        return tuple(self), None
+
+    @classmethod
+    def tree_unflatten(cls, _, arrays):
+        return cls(arrays)
+
+
+def bucket(x: jax.Array, i: int, count: int) -> jax.Array:
+    """Returns the rows of x [B, ...] that belong to one of `count` buckets: [B / count, ...]."""
+    return x.reshape(-1, count, *x.shape[1:])[:, i]
+
+
+def merge_buckets(parts: Sequence[jax.Array]) -> jax.Array:
+    """Returns arrays [B / R, ...] of R buckets as [B, ...], in the order of the batch."""
+    return jnp.stack(list(parts), axis=1).reshape(-1, *parts[0].shape[1:])
+
+
+def length(group: jax.Array | Buckets) -> int:
+    """Returns the number V of views of a group."""
+    return jax.tree.leaves(group)[0].shape[1]
+
+
+@jax.tree_util.register_pytree_node_class
 class Views(tuple):
-    """One array [B, V, H, W, C] per group of a recipe, with the role of each group.
+    """One array [B, V, H, W, C], or `Buckets`, per group of a recipe, with the role of each group.
 
     Args:
         arrays: one per group; large groups come first.
@@ -19,7 +50,7 @@ class Views(tuple):
 
     roles: tuple[str, ...]
 
-    def __new__(cls, arrays: Iterable[jax.Array], roles: Sequence[str] | None = None):
+    def __new__(cls, arrays: Iterable[Any], roles: Sequence[str] | None = None):
         views = super().__new__(cls, arrays)
         views.roles = ("large",) * len(views) if roles is None else tuple(roles)
         return views
@@ -47,7 +78,7 @@ class Views(tuple):
     @property
     def total(self) -> int:
         """Views per image, over all groups."""
-        return sum(array.shape[1] for array in self)
+        return sum(length(group) for group in self)
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -69,10 +100,10 @@ class Views(tuple):
         """Returns the views at some positions, in their order; a group without any is left out."""
         groups, start = [], 0
         for array, role in zip(self, self.roles, strict=True):
-            inside = [view - start for view in chosen if 0 <= view - start < array.shape[1]]
+            inside = [view - start for view in chosen if 0 <= view - start < length(array)]
             if inside:
-                groups.append((jnp.concatenate([array[:, i : i + 1] for i in inside], axis=1), role))
-            start += array.shape[1]
+                groups.append((jax.tree.map(lambda x, at=inside: take(x, at), array), role))
+            start += length(array)
         return Views((array for array, _ in groups), [role for _, role in groups])
 
     def tree_flatten(self):
@@ -81,3 +112,8 @@ class Views(tuple):
     @classmethod
     def tree_unflatten(cls, roles, arrays):
         return cls(arrays, roles)
+
+
+def take(x: jax.Array, views: Sequence[int]) -> jax.Array:
+    """Returns some views of x [B, V, ...]."""
+    return jnp.concatenate([x[:, i : i + 1] for i in views], axis=1)

@@ -41,6 +41,7 @@ class Shuffled:
         seed: the seed of the run, at least 0.
         size: the number of images in the source.
         batch_size: the size of the global batch.
+        passes: how many consecutive epochs have the same order.
 
     Raises:
         UserError: if the source has fewer images than a batch.
@@ -49,6 +50,7 @@ class Shuffled:
     seed: int
     size: int
     batch_size: int
+    passes: int = 1
 
     def __post_init__(self):
         if self.size < self.batch_size:
@@ -57,7 +59,7 @@ class Shuffled:
     def __call__(self, step: int) -> np.ndarray:
         """Returns the positions in the source of the batch of a step, int32 [batch_size]."""
         epoch, position = divmod(step, self.size // self.batch_size)
-        return permutation(self.seed, epoch, self.size)[position * self.batch_size :][: self.batch_size]
+        return permutation(self.seed, epoch // self.passes, self.size)[position * self.batch_size :][: self.batch_size]
 
     def visit(self, step: Step) -> Step:
         """Returns the epoch."""

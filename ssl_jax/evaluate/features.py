@@ -87,18 +87,20 @@ def extract(encode: Encode, state: Any, sample: Sample) -> dict[str, Features]:
     return {name: Features(x, label, position) for name, x in encoded.items()}
 
 
-def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int]) -> Encode:
+def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int], size: int | None = None) -> Encode:
     """Returns a compiled function that encodes a batch of centre crops, for `extract`.
 
     Args:
         run: the run whose method encodes.
         mesh: the devices.
         layers: name of features -> number of layers of the projector to apply, see `Method.represent`.
+        size: side in pixels of the crops; None: `data.size`.
     """
+    side = size or run.config.data.size
 
     @functools.partial(jax.jit, out_shardings=parallel.batch_sharding(mesh))
     def encode(state, batch):
-        images = augment.center(run.recipe, batch, run.config.data.size, run.config.evaluate.crop)
+        images = augment.center(run.recipe, batch, side, run.config.evaluate.crop)
         return {name: run.method.represent(state.params, state.state, images, n) for name, n in layers.items()}
 
     return encode

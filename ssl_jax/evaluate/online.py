@@ -11,6 +11,7 @@ from ssl_jax import parallel
 from ssl_jax.evaluate.features import Features, Sample, encoder, extract, layers, pixels
 from ssl_jax.evaluate.linear import raw_baseline
 from ssl_jax.evaluate.protocols import PROTOCOLS, Settings
+from ssl_jax.evaluate.sizes import across_sizes
 from ssl_jax.report import pictures
 from ssl_jax.run import Run
 
@@ -85,6 +86,17 @@ class Evaluator:
             return {}
         self.draw(*features[self.chosen], picture)
         return self.run_protocol("linear", features[self.chosen])
+
+    def across_sizes(self, features: Pairs, state: Any) -> list[dict[str, float]]:
+        """Returns how the chosen features compare at each of `evaluate.sizes`, see `sizes.across_sizes`."""
+        if not self.test:
+            return []
+        layer = {self.chosen: self.layers[self.chosen]}
+        others = (
+            (size, self.encode_samples(encoder(self.run, self.mesh, layer, size), state)[self.chosen])
+            for size in self.run.config.evaluate.sizes
+        )
+        return across_sizes(features[self.chosen], others, self.settings, self.mesh)
 
     def draw(self, bank: Features, test: Features, path: pathlib.Path) -> None:
         """Draws some test images and their neighbours; all devices search, the first process draws."""

@@ -29,6 +29,7 @@ class CAST(Method):
     temperature: float = 0.07  # tau
     weight: float = 0.75  # weight of the Grad-CAM loss: alpha / (alpha + beta)
     shuffle: bool = False  # as in MoCo
+    mixes_sizes = False
     large_views = 2
     queues = ("queue",)
     State = Keys

@@ -30,6 +30,7 @@ class CMC(Method):
     negatives: int = 16384  # drawn per image, shared by its views; 0: the softmax is over all images
     softmax: bool = False  # over own and drawn rows, instead of noise-contrastive estimation
     momentum: float = 0.5  # weight of the old row in the new one
+    mixes_sizes = False
     memories = ("banks",)
 
     class State(NamedTuple):

@@ -31,6 +31,7 @@ class CPC(Method):
     dimension: int = 64  # of targets and predictions
     hidden: int = 256  # channels inside the blocks of the context network
     scale: float = 0.1  # of the predictions
+    mixes_sizes = False
     large_views = 0
 
     def check(self, batch):

@@ -33,6 +33,7 @@ class CRD(Method):
     momentum: float = 0.5  # weight of the old row in the new one
     supervised: float = 1.0  # gamma, weight of the cross-entropy of a linear classifier on the student's features
     weight: float = 0.8  # beta, weight of the contrast with the teacher
+    mixes_sizes = False
     needs_labels = True
     memories = ("student_bank", "teacher_bank", "labels")
 

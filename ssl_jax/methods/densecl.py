@@ -26,6 +26,7 @@ class DenseCL(Method):
     weight: float = 0.5  # lambda, weight of the dense part
     dense_from: Steps = Steps(0)  # step at which the dense part begins
     shuffle: bool = False  # as in MoCo
+    mixes_sizes = False
     large_views = 2
     queues = ("queue", "dense_queue")
 

@@ -26,6 +26,7 @@ class InfoMin(Method):
     temperature: float = 0.15  # tau
     weight: float = 0.5  # beta, weight of the patches
     shuffle: bool = False  # as in MoCo
+    mixes_sizes = False
     large_views = 2
     queues = ("queue",)
     State = Keys

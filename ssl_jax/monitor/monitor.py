@@ -26,6 +26,7 @@ class Monitor:
     """
 
     def __init__(self, workdir: pathlib.Path, config: Any, steps: int, start: int, began: float):
+        self.workdir = workdir
         self.every, self.began, self.start = config.log.every, began, start
         self.progress = Progress(steps, config.batch_size)
         self.watch = Watch(steps)
@@ -59,6 +60,13 @@ class Monitor:
                 self.progress.update(step, metrics)
             for warning in self.watch.look(step, metrics):
                 self.note(warning)
+
+    def save(self, protocol: str, result: Mapping[str, Any]) -> None:
+        """Writes the result of an evaluation protocol to evaluations/PROTOCOL.json."""
+        if self.writers:
+            path = self.workdir / "evaluations" / f"{protocol}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(result, indent=1))
 
     def note(self, text: str) -> None:
         """Prints a line above the progress line."""

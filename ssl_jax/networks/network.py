@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssl_jax.augment.views import Buckets, length, merge_buckets
 from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import positive
+from ssl_jax.networks.encoding import Encoding
 from ssl_jax.numeric import widen
 
 PASSES = ("view", "resolution")
@@ -38,6 +40,8 @@ class Network(nn.Module):
         predictor: projection -> prediction, or None.
         dense: the encoder's patches [B, V, S, C] -> [B, V, S, D], or None.
         passes: "view" or "resolution".
+        layers: last stages or blocks of the encoder whose means over positions are the features, joined; each is scaled
+            to a root mean square of 1, so that none outweighs the others. 1: the encoder's pooled features as they are.
         scan_views: with `passes="view"`, whether the passes of a group's views are one loop in the program, compiled
             once. It computes the same.
         chunks: number of pieces, a divisor of the images of a pass, in which these go through the encoder. With more
@@ -55,6 +59,7 @@ class Network(nn.Module):
     predictor: nn.Module | None = None
     dense: nn.Module | None = None
     passes: str = "view"
+    layers: Annotated[int, positive] = 1
     scan_views: bool = False
     chunks: Annotated[int, positive] = 1
     remat: bool = False
@@ -65,7 +70,7 @@ class Network(nn.Module):
         """Returns the outputs for the views.
 
         Args:
-            views: one array [B, V, H, W, C] per group.
+            views: one array [B, V, H, W, C], or `Buckets`, per group.
             train: whether BatchNorm uses and updates the statistics of the batch.
             mask: per group a bool [B, V, S], patches that the mask token replaces, or None; None: no group.
             keep: per group an int [B, V, n], the only patches the encoder sees, or None; None: no group.
@@ -92,7 +97,7 @@ class Network(nn.Module):
         depth = 0 if self.projector is None else self.projector.layers
         if not -1 <= layers <= depth:
             raise UserError(f"features cannot go on through {layers} layers of a projector with {depth}")
-        features = self.encoder(images, train=False).pooled
+        features = pooled(self.encoder(images, train=False), self.layers)
         if layers == 0 or self.projector is None:
             return widen(features)
         stop = None if layers in (-1, depth) else layers
@@ -108,19 +113,23 @@ class Network(nn.Module):
         if self.scan_views and not self.is_initializing():
             _, outputs = scan(run)(self, (), jax.tree.map(lambda x: jnp.swapaxes(x[:, :, None], 0, 1), group))
             return jax.tree.map(lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), outputs)
-        of_each = [jax.tree.map(operator.itemgetter(np.s_[:, i : i + 1]), group) for i in range(views.shape[1])]
+        of_each = [jax.tree.map(operator.itemgetter(np.s_[:, i : i + 1]), group) for i in range(length(views))]
         parts = [run(self, (), one)[1] for one in of_each]
         return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *parts)
 
     def encoded(self, views, mask, keep, train):
-        """The encoder's share of the outputs, in one pass over a group."""
+        """The encoder's share of the outputs, in one pass over a group, or over each of its buckets."""
+        if isinstance(views, Buckets):
+            parts = [self.encoded(part, None, None, train) for part in views]
+            # Without patches, since images of other sizes have other numbers of them.
+            return Outputs(merge_buckets([part.features for part in parts]))
 
         def run(network, carry, group):
             images, mask, keep = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), group)
             encoding = network.encoder(images, train=train, mask=mask, keep=keep)
-            parts = encoding.pooled, encoding.patches
-            pooled, patches = (x.reshape(-1, views.shape[1], *x.shape[1:]) for x in parts)
-            return carry, Outputs(pooled, patches=(patches,))
+            parts = pooled(encoding, self.layers), encoding.patches
+            features, patches = (x.reshape(-1, views.shape[1], *x.shape[1:]) for x in parts)
+            return carry, Outputs(features, patches=(patches,))
 
         return self.in_chunks(run, (views, mask, keep))
 
@@ -148,6 +157,21 @@ class Network(nn.Module):
         dense = () if self.dense is None else tuple(self.dense(x, train=train) for x in outputs.patches)
         wide = jax.tree.map(widen, Outputs(outputs.features, projection, prediction, dense=dense))
         return wide._replace(patches=outputs.patches)
+
+
+def pooled(encoding: Encoding, layers: int) -> jax.Array:
+    """Returns the features [N, D] of images: the encoder's, or those of its last layers joined, see `Network`.
+
+    Raises:
+        UserError: if the encoder has fewer layers.
+    """
+    if layers == 1:
+        return encoding.pooled
+    if layers > len(encoding.layers):
+        raise UserError(f"network.layers is {layers}, but the encoder has {len(encoding.layers)}; lower it")
+    parts = [*(widen(x).mean(1) for x in encoding.layers[-layers:-1]), widen(encoding.pooled)]
+    scaled = [x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6) for x in parts]
+    return jnp.concatenate(scaled, axis=-1).astype(encoding.pooled.dtype)
 
 
 def scan(run):

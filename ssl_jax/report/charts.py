@@ -35,12 +35,15 @@ def color(index: int) -> str:
     return COLORS[index % len(COLORS)]
 
 
-def curves(series: Sequence[tuple[list[int], list[float]]], levels: Mapping[str, float] | None = None) -> str:
+def curves(
+    series: Sequence[tuple[list[int], list[float]]], levels: Mapping[str, float] | None = None, label: str = "step"
+) -> str:
     """Draws a metric of several runs over the steps.
 
     Args:
         series: the steps and values of each run, in the order of the colours; empty for a run without the metric.
         levels: name -> value to compare with, drawn as a horizontal line.
+        label: of the horizontal axis.
 
     Returns:
         An `<svg>` element.
@@ -62,7 +65,7 @@ def curves(series: Sequence[tuple[list[int], list[float]]], levels: Mapping[str,
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(length=0)
-        axes.set_xlabel("step", color=GREY)
+        axes.set_xlabel(label, color=GREY)
         return svg(figure)
 
 

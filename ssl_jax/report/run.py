@@ -20,6 +20,7 @@ class Run(NamedTuple):
     environment: dict[str, Any]  # flat; empty if it was not recorded
     rows: list[dict[str, Any]]  # of metrics.jsonl
     pictures: dict[str, bytes]  # title -> PNG
+    evaluations: dict[str, dict[str, Any]]  # protocol -> its result
 
     def series(self, metric: str) -> tuple[list[int], list[float]]:
         """Returns the steps at which a metric was measured, and its values."""
@@ -61,6 +62,7 @@ def load_one(path: pathlib.Path, name: str) -> Run:
         flatten(read_json(path / "environment.json")) if (path / "environment.json").exists() else {},
         writers.read(path / "metrics.jsonl"),
         {title: (path / file).read_bytes() for file, title in PICTURES.items() if (path / file).exists()},
+        {file.stem: read_json(file) for file in sorted((path / "evaluations").glob("*.json"))},
     )
 
 

@@ -177,6 +177,35 @@ def baselines(runs: Sequence[Run], metric: str) -> dict[str, float]:
     return found
 
 
+SIZES = {  # columns of evaluations/sizes.json
+    "knn_top1": "k-NN top-1 [%]",
+    "fixed_bank_top1": "k-NN top-1 [%], bank at data.size",
+    "agreement": "Same prediction as at data.size [%]",
+    "cosine": "Cosine with the features at data.size",
+}
+
+
+def sizes(runs: Sequence[Run]) -> str:
+    """Returns charts and a table of the features at several image sizes; empty if no run has them."""
+    tables = [run.evaluations.get("sizes", {}).get("rows", []) for run in runs]
+    if not any(tables):
+        return ""
+    drawn = []
+    for name, title in SIZES.items():
+        series = [([row["size"] for row in rows], [row[name] for row in rows]) for rows in tables]
+        chart = charts.curves(series, label="image size, pixels")
+        drawn.append(f"<figure><figcaption>{escape(title)}</figcaption>{chart}</figure>")
+    rows = [
+        [
+            f"{run.name}, {row['size']} px",
+            *(f"{row[name]:.1f}" if name != "cosine" else f"{row[name]:.3f}" for name in SIZES),
+        ]
+        for run, table in zip(runs, tables, strict=True)
+        for row in table
+    ]
+    return f'<div class="charts">{"".join(drawn)}</div>{grid(["", *SIZES.values()], rows)}'
+
+
 def pictures(runs: Sequence[Run]) -> dict[str, str]:
     """Returns the pictures of the runs, grouped by title, as inlined images."""
     titles = dict.fromkeys(title for run in runs for title in run.pictures)

@@ -65,7 +65,7 @@ def ours(case: Case) -> tuple[float, float, float, float]:
     trainer = Trainer(run, parallel.make_mesh(jax.devices()[:1]))
     state, batch = trainer.init(), next(trainer.batches(0))
     began = time.perf_counter()
-    program = trainer.program.lower(state, batch, trainer.dataset, trainer.key).compile()
+    program = trainer.programs[0].lower(state, batch, trainer.dataset, trainer.key).compile()
     seconds = time.perf_counter() - began
     temporaries = program.memory_analysis().temp_size_in_bytes / GIB
 
