@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
 from ssl_jax.monitor import Interruption, Monitor, summary
+from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run
 
 
@@ -30,7 +32,12 @@ class TrainState(NamedTuple):
 
 
 def train_step(
-    method: Method, optimizer: optax.GradientTransformation, train: TrainState, batch: Batch, key: jax.Array
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    train: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    watched: Sequence[str] = (),
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step of any method.
 
@@ -40,6 +47,7 @@ def train_step(
         train: the state before the step.
         batch: `views`, `label` and `index` int32 [B], and the further fields of the source, see `augment.batch`.
         key: the key of the run; the step number is folded into it.
+        watched: patterns of the parameters whose gradients' norms to log, see `gradient_norms`.
 
     Returns:
         The state after the step, and scalars to log.
@@ -55,7 +63,7 @@ def train_step(
     params = optax.apply_updates(train.params, updates)
     params, state = method.after_step(params, result.state, key, train.step)
 
-    metrics = result.metrics | {"loss": result.loss, "gradient_norm": optax.tree.norm(grads)}
+    metrics = result.metrics | {"loss": result.loss} | gradient_norms(grads, watched)
     spread = jax.lax.stop_gradient(result.embeddings)
     metrics |= {"projection_std": projection_std(spread), "projection_crowding": projection_crowding(spread)}
     online = train.probe
@@ -93,7 +101,7 @@ def make_program(run: Run, resident: bool):
             raw = {name: array[raw["index"]] for name, array in dataset.items()} | raw
         batch = augment.batch(run.recipe, key, raw, run.order.visit(train.step))
         rate = run.learning_rate(train.step)
-        train, metrics = train_step(run.method, run.optimizer, train, batch, key)
+        train, metrics = train_step(run.method, run.optimizer, train, batch, key, run.config.log.gradients)
         return train, metrics | {"learning_rate": rate}
 
     return program

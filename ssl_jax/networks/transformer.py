@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -25,7 +25,10 @@ def swiglu(x: jax.Array) -> jax.Array:
     return nn.silu(gate) * value
 
 
-MLPS = {"gelu": functools.partial(nn.gelu, approximate=False), "swiglu": swiglu}
+MLPS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "swiglu": swiglu,
+}
 
 # The forward pass stores what linear maps read and return. What lies between, norms and activation functions, the
 # backward pass computes again, inside the kernels that compute their gradient.
