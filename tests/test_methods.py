@@ -225,7 +225,7 @@ def test_published_presets_trace(name, preset, teacher):
     """The sizes of the paper are built, initialised and traced for one step, without computing anything."""
     config = read(f"{name}.py:{preset}", (), teacher)
     sources = {"tfds:cifar10": (50_000, 10), "tfds:imagenet2012": (1_281_167, 1000)}
-    sources |= {"folder:cifar10": (50_000, 10), "folder:coco": (118_287, 0)}
+    sources |= {"folder:cifar10": (50_000, 10), "folder:coco": (118_287, 0), "embedded:fashion_mnist": (10_000, 10)}
     source = sources[config.data.source]
     extra = ["mask"] * config.data.masks
     assert_traces(build(config, source=Counted(*source, extra), test=Counted(100, source[1], extra)))
