@@ -148,14 +148,15 @@ def metric_learning(method: dict, projector: dict, rules: tuple = (), changes: d
 def presets(embedded, cifar10, imagenet, **more):
     """Returns the `get_config` of a recipe, given the changes that each of its presets makes to `SHARED`.
 
-    The name of a further preset starts with its data set: imagenet_NAME shares what imagenet shares.
+    The name of a further preset starts with its data set, imagenet_NAME shares what imagenet shares; if it starts with
+    none, it is of the embedded images.
     """
     changes = {"": embedded, "cifar10": cifar10, "imagenet": imagenet} | more
 
     def recipe(preset: str = "") -> dict:
         if preset not in changes:
             raise UserError(f"there is no preset {preset!r}; {suggest(preset, filter(None, changes))}")
-        shared, own = SHARED[preset.partition("_")[0]], changes[preset]()
+        shared, own = SHARED.get(preset.partition("_")[0], SHARED[""]), changes[preset]()
         return shared | own | {group: shared[group] | own[group] for group in shared.keys() & own.keys()}
 
     recipe.presets = tuple(changes)

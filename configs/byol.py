@@ -2,13 +2,15 @@
 
 python -m ssl_jax.main --config=configs/byol.py
 
-preset      what                                            expect, and its source
-(none)      small ResNet on the embedded images, minutes    see docs/benchmarks.md
-:cifar10    ResNet-18, 1000 epochs                          92.6 linear (solo-learn's table, same recipe)
-:imagenet   ResNet-50, batch 4096, 1000 epochs              74.3 linear (Table 1); 8 h on 512 TPU v3 cores
+preset                what                                            expect, and its source
+(none)                small ResNet on the embedded images, minutes    see docs/benchmarks.md
+:cifar10              ResNet-18, 1000 epochs                          92.6 linear (solo-learn's table, same recipe)
+:imagenet             ResNet-50, batch 4096, 1000 epochs              74.3 linear (Table 1); 8 h on 512 TPU v3 cores
+:imagenet_vit_small   ViT-S/16, batch 4096, 300 epochs                see Table 4 of MoCo v3 (arXiv:2104.02057)
+:vit                  small ViT on the embedded images, minutes       see docs/benchmarks.md
 """
 
-from configs import base
+from configs import base, moco_v3
 
 
 def embedded() -> dict:
@@ -51,10 +53,23 @@ def imagenet() -> dict:
     }
 
 
+def imagenet_vit_small() -> dict:
+    """MoCo v3's recipe, with its heads and its frozen patch projection (arXiv:2104.02057, sections 4 and 6)."""
+    return with_transformer(moco_v3.imagenet_vit_small())
+
+
+def vit() -> dict:
+    return with_transformer(moco_v3.vit())
+
+
+def with_transformer(recipe: dict) -> dict:
+    return recipe | {"method": {"name": "byol", "decay": recipe["method"]["decay"]}}
+
+
 def network(encoder: dict, hidden: int, output: int) -> dict:
     """Projector and predictor have the same form (section 3.3); each view has its own BatchNorm statistics."""
     head = {"hidden": hidden, "output": output, "hidden_bias": True}
     return {"encoder": encoder, "projector": head, "predictor": dict(head)}
 
 
-get_config = base.presets(embedded, cifar10, imagenet)
+get_config = base.presets(embedded, cifar10, imagenet, imagenet_vit_small=imagenet_vit_small, vit=vit)

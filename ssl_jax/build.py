@@ -10,6 +10,7 @@ from ssl_jax import augment, data, networks, schedule, schema
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
+from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run, build_recipes
 from ssl_jax.teacher import Teacher
 from ssl_jax.workdir import open_teacher
@@ -146,10 +147,12 @@ def check_sizes(config: ConfigDict, recipe: augment.Recipe) -> None:
 
 
 def check_run(run: Run) -> None:
-    """Checks what depends on shapes or steps: hyper-parameters, optimiser rules, durations, `evaluate.feature`."""
+    """Checks what depends on shapes or steps: hyper-parameters, patterns, durations, `evaluate.feature`."""
     check_buckets(run)
     run.method.check(run.example_batch)
     _ = run.optimizer, run.recipe_at
+    params, _ = run.shapes
+    jax.eval_shape(functools.partial(gradient_norms, patterns=run.config.log.gradients), params)
     run.order(0)
     for duration in (run.config.evaluate.every, run.config.checkpoint.every):
         run.to_steps(duration)

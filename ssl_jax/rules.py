@@ -1,4 +1,4 @@
-"""Rules on parameter paths: how an optimiser treats each parameter."""
+"""Patterns of parameter paths: how an optimiser treats each parameter, and whose gradients are logged."""
 
 import difflib
 import re
@@ -37,20 +37,41 @@ def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) 
     return {path: rule._replace(freeze=to_steps(rule.freeze)) for path, rule in resolved.items()}
 
 
-def matching(pattern: str, paths: Iterable[str]) -> list[str]:
+def matching(pattern: str, paths: Iterable[str], what: str = "the optimizer rule") -> list[str]:
     """Returns the paths that a regular expression matches.
 
     Raises:
-        UserError: if it matches none, or is not a regular expression.
+        UserError: if it matches none, or is not a regular expression; `what` is the pattern's name.
     """
     try:
         found = [path for path in paths if re.search(pattern, path)]
     except re.error as error:
-        raise UserError(f"the optimizer rule {pattern!r} is not a regular expression: {error}") from error
+        raise UserError(f"{what} {pattern!r} is not a regular expression: {error}") from error
     if not found:
         close = ", ".join(difflib.get_close_matches(pattern, paths, cutoff=0.0))
-        raise UserError(f"the optimizer rule {pattern!r} matches no parameter; the nearest are {close}")
+        raise UserError(f"{what} {pattern!r} matches no parameter; the nearest are {close}")
     return found
+
+
+def gradient_norms(gradients: Any, patterns: Sequence[str] = ()) -> dict[str, jax.Array]:
+    """Returns the norm of the gradient of all parameters together, and of those that each pattern matches.
+
+    Args:
+        gradients: like the parameters.
+        patterns: regular expressions, which are searched in the paths as those of optimiser rules.
+
+    Returns:
+        Scalars by name, "gradient_norm" and "gradient_norm/PATTERN".
+
+    Raises:
+        UserError: if a pattern matches no parameter.
+    """
+    by_path = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(gradients)}
+    norms = {"gradient_norm": optax.tree.norm(gradients)}
+    for pattern in patterns:
+        chosen = [by_path[path] for path in matching(pattern, by_path, "log.gradients")]
+        norms[f"gradient_norm/{pattern}"] = optax.tree.norm(chosen)
+    return norms
 
 
 def labels(label: Callable[[Rule], Any], tree: Any, rules: Mapping[str, Rule]) -> Any:

@@ -69,27 +69,31 @@ class Checkpoint:
     keep: Annotated[int, positive] = 2  # latest checkpoints to keep; the best by k-NN is kept too
 
 
-@dataclasses.dataclass(frozen=True)
-class Log:
-    """Logging."""
-
-    every: Annotated[int, positive] = 10  # steps
-    wandb: bool = False
-
-
 def are_patterns(values: tuple) -> bool:
-    """Returns whether all values, at least one, are regular expressions."""
+    """Returns whether all values are regular expressions."""
     try:
-        return bool([re.compile(value) for value in values])
+        return all(re.compile(value) for value in values)
     except (re.error, TypeError):
         return False
 
 
 PATTERNS = Rule(are_patterns, "regular expressions, such as ('encoder','projector')")
+SOME = Rule(bool, PATTERNS.says)
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """Logging."""
+
+    every: Annotated[int, positive] = 10  # steps
+    gradients: Annotated[tuple, PATTERNS] = ()  # regular expressions of parameter paths; each logs a norm
+    wandb: bool = False
+
+
 TAKE = ("encoder",)
 INIT = {
     "from": Field(str),  # a workdir or an .npz file of weights to start from
-    "take": Field(Annotated[tuple, PATTERNS], TAKE),  # regular expressions of the paths in the network to take
+    "take": Field(Annotated[tuple, PATTERNS, SOME], TAKE),  # regular expressions of the paths in the network to take
 }
 PLAIN = {  # filled with defaults
     "": Training,

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
 from ssl_jax.monitor import Interruption, Monitor, summary
+from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run
 
 
@@ -40,6 +41,7 @@ def train_step(
     train: TrainState,
     batch: Batch,
     key: jax.Array,
+    watched: Sequence[str] = (),
     penalty: Penalty | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step of any method.
@@ -50,6 +52,7 @@ def train_step(
         train: the state before the step.
         batch: `views`, `label` and `index` int32 [B], and the further fields of the source, see `augment.batch`.
         key: the key of the run; the step number is folded into it.
+        watched: patterns of the parameters whose gradients' norms to log, see `gradient_norms`.
         penalty: returns losses by name, which are added to the method's and logged; None: there are none.
 
     Returns:
@@ -68,7 +71,7 @@ def train_step(
     params = optax.apply_updates(train.params, updates)
     params, state = method.after_step(params, result.state, key, train.step)
 
-    metrics = result.metrics | {"loss": result.loss, "gradient_norm": optax.tree.norm(grads)}
+    metrics = result.metrics | {"loss": result.loss} | gradient_norms(grads, watched)
     spread = jax.lax.stop_gradient(result.embeddings)
     metrics |= {"projection_std": projection_std(spread), "projection_crowding": projection_crowding(spread)}
     online = train.probe
@@ -118,7 +121,7 @@ def make_program(run: Run, resident: bool, number: int = -1):
         if penalty:
             batch |= {"sizes": resolution.same_crop(settings, run.recipes[number], key, raw, visit)}
         rate = factor * run.learning_rate(train.step)
-        train, metrics = train_step(run.method, optimizer, train, batch, key, penalty)
+        train, metrics = train_step(run.method, optimizer, train, batch, key, run.config.log.gradients, penalty)
         return train, metrics | {"learning_rate": rate}
 
     return program

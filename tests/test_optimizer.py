@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from ssl_jax import optimizer
 from ssl_jax.errors import UserError
+from ssl_jax.rules import gradient_norms
 
 STEPS = 6
 SHAPES = {"conv": {"kernel": (3, 4), "bias": (4,)}, "norm": {"scale": (4,)}, "head": {"kernel": (4, 2)}}
@@ -333,3 +334,19 @@ def test_bad_config(config, message):
 def test_missing_learning_rate():
     with pytest.raises(UserError, match="learning_rate is not set"):
         optimizer.build({"name": "sgd"}, STEPS, 256, 2, tree(0))
+
+
+def test_the_norm_of_a_gradient_is_over_all_parameters_that_a_pattern_matches():
+    gradients = tree(3)
+    norms = gradient_norms(gradients, ("conv/", "kernel$"))
+    conv, head, scale = gradients["conv"], gradients["head"]["kernel"], gradients["norm"]["scale"]
+    expected = {
+        "gradient_norm": [*conv.values(), head, scale],
+        "gradient_norm/conv/": [*conv.values()],
+        "gradient_norm/kernel$": [conv["kernel"], head],
+    }
+    assert set(norms) == set(expected)
+    for name, leaves in expected.items():
+        np.testing.assert_allclose(norms[name], size(np.concatenate([leaf.ravel() for leaf in leaves])), rtol=1e-6)
+    with pytest.raises(UserError, match=r"log\.gradients 'heat' matches no parameter; the nearest are head/kernel"):
+        gradient_norms(gradients, ("heat",))

@@ -167,7 +167,7 @@ def test_a_target_starts_from_the_weights_too(name, teacher, tmp_path):
 @pytest.mark.parametrize("name", sorted(name for name, cls in METHODS.items() if "target" in cls.State._fields))
 def test_a_target_is_of_the_form_of_the_network(name):
     """So that the network's weights can be put in its place."""
-    options = main.parser().parse(arguments(name.replace("moco", "moco_v2"), "unused"))
+    options = main.parser().parse(arguments({"moco": "moco_v2"}.get(name, name), "unused"))
     run = build(load(options.config, options.overrides))
     params, state = run.shapes
     assert state.target == run.method.variables(params, state)

@@ -88,6 +88,11 @@ class Views(tuple):
         """
         return [(first, other) for first in range(self.large.total) for other in range(first + 1, self.total)]
 
+    @property
+    def directions(self) -> list[tuple[int, int]]:
+        """(large view, any other view), by their positions: the target and what is compared with it, both ways."""
+        return [(target, other) for target in range(self.large.total) for other in range(self.total) if other != target]
+
     def only(self, view: int) -> "Views":
         """Returns one view, by its position, as a group of its own: [B, 1, H, W, C]."""
         return self.select([view])

@@ -14,6 +14,7 @@ from ssl_jax.methods.infomin import InfoMin
 from ssl_jax.methods.instdisc import InstDisc
 from ssl_jax.methods.invaspread import InvaSpread
 from ssl_jax.methods.moco import MoCo
+from ssl_jax.methods.moco_v3 import MoCoV3
 from ssl_jax.methods.multi_similarity import MultiSimilarity
 from ssl_jax.methods.nnclr import NNCLR
 from ssl_jax.methods.proxy_anchor import ProxyAnchor
@@ -43,6 +44,7 @@ METHODS = {
     "instdisc": InstDisc,
     "invaspread": InvaSpread,
     "moco": MoCo,
+    "moco_v3": MoCoV3,
     "multi_similarity": MultiSimilarity,
     "nnclr": NNCLR,
     "proxy_anchor": ProxyAnchor,

@@ -34,10 +34,9 @@ class NNCLR(Method):
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         z, p = jax.lax.stop_gradient(l2_normalize(outputs.projection)), l2_normalize(outputs.prediction)
-        large, past = batch["views"].large.total, queue_rows(state.queue)
-        neighbour = [past[jnp.argmax(z[:, view] @ past.T, axis=1)] for view in range(large)]
-        pairs = [(a, v) for a in range(large) for v in range(z.shape[1]) if v != a]
-        loss = mean_over_pairs(pairs, lambda a, v: info_nce_pairs(neighbour[a], p[:, v], self.temperature))
+        views, past = batch["views"], queue_rows(state.queue)
+        neighbour = [past[jnp.argmax(z[:, view] @ past.T, axis=1)] for view in range(views.large.total)]
+        loss = mean_over_pairs(views.directions, lambda a, v: info_nce_pairs(neighbour[a], p[:, v], self.temperature))
         loss /= 2 * self.temperature  # undo the factor of `info_nce_pairs`
         state = self.State(stats, push(state.queue, z[:, 0], step))
         metrics = {"uniform_loss": jnp.log(len(z) * 1.0)}

@@ -52,6 +52,7 @@ OWN: dict[str, dict] = {
     "invaspread": {"epochs": 3},
     "moco_v1": {"epochs": 4},
     "moco_v2": {"epochs": 7},
+    "moco_v3": {"epochs": 3},
     "multi_similarity": {"epochs": 2, **QUICK},
     "nnclr": {"epochs": 3},
     "proxy_anchor": {"epochs": 2, **QUICK},

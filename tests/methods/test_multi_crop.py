@@ -79,6 +79,11 @@ def find_either_key(*pair):
     return 2 * find_key(*pair)  # the directions are added
 
 
+def moco_v3(method, state, online, target, a, v):
+    query, key = unit(online.prediction[:, v]), unit(target.projection[:, a])
+    return 2 * 2 * TAU * cross_entropy(query @ key.T / TAU, np.arange(toy.BATCH))  # 2 directions, each times 2 tau
+
+
 def swav(method, state, online, target, a, v):
     rows = np.exp(online.prediction[:, a] / method.epsilon)
     for _ in range(method.iterations):
@@ -146,6 +151,7 @@ ROWS = {
     "swav with a queue": (make("swav", "prototypes", queue_size=2 * toy.BATCH, queue_from=9), directed, swav),
     "moco": (make("moco", **MOMENTUM, **QUEUE), one_key, find_key),
     "symmetric moco": (make("moco", **MOMENTUM, **QUEUE, symmetric=True), directed, find_either_key),
+    "moco_v3": (make("moco_v3", "mlp", **MOMENTUM, temperature=TAU), directed, moco_v3),
     "densecl": (make("densecl", network=PIXELS, **MOMENTUM, **QUEUE, weight=0.0), one_key, find_key),
     "cast": (make("cast", network=PIXELS, **MOMENTUM, **QUEUE, weight=0.0), one_key, find_key),
     "infomin": (make("infomin", **MOMENTUM, **QUEUE, weight=0.0), one_key, find_key),
