@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib
 import pathlib
+import re
 
 import chex
 import jax
@@ -18,6 +19,7 @@ from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.methods import METHODS
+from ssl_jax.schema import method_class, network_names
 from ssl_jax.train import Trainer, TrainState, train_step, untrained
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -35,8 +37,6 @@ TINY = {
     "batch_size": str(BATCH),
     "steps": str(STEPS),
     "data.size": "16",
-    "network.encoder.width": "0.0625",
-    "network.encoder.layers": "(1, 1)",
     "optimizer.warmup": "0",
     "optimizer.schedule": "constant",
     "checkpoint.every": "2",
@@ -44,6 +44,11 @@ TINY = {
     "evaluate.bank": "64",
     "evaluate.test": "64",
     "log.every": "1",
+}
+# The encoder, by the first word of its name.
+TINY_ENCODERS = {
+    "resnet": {"width": "0.0625", "layers": "(1, 1)"},
+    "vit": {"patch": "8", "size": "16", "dim": "12", "depth": "2", "heads": "2"},
 }
 EXTRA = {
     "moco_v2": {"method.queue_size": "32"},
@@ -76,8 +81,16 @@ NO_SMALL_VIEWS = {
 RESTARTED = {"deepcluster"}
 
 
-def overrides(name):
-    return list((TINY | EXTRA.get(name, {})).items())
+def overrides(name, **more):
+    """Returns what makes a shipped config tiny, by key; `more` takes precedence."""
+    config = load(str(ROOT / "configs" / f"{name}.py"))
+    encoders = {f"{network}.encoder": config[network].encoder.name for network in network_names(method_class(config))}
+    tiny = {
+        f"{place}.{field}": value
+        for place, encoder in encoders.items()
+        for field, value in TINY_ENCODERS[re.match("[a-z]+", encoder).group()].items()
+    }
+    return list((TINY | tiny | EXTRA.get(name, {}) | more).items())
 
 
 def read(text, changes, teacher):
@@ -106,7 +119,7 @@ class Program:
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def run(request, teacher):
-    changes = [*overrides(request.param), ("data.device_bytes", "0"), ("data.images_per_class", ""), *BARE.items()]
+    changes = overrides(request.param, **BARE, **{"data.device_bytes": "0", "data.images_per_class": ""})
     return build(read(f"{request.param}.py", changes, teacher))
 
 
@@ -222,7 +235,7 @@ def test_published_presets_trace(name, preset, teacher):
 def test_small_views_of_its_own_recipe_reach_the_loss(name, teacher):
     """Two large views and four small ones, of its first view: any config that compares crops takes them."""
     small = {"data.size": "32", "augment.small_views": "4", "augment.small_size": "16", "network.passes": "resolution"}
-    changes = [*(TINY | EXTRA.get(name, {}) | small | BARE).items()]
+    changes = overrides(name, **small, **BARE)
     if name in NO_SMALL_VIEWS:
         with pytest.raises(UserError, match=NO_SMALL_VIEWS[name]):
             build(read(f"{name}.py", changes, teacher))
