@@ -128,6 +128,7 @@ RECIPES = {
     "slip": Entry(twice(View(then=(JITTER, Gray(0.2), Blur(0.5))))),  # 2112.12750, the views of its SimCLR half
     "cifar_symmetric": Entry(twice(CIFAR_STRONG), space=CIFAR),  # solo-learn, 2108.01775
     "cifar_asymmetric": Entry((BARLOW, change(BARLOW, solarize=0.2)), space=CIFAR),  # solo-learn
+    "cifar_reconstruction": Entry((View(BICUBIC),), space=CIFAR),  # solo-learn
 }
 
 

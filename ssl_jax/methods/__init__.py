@@ -13,6 +13,7 @@ from ssl_jax.methods.densecl import DenseCL
 from ssl_jax.methods.infomin import InfoMin
 from ssl_jax.methods.instdisc import InstDisc
 from ssl_jax.methods.invaspread import InvaSpread
+from ssl_jax.methods.mae import MAE
 from ssl_jax.methods.moco import MoCo
 from ssl_jax.methods.multi_similarity import MultiSimilarity
 from ssl_jax.methods.nnclr import NNCLR
@@ -42,6 +43,7 @@ METHODS = {
     "infomin": InfoMin,
     "instdisc": InstDisc,
     "invaspread": InvaSpread,
+    "mae": MAE,
     "moco": MoCo,
     "multi_similarity": MultiSimilarity,
     "nnclr": NNCLR,

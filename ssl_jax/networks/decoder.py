@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.fields import positive
+from ssl_jax.fields import Rule, positive
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.positions import sincos
 from ssl_jax.networks.transformer import Block, init, run_blocks
 from ssl_jax.numeric import widen
+
+fourfold = Rule(lambda value: value > 0 and value % 4 == 0, "a multiple of 4")  # as the positions need it
 
 
 class Decoder(nn.Module):
@@ -33,7 +35,7 @@ class Decoder(nn.Module):
         dtype: of the computation; None: that of the patches.
     """
 
-    dim: Annotated[int, positive] = 512
+    dim: Annotated[int, fourfold] = 512
     depth: Annotated[int, positive] = 8
     heads: Annotated[int, positive] = 16
     mlp_ratio: Annotated[float, positive] = 4.0
@@ -54,7 +56,7 @@ class Decoder(nn.Module):
             token: [N, C], a token of the whole image, such as the class token.
 
         Raises:
-            UserError: if `heads` does not divide `dim`, or `dim` is no multiple of 4.
+            UserError: if `heads` does not divide `dim`.
         """
         if self.dim % self.heads:
             raise UserError(f"a dim of {self.dim} cannot be shared by {self.heads} heads: set one to fit the other")

@@ -33,6 +33,7 @@ UNSET = ""
 COARSE = {"network.encoder.stem": "3x3/2"}  # steps in a third of the time, for methods that need many epochs
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 QUICK = {"optimizer.warmup": "0.1 epochs"}
+VIT = {"network.encoder.stem": UNSET, "network.encoder.size": 32}  # of 8 x 8 patches
 WHOLE = {"data.size": 40, "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}  # patches of whole images
 # By config, with as many epochs as fit the time.
 OWN: dict[str, dict] = {
@@ -50,6 +51,7 @@ OWN: dict[str, dict] = {
     "infomin": {"epochs": 7, **COARSE, "augment.randaugment": 0},
     "instdisc": {"epochs": 12, **COARSE},
     "invaspread": {"epochs": 3},
+    "mae": {"epochs": 12, **VIT},
     "moco_v1": {"epochs": 4},
     "moco_v2": {"epochs": 7},
     "multi_similarity": {"epochs": 2, **QUICK},
