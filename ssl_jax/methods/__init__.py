@@ -21,6 +21,7 @@ from ssl_jax.methods.proxy_anchor import ProxyAnchor
 from ssl_jax.methods.proxy_nca import ProxyNCA
 from ssl_jax.methods.ressl import ReSSL
 from ssl_jax.methods.simclr import SimCLR
+from ssl_jax.methods.simmim import SimMIM
 from ssl_jax.methods.simsiam import SimSiam
 from ssl_jax.methods.supcon import SupCon
 from ssl_jax.methods.supervised import Supervised
@@ -51,6 +52,7 @@ METHODS = {
     "proxy_nca": ProxyNCA,
     "ressl": ReSSL,
     "simclr": SimCLR,
+    "simmim": SimMIM,
     "simsiam": SimSiam,
     "supcon": SupCon,
     "supervised": Supervised,

@@ -62,6 +62,7 @@ OWN: dict[str, dict] = {
     "simclr": {"epochs": 4},
     "simclr_v2": {"epochs": 2},
     "simclr_v2_queue": {"epochs": 2},
+    "simmim": {"epochs": 6, **VIT, "augment.crop": (0.67, 1.0)},
     "simsiam": {"epochs": 5},
     "supcon": {"epochs": 2, **QUICK},
     "supervised": {"epochs": 4},
