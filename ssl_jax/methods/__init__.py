@@ -10,6 +10,7 @@ from ssl_jax.methods.crd import CRD
 from ssl_jax.methods.deepcluster import DeepCluster
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
+from ssl_jax.methods.ijepa import IJEPA
 from ssl_jax.methods.infomin import InfoMin
 from ssl_jax.methods.instdisc import InstDisc
 from ssl_jax.methods.invaspread import InvaSpread
@@ -41,6 +42,7 @@ METHODS = {
     "deepcluster": DeepCluster,
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,
+    "ijepa": IJEPA,
     "infomin": InfoMin,
     "instdisc": InstDisc,
     "invaspread": InvaSpread,

@@ -48,6 +48,7 @@ OWN: dict[str, dict] = {
     "deepcluster": {"epochs": 10},
     "deepcluster_v2": {"epochs": 10, **COARSE, "augment.small_views": 0},
     "densecl": {"epochs": 8, "method.dense_from": "0.25 epochs", "optimizer.learning_rate": 0.8},
+    "ijepa": {"epochs": 8, **VIT, "augment.crop": (0.3, 1.0)},
     "infomin": {"epochs": 7, **COARSE, "augment.randaugment": 0},
     "instdisc": {"epochs": 12, **COARSE},
     "invaspread": {"epochs": 3},
