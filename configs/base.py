@@ -24,6 +24,11 @@ def small_encoder() -> dict:
     return {"name": "resnet10", "stem": "3x3/2", "width": 0.25}
 
 
+def small_vit() -> dict:
+    """The vision transformer of the embedded recipes: 7 x 7 patches."""
+    return {"name": "vit_tiny", "patch": 4, "size": 28, "dim": 96, "depth": 6, "heads": 3}
+
+
 def embedded_recipe() -> dict:
     """Shared by the embedded recipes: weak crops, since clothes are aligned, and strong changes of brightness."""
     return {

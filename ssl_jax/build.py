@@ -63,7 +63,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
 
 
 def build_method(config: ConfigDict, cls: type[Method], from_data: Mapping, makers: Mapping) -> Method:
-    """Builds the method: a network from the config group of its field's name, other fields by their type.
+    """Builds the method: networks and decoders from the config group of their field's name, other fields by their type.
 
     Args:
         config: the config of the run.
@@ -74,10 +74,11 @@ def build_method(config: ConfigDict, cls: type[Method], from_data: Mapping, make
     Raises:
         UserError: if a field without a default is not set.
     """
-    values = {key: value for key, value in to_dict(config.method).items() if key != "name"}
+    groups = to_dict(config)
+    values = {key: value for key, value in groups["method"].items() if key != "name"}
     for name, field in fields(cls).items():
-        if field.annotation is networks.Network:
-            values[name] = networks.build(to_dict(config[name]))
+        if field.annotation in networks.KINDS:
+            values[name] = networks.make(field.annotation, groups, name)
         elif field.annotation in from_data:
             values[name] = from_data[field.annotation]
         elif field.annotation in makers and (name in values or field.annotation is Teacher):

@@ -124,8 +124,8 @@ def groups(config: Mapping[str, Any] | ConfigDict) -> dict[str, dict[str, Field]
         "optimizer": fields(optimizer.Settings),
         "method": NAME | hyper_parameters(method),
     }
-    for name in network_names(method):
-        found |= network(config.get(name) or {}, name)
+    for name, kind in made_by_group(method).items():
+        found |= network(config.get(name) or {}, name) if kind is networks.Network else {name: networks.options(kind)}
     for place in tuple(found):  # a value that is given as a schedule
         for name in found[place]:
             key = f"{place}.{name}"
@@ -157,13 +157,18 @@ def hyper_parameters(method: type[Method]) -> dict[str, Field]:
     return {
         name: field
         for name, field in fields(method).items()
-        if field.annotation not in FROM_DATA and field.annotation is not networks.Network
+        if field.annotation not in FROM_DATA and field.annotation not in networks.KINDS
     }
 
 
+def made_by_group(method: type[Method]) -> dict[str, type]:
+    """Returns the types of a method's fields that are each made from the config group of the field's name."""
+    return {name: field.annotation for name, field in fields(method).items() if field.annotation in networks.KINDS}
+
+
 def network_names(method: type[Method]) -> list[str]:
-    """Returns the names of a method's networks; each is built from the config group of its name."""
-    return [name for name, field in fields(method).items() if field.annotation is networks.Network]
+    """Returns the names of a method's networks."""
+    return [name for name, kind in made_by_group(method).items() if kind is networks.Network]
 
 
 def complete(recipe: Mapping[str, Any] | ConfigDict) -> ConfigDict:

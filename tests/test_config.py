@@ -84,6 +84,17 @@ def test_an_encoder_is_changed_by_its_name():
     assert run.method.network.encoder.layers == (2, 2, 2, 2)
 
 
+def test_a_field_that_is_made_from_the_group_of_its_name():
+    assert "decoder" not in read("byol")
+    run = build(read("mae", decoder__dim="48", decoder__heads="2", network__dtype="bfloat16"))
+    assert (run.method.decoder.dim, run.method.decoder.depth, run.method.decoder.dtype) == (48, 2, "bfloat16")
+    assert set(run.shapes[0]) == {"network", "decoder"}
+    with pytest.raises(UserError, match=r"did you mean 'decoder\.heads'"):
+        read("mae", decoder__haeds="2")
+    with pytest.raises(UserError, match=r"decoder\.heads is 0; set it to more than 0"):
+        build(read("mae", decoder__heads="0"))
+
+
 def test_views_are_in_the_type_that_the_network_computes_in():
     for dtype in ("float32", "bfloat16"):
         run = build(read("simclr", network__dtype=dtype, augment__small_views="2", augment__small_size="16"))

@@ -67,6 +67,14 @@ EXTRA = {
     "ressl": {"method.queue_size": "32"},
     "cast": {"method.queue_size": "32"},
     "byol_group_norm": {"network.encoder.groups": "2"},
+    "mae": {"decoder.dim": "12", "decoder.depth": "1", "decoder.heads": "2"},
+    "simmim": {"method.square": "8"},
+    "ijepa": {
+        "network.encoder.patch": "4",
+        "predictor.dim": "12",
+        "predictor.depth": "1",
+        "predictor.heads": "2",
+    },
 }
 # Parameters that get no gradient, with the reason.
 STILL: dict[str, set[str]] = {}
@@ -76,6 +84,7 @@ NO_SMALL_VIEWS = {
     "cpc_v1": "are as many as its grid has",
     "infomin": "are as many as its grid has",  # its small views are the pieces of a jigsaw
     "cmc": "contrasts the channels of one crop",
+    **dict.fromkeys(("mae", "simmim", "ijepa"), "hides patches of one view"),
 }
 # Methods whose loss starts anew periodically, here every second step; they have their own test that it falls.
 RESTARTED = {"deepcluster"}

@@ -125,9 +125,12 @@ RECIPES = {
     ),
     "cast": Entry(twice(CAST)),  # 2012.04630
     "mae": Entry((change(PLAIN, crop=(0.2, 1.0), resample="bicubic"),)),  # 2111.06377
+    "simmim": Entry((change(PLAIN, crop=(0.67, 1.0)),)),  # 2111.09886
+    "ijepa": Entry((View(Crop((0.3, 1.0)), flip=0.0),)),  # 2301.08243
     "slip": Entry(twice(View(then=(JITTER, Gray(0.2), Blur(0.5))))),  # 2112.12750, the views of its SimCLR half
     "cifar_symmetric": Entry(twice(CIFAR_STRONG), space=CIFAR),  # solo-learn, 2108.01775
     "cifar_asymmetric": Entry((BARLOW, change(BARLOW, solarize=0.2)), space=CIFAR),  # solo-learn
+    "cifar_reconstruction": Entry((View(BICUBIC),), space=CIFAR),  # solo-learn
 }
 
 

@@ -10,9 +10,11 @@ from ssl_jax.methods.crd import CRD
 from ssl_jax.methods.deepcluster import DeepCluster
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
+from ssl_jax.methods.ijepa import IJEPA
 from ssl_jax.methods.infomin import InfoMin
 from ssl_jax.methods.instdisc import InstDisc
 from ssl_jax.methods.invaspread import InvaSpread
+from ssl_jax.methods.mae import MAE
 from ssl_jax.methods.moco import MoCo
 from ssl_jax.methods.moco_v3 import MoCoV3
 from ssl_jax.methods.multi_similarity import MultiSimilarity
@@ -21,6 +23,7 @@ from ssl_jax.methods.proxy_anchor import ProxyAnchor
 from ssl_jax.methods.proxy_nca import ProxyNCA
 from ssl_jax.methods.ressl import ReSSL
 from ssl_jax.methods.simclr import SimCLR
+from ssl_jax.methods.simmim import SimMIM
 from ssl_jax.methods.simsiam import SimSiam
 from ssl_jax.methods.supcon import SupCon
 from ssl_jax.methods.supervised import Supervised
@@ -40,9 +43,11 @@ METHODS = {
     "deepcluster": DeepCluster,
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,
+    "ijepa": IJEPA,
     "infomin": InfoMin,
     "instdisc": InstDisc,
     "invaspread": InvaSpread,
+    "mae": MAE,
     "moco": MoCo,
     "moco_v3": MoCoV3,
     "multi_similarity": MultiSimilarity,
@@ -51,6 +56,7 @@ METHODS = {
     "proxy_nca": ProxyNCA,
     "ressl": ReSSL,
     "simclr": SimCLR,
+    "simmim": SimMIM,
     "simsiam": SimSiam,
     "supcon": SupCon,
     "supervised": Supervised,

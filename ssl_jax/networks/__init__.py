@@ -9,6 +9,7 @@ import flax.linen as nn
 from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import Field, fields
 from ssl_jax.networks.context import Context, PatchPrediction
+from ssl_jax.networks.decoder import Decoder
 from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.heads import MLP, Prototypes
 from ssl_jax.networks.jigsaw import Jigsaw
@@ -21,9 +22,11 @@ __all__ = [
     "ENCODERS",
     "HEADS",
     "HEAD_NAMES",
+    "KINDS",
     "MLP",
     "PARTS",
     "Context",
+    "Decoder",
     "Encoding",
     "Jigsaw",
     "Network",
@@ -34,6 +37,7 @@ __all__ = [
     "ResNet",
     "ViT",
     "build",
+    "make",
     "minimum_size",
     "name_of",
     "options",
@@ -58,6 +62,25 @@ HEADS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "prototypes": Prototyp
 HEAD_NAMES = ("projector", "predictor", "dense")
 PARTS = {"encoder": ENCODERS} | dict.fromkeys(HEAD_NAMES, HEADS)  # what each part of a network may be, by name
 DTYPES = ("float32", "bfloat16")
+# Types of the fields of a method that are made from the config group of the field's name.
+KINDS: tuple[type[nn.Module], ...] = (Network, Decoder)
+
+
+def make(kind: type[nn.Module], config: Mapping[str, Any], place: str) -> nn.Module:
+    """Makes what a field of a method holds, from the config group of the field's name.
+
+    Args:
+        kind: the type of the field, one of `KINDS`.
+        config: the whole config; its group holds the fields of the type, which computes in the `dtype` of `network`. A
+            `Network` has a group as `build` takes it.
+        place: name of the field and of its group.
+
+    Raises:
+        UserError: if a field is unknown or missing.
+    """
+    if kind is Network:
+        return build(config[place])
+    return filled(kind, config.get(place) or {}, place, config["network"].get("dtype", "float32"))
 
 
 def build(config: Mapping[str, Any]) -> Network:
@@ -114,10 +137,16 @@ def module(part: str, config: Mapping[str, Any], dtype: str) -> nn.Module | None
     if wrong := sorted(others & set(given)):
         unset = " ".join(f"--config.{place}.{key}=" for key in wrong)
         raise UserError(f"{name} has no {' and no '.join(wrong)}, which others have; unset: {unset}")
+    return filled(table[name], given, place, dtype)
+
+
+def filled(factory: Callable[..., nn.Module], given: Mapping[str, Any], place: str, dtype: str) -> nn.Module:
+    """Makes a module from the fields that a config group gives."""
+    known = options(factory)
     check_fields(given, known, place)
     if missing := [key for key, field in known.items() if field.required and key not in given]:
         raise UserError(f"{place} needs a value for {', '.join(missing)}")
-    return table[name](**given, dtype=dtype)
+    return factory(**given, dtype=dtype)
 
 
 def check_fields(given, valid, place):

@@ -33,6 +33,7 @@ UNSET = ""
 COARSE = {"network.encoder.stem": "3x3/2"}  # steps in a third of the time, for methods that need many epochs
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 QUICK = {"optimizer.warmup": "0.1 epochs"}
+VIT = {"network.encoder.stem": UNSET, "network.encoder.size": 32}  # of 8 x 8 patches
 WHOLE = {"data.size": 40, "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}  # patches of whole images
 # By config, with as many epochs as fit the time.
 OWN: dict[str, dict] = {
@@ -47,9 +48,11 @@ OWN: dict[str, dict] = {
     "deepcluster": {"epochs": 10},
     "deepcluster_v2": {"epochs": 10, **COARSE, "augment.small_views": 0},
     "densecl": {"epochs": 8, "method.dense_from": "0.25 epochs", "optimizer.learning_rate": 0.8},
+    "ijepa": {"epochs": 8, **VIT, "augment.crop": (0.3, 1.0)},
     "infomin": {"epochs": 7, **COARSE, "augment.randaugment": 0},
     "instdisc": {"epochs": 12, **COARSE},
     "invaspread": {"epochs": 3},
+    "mae": {"epochs": 12, **VIT},
     "moco_v1": {"epochs": 4},
     "moco_v2": {"epochs": 7},
     "moco_v3": {"epochs": 3},
@@ -61,6 +64,7 @@ OWN: dict[str, dict] = {
     "simclr": {"epochs": 4},
     "simclr_v2": {"epochs": 2},
     "simclr_v2_queue": {"epochs": 2},
+    "simmim": {"epochs": 6, **VIT, "augment.crop": (0.67, 1.0)},
     "simsiam": {"epochs": 5},
     "supcon": {"epochs": 2, **QUICK},
     "supervised": {"epochs": 4},
