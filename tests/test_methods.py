@@ -57,6 +57,7 @@ EXTRA = {
     "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall
     "cpc": {"data.size": "40"},
     "cpc_v1": {"data.size": "40"},
+    "dino": {"augment.small_views": "1"},
     "crd": {"method.negatives": "64"},
     "infomin": {"method.queue_size": "32"},
     "ressl": {"method.queue_size": "32"},
@@ -64,7 +65,7 @@ EXTRA = {
     "byol_group_norm": {"network.encoder.groups": "2"},
 }
 # Parameters that get no gradient, with the reason.
-STILL: dict[str, set[str]] = {}
+STILL: dict[str, set[str]] = {"dino": {"['network']['predictor']['kernel']"}}  # frozen in the first epoch
 # Configs that take no small views, with what they say.
 NO_SMALL_VIEWS = {
     "cpc": "are as many as its grid has",  # its views are patches of one crop

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.losses.distillation import soft_cross_entropy
 from ssl_jax.losses.views import cross_views
 from ssl_jax.numeric import l2_normalize, widen
 
@@ -65,8 +66,7 @@ def swapped_prediction(codes: jax.Array, scores: jax.Array, temperature: float) 
 
     Source: SwAV (Caron et al. 2020, arXiv:2006.09882), equations 2 and 6.
     """
-    log_probability = jax.nn.log_softmax(widen(scores) / temperature)
-    return cross_views(-jnp.einsum("bak,bvk->bav", codes.astype(log_probability.dtype), log_probability))
+    return cross_views(soft_cross_entropy(codes[:, :, None], scores[:, None], temperature))
 
 
 def entropy(probabilities: jax.Array) -> jax.Array:

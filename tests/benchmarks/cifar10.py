@@ -47,6 +47,7 @@ OWN: dict[str, dict] = {
     "deepcluster": {"epochs": 10},
     "deepcluster_v2": {"epochs": 10, **COARSE, "augment.small_views": 0},
     "densecl": {"epochs": 8, "method.dense_from": "0.25 epochs", "optimizer.learning_rate": 0.8},
+    "dino": {"epochs": 4, "augment.small_views": 0, "augment.small_size": UNSET, "augment.small_crop": UNSET},
     "infomin": {"epochs": 7, **COARSE, "augment.randaugment": 0},
     "instdisc": {"epochs": 12, **COARSE},
     "invaspread": {"epochs": 3},

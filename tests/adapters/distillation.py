@@ -1,0 +1,131 @@
+"""Golden family 07: DINO, iBOT and DINOv2."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapters import adapter
+from adapters.batch_norm import run, sample_sizes, torch_statistics
+from adapters.losses import Given, differentiate
+from adapters.weights import COUNTER, TORCH, to_torch, variables
+from ssl_jax import losses, schedule
+from ssl_jax.augment import Views
+from ssl_jax.method import Variables
+from ssl_jax.methods.dino import DINO
+from ssl_jax.networks import MLP, Encoding, Network, Prototypes
+
+
+class Table(nn.Module):
+    """An encoder whose images are row numbers [N], and whose features are these rows of its parameters."""
+
+    @nn.compact
+    def __call__(self, x, train=False, mask=None, keep=None):
+        rows = self.variables["params"]["rows"][x]
+        return Encoding(rows, rows[:, None], (1, 1))
+
+
+NETWORK = Network(Table(), Given(), Given(), passes="resolution")
+
+
+def table(rows):
+    """The parameters of a network that gives these scores [N, K]."""
+    return {"encoder": {"rows": jnp.asarray(rows)}}
+
+
+def numbered(batch, large, small=0):
+    """Views whose images are the numbers of rows in which one view comes after the other."""
+    views = jnp.arange((large + small) * batch).reshape(-1, batch).T
+    groups = {"large": views[:, :large], "small": views[:, large:]}
+    groups = {role: group for role, group in groups.items() if group.shape[1]}
+    return {"views": Views(groups.values(), groups)}
+
+
+def temperatures(start, end, warmup, epochs):
+    """A teacher's temperature in each epoch; that of the originals arrives in the last epoch of its warm-up."""
+    rise = schedule.linear(start, end, warmup - 1) if warmup else schedule.constant(end)
+    return rise(jnp.arange(epochs))
+
+
+def advance(method, state, student, teacher, batch, epoch):
+    """Returns a method's result for given scores of the two networks, and the gradient of the student's."""
+
+    @jax.jit
+    def compute(student, state):
+        return method.loss({"network": student}, state, batch, jax.random.key(0), jnp.int32(epoch))
+
+    state = state._replace(target=Variables(teacher, {}))
+    result = compute(student, state)
+    return result, jax.grad(lambda student: compute(student, state).loss)(student)
+
+
+@adapter("dino_loss", ignored={"out_dim": "as wide as the scores"})
+def dino_loss(args, arrays):
+    warmup = args["warmup_teacher_temp"], args["teacher_temp"], args["warmup_teacher_temp_epochs"], args["nepochs"]
+    method = DINO(
+        NETWORK,
+        decay=schedule.constant(1.0),
+        teacher_temperature=lambda step: temperatures(*warmup)[step],
+        temperature=args["student_temp"],
+        center_decay=args["center_momentum"],
+    )
+    batch = numbered(args["batch"], 2, args["ncrops"] - 2)
+    state, history = method.State({}, Variables({}, {}), jnp.asarray(arrays["center_0"][0])), []
+    for call, epoch in enumerate(args["epochs"]):
+        scores = (table(arrays[name][call]) for name in ("student_output", "teacher_output"))
+        result, grad = advance(method, state, *scores, batch, epoch)
+        state = result.state
+        history.append(
+            {"loss": result.loss, "grad_student": grad["encoder"]["rows"], "center_after": state.center[None]}
+        )
+    ours = jax.tree.map(lambda *calls: jnp.stack(calls), *history)
+    return ours | {"teacher_temp_schedule": temperatures(*warmup)}
+
+
+@adapter("dino_head", ignored=COUNTER | {"grad/mlp.*.bias": "zero but for rounding before a BatchNorm"})
+def dino_head(args, arrays):
+    layers, norm = args["nlayers"], "batch" if args["use_bn"] else "none"
+    mlp = MLP(args["bottleneck_dim"], args["hidden_dim"], layers, norm, "gelu", hidden_bias=True, output_bias=True)
+    last = Prototypes(args["out_dim"], "trained")
+    apart = 3 if args["use_bn"] else 2  # modules from one linear layer to the next
+    rows = [(f"linear{i + 1}", f"mlp.{apart * i}" if layers > 1 else "mlp") for i in range(layers)]
+    rows += [(f"norm{i + 1}", f"mlp.{3 * i + 1}") for i in range(layers - 1) if args["use_bn"]]
+    given = variables([(ours, f"param/{theirs}") for ours, theirs in rows], arrays, TORCH)
+    lengths, directions = arrays["param/last_layer.weight_g"], arrays["param/last_layer.weight_v"]
+    prototypes = {"kernel": jnp.asarray(directions.T), "length": jnp.asarray(lengths[:, 0])}
+
+    def forward(params, prototypes, x):
+        hidden, new = run(mlp, given | {"params": params}, x)
+        return last.apply({"params": prototypes}, hidden), new.get("batch_stats", {})
+
+    with sample_sizes() as sizes:
+        output, pullback, new = jax.vjp(forward, given["params"], prototypes, jnp.asarray(arrays["x"]), has_aux=True)
+    of_mlp, of_prototypes, grad_x = pullback(jnp.asarray(arrays["cotangent"]))
+    stats = {
+        path: {"mean": moved["running_mean"], "var": moved["running_var"]}
+        for path, moved in torch_statistics(given["batch_stats"], new, sizes).items()
+    }
+    hidden = mlp.apply({"params": given["params"], "batch_stats": stats}, jnp.asarray(arrays["x"]))
+    ours = {"y_train": output, "grad_x": grad_x, "grad/last_layer.weight_v": of_prototypes["kernel"].T}
+    ours["y_eval_after_one_train_step"] = last.apply({"params": prototypes}, hidden)
+    for module, name in rows:
+        for leaf, (_, kind, _) in TORCH.items():
+            removed = f"norm{module.removeprefix('linear')}" in stats and leaf == ".bias"
+            if f"grad/{name}{leaf}" in arrays and not removed:
+                grad = of_mlp[module][kind(arrays[f"grad/{name}{leaf}"])]
+                ours[f"grad/{name}{leaf}"] = to_torch(np.asarray(grad))
+    return ours
+
+
+@adapter("dino_cosine_lr", "dino_cosine_momentum", "dino_cosine_wd")
+def dino_cosine(args, arrays):
+    steps, warmup = (args.get(name, 0) * args["niter_per_ep"] for name in ("epochs", "warmup_epochs"))
+    at = schedule.cosine(args["base_value"], args["final_value"], steps - warmup, begin=warmup)
+    at = schedule.warmup(at, warmup - 1) if warmup else at  # theirs has its peak in the last step of the warm-up too
+    return {"schedule": at(jnp.arange(steps))}
+
+
+@adapter("koleo", ignored={"eps": "a constant of the original, and of our loss"})
+def koleo(args, arrays):
+    loss, (grad,) = differentiate(losses.koleo, arrays["x"])
+    return {"loss": loss, "grad_x": grad, "loss_lightly": loss, "grad_x_lightly": grad}
