@@ -1,9 +1,46 @@
-"""Shared by methods whose targets are distributions over prototypes (SwAV, DINO and its heirs)."""
+"""Shared by methods whose targets are distributions over prototypes, for whole views and for their hidden patches."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.losses import entropy
+from ssl_jax.augment import Views
+from ssl_jax.errors import UserError
+from ssl_jax.losses import entropy, hidden_weights
+from ssl_jax.networks import Network
+
+
+def patch_grid(network: Network, views: Views) -> tuple[int, int]:
+    """Returns the rows and columns of the patches of large views.
+
+    Raises:
+        UserError: if the encoder cannot hide patches.
+    """
+    encoder: Any = network.encoder
+    if not getattr(encoder, "mask_token", False):
+        raise UserError(
+            "the method hides patches; set network.encoder.name to a vision transformer and "
+            "network.encoder.mask_token=true"
+        )
+    height, width = views.large[0].shape[2:4]
+    return height // encoder.stride, width // encoder.stride
+
+
+def choose_hidden(mask: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
+    """Chooses a fixed number of patches, the hidden ones among them, so that a wide head need not see the others.
+
+    Args:
+        mask: bool [R, V, S], which of the S patches of V views are hidden, in each R-th of the batch.
+        most: n, the largest number of hidden patches in an R-th.
+
+    Returns:
+        int [R, n], the chosen patches, for `apply(..., chosen=...)`; and float [R, n], their weights in a sum that is
+        the mean over views of the mean over the view's hidden patches: 0 for those that are seen.
+    """
+    weights = hidden_weights(mask).reshape(len(mask), -1)
+    chosen = jnp.argsort(weights == 0, axis=1, stable=True)[:, :most]
+    return chosen, jnp.take_along_axis(weights, chosen, axis=1)
 
 
 def target_entropies(targets: jax.Array) -> dict[str, jax.Array]:

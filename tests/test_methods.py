@@ -45,6 +45,15 @@ TINY = {
     "evaluate.test": "64",
     "log.every": "1",
 }
+# For vision transformers, which have no stages.
+TINY_VIT = {
+    "network.encoder.width": "",
+    "network.encoder.layers": "",
+    "network.encoder.depth": "2",
+    "network.encoder.dim": "16",
+    "network.encoder.heads": "2",
+    "network.encoder.size": "16",
+}
 EXTRA = {
     "moco_v2": {"method.queue_size": "32"},
     "swav": {"method.queue_size": "32", "method.queue_from": "1", "network.predictor.prototypes": "12"},
@@ -58,6 +67,7 @@ EXTRA = {
     "cpc": {"data.size": "40"},
     "cpc_v1": {"data.size": "40"},
     "dino": {"augment.small_views": "1"},
+    "ibot": TINY_VIT | {"augment.small_views": "1"},
     "crd": {"method.negatives": "64"},
     "infomin": {"method.queue_size": "32"},
     "ressl": {"method.queue_size": "32"},
@@ -65,7 +75,7 @@ EXTRA = {
     "byol_group_norm": {"network.encoder.groups": "2"},
 }
 # Parameters that get no gradient, with the reason.
-STILL: dict[str, set[str]] = {"dino": {"['network']['predictor']['kernel']"}}  # frozen in the first epoch
+STILL = {name: {"['network']['predictor']['kernel']"} for name in ("dino", "ibot")}  # frozen in the first epoch
 # Configs that take no small views, with what they say.
 NO_SMALL_VIEWS = {
     "cpc": "are as many as its grid has",  # its views are patches of one crop

@@ -49,11 +49,11 @@ def hidden_weights(mask: jax.Array) -> jax.Array:
         mask: bool [..., S], whether a patch is hidden. A view without hidden patches counts as a loss of 0.
 
     Returns:
-        Float32 [..., S]; 0 for patches that are seen.
+        [..., S]; 0 for patches that are seen.
 
     Source: iBOT (Zhou et al. 2021, arXiv:2111.07832), equation 2.
     """
-    hidden = mask.astype(jnp.float32)
+    hidden = mask.astype(float)
     count = jnp.sum(hidden, axis=-1, keepdims=True)
     return hidden / (jnp.maximum(count, 1) * count.size)
 

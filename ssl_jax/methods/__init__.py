@@ -11,6 +11,7 @@ from ssl_jax.methods.deepcluster import DeepCluster
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
 from ssl_jax.methods.dino import DINO
+from ssl_jax.methods.ibot import IBOT
 from ssl_jax.methods.infomin import InfoMin
 from ssl_jax.methods.instdisc import InstDisc
 from ssl_jax.methods.invaspread import InvaSpread
@@ -41,6 +42,7 @@ METHODS = {
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,
     "dino": DINO,
+    "ibot": IBOT,
     "infomin": InfoMin,
     "instdisc": InstDisc,
     "invaspread": InvaSpread,

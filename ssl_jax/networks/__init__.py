@@ -53,7 +53,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "vit_large": functools.partial(ViT, dim=1024, depth=24, heads=16),
 }
 HEADS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "prototypes": Prototypes}
-HEAD_NAMES = ("projector", "predictor", "dense")
+HEAD_NAMES = ("projector", "predictor", "dense", "dense_predictor")
 PARTS = {"encoder": ENCODERS} | dict.fromkeys(HEAD_NAMES, HEADS)  # what each part of a network may be, by name
 DTYPES = ("float32", "bfloat16")
 
@@ -62,9 +62,9 @@ def build(config: Mapping[str, Any]) -> Network:
     """Makes a network from its config.
 
     Args:
-        config: `encoder`, `projector`, `predictor` and `dense` hold a `name` of the table of `PARTS` (a head's is "mlp"
-            unless it is set) and fields of that module; a head that is empty, None or left out is not there. `dtype` is
-            that of the computation, "float32" or "bfloat16" (parameters and outputs are always float32). The rest are
+        config: `encoder` and the heads of `HEAD_NAMES` hold a `name` of the table of `PARTS` (a head's is "mlp" unless
+            it is set) and fields of that module; a head that is empty, None or left out is not there. `dtype` is that
+            of the computation, "float32" or "bfloat16" (parameters and outputs are always float32). The rest are
             fields of `Network`.
 
     Raises:

@@ -13,24 +13,27 @@ from ssl_jax import losses, schedule
 from ssl_jax.augment import Views
 from ssl_jax.method import Variables
 from ssl_jax.methods.dino import DINO
+from ssl_jax.methods.ibot import IBOT
 from ssl_jax.networks import MLP, Encoding, Network, Prototypes
 
 
 class Table(nn.Module):
-    """An encoder whose images are row numbers [N], and whose features are these rows of its parameters."""
+    """An encoder whose images are row numbers [N], and whose features and patches are these rows of its parameters."""
 
     @nn.compact
     def __call__(self, x, train=False, mask=None, keep=None):
-        rows = self.variables["params"]["rows"][x]
-        return Encoding(rows, rows[:, None], (1, 1))
+        params = self.variables["params"]
+        patches = params["patches"][x % len(params["patches"])] if "patches" in params else x[:, None, None]
+        return Encoding(params["rows"][x], patches, (1, 1))
 
 
 NETWORK = Network(Table(), Given(), Given(), passes="resolution")
 
 
-def table(rows):
-    """The parameters of a network that gives these scores [N, K]."""
-    return {"encoder": {"rows": jnp.asarray(rows)}}
+def table(rows, patches=None):
+    """The parameters of a network that gives these scores [N, K], and these of patches [N, S, K]."""
+    arrays = {"rows": rows} if patches is None else {"rows": rows, "patches": patches}
+    return {"encoder": {name: jnp.asarray(array) for name, array in arrays.items()}}
 
 
 def numbered(batch, large, small=0):
@@ -39,6 +42,11 @@ def numbered(batch, large, small=0):
     groups = {"large": views[:, :large], "small": views[:, large:]}
     groups = {role: group for role, group in groups.items() if group.shape[1]}
     return {"views": Views(groups.values(), groups)}
+
+
+def by_image(rows, views):
+    """Rows [V B, ...], one view after the other, as [B, V, ...]."""
+    return jnp.asarray(rows).reshape(views, -1, *rows.shape[1:]).swapaxes(0, 1)
 
 
 def temperatures(start, end, warmup, epochs):
@@ -80,6 +88,58 @@ def dino_loss(args, arrays):
         )
     ours = jax.tree.map(lambda *calls: jnp.stack(calls), *history)
     return ours | {"teacher_temp_schedule": temperatures(*warmup)}
+
+
+class GivenMask(IBOT):
+    """iBOT with the masks of its batch."""
+
+    def hidden(self, key, views):
+        return views.mask
+
+
+@adapter("ibot_loss", ignored=dict.fromkeys(("out_dim", "patch_out_dim", "grid"), "as the arrays show"))
+def ibot_loss(args, arrays):
+    large, small, batch = args["global_crops"], args["local_crops"], args["batch"]
+    warmups = [
+        (args[f"warmup_teacher_temp{which}"], args[f"teacher_temp{which}"], args["warmup_epochs"], args["nepochs"])
+        for which in ("", "2")
+    ]
+    method = GivenMask(
+        NETWORK.clone(dense=Given()),
+        decay=schedule.constant(1.0),
+        teacher_temperature=lambda step: temperatures(*warmups[0])[step],
+        patch_temperature=lambda step: temperatures(*warmups[1])[step],
+        temperature=args["student_temp"],
+        center_decay=args["center_momentum"],
+        view_weight=args["lambda1"],
+        patch_weight=args["lambda2"],
+        mask_ratio=(0.1, 1.0),
+    )
+    centers = (jnp.asarray(arrays[name].reshape(-1)) for name in ("center_0", "center2_0"))
+    state, history = method.State({}, Variables({}, {}), *centers), []
+    for call, epoch in enumerate(args["epochs"]):
+        views = numbered(batch, large, small)["views"]
+        views.mask = by_image(arrays["mask"][call].reshape(large * batch, -1), large)
+        rows = np.concatenate([arrays["student_cls"][call], arrays["student_local_cls"][call]])
+        student = table(rows, arrays["student_patch"][call])
+        teacher = table(arrays["teacher_cls"][call], arrays["teacher_patch"][call])
+        result, grad = advance(method, state, student, teacher, {"views": views}, epoch)
+        state = result.state
+        history.append(
+            {
+                "loss": result.loss,
+                "loss_cls": args["lambda1"] * result.metrics["view_loss"],
+                "loss_patch": args["lambda2"] * result.metrics["patch_loss"],
+                "grad_student_cls": grad["encoder"]["rows"][: large * batch],
+                "grad_student_patch": grad["encoder"]["patches"],
+                "center_after": state.center[None],
+                "center2_after": state.patch_center[None, None],
+            }
+        )
+    ours = jax.tree.map(lambda *calls: jnp.stack(calls), *history)
+    return ours | {
+        f"teacher_temp{which}_schedule": temperatures(*warmup) for which, warmup in zip(("", "2"), warmups, strict=True)
+    }
 
 
 @adapter("dino_head", ignored=COUNTER | {"grad/mlp.*.bias": "zero but for rounding before a BatchNorm"})
