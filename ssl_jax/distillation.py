@@ -11,18 +11,24 @@ from ssl_jax.losses import entropy, hidden_weights
 from ssl_jax.networks import Network
 
 
-def patch_grid(network: Network, views: Views) -> tuple[int, int]:
-    """Returns the rows and columns of the patches of large views.
+def check_hiding(network: Network, ratio: tuple[float, float]) -> None:
+    """Checks that a network can hide a share of the patches between the two.
 
     Raises:
-        UserError: if the encoder cannot hide patches.
+        UserError: if it cannot.
     """
-    encoder: Any = network.encoder
-    if not getattr(encoder, "mask_token", False):
+    if not getattr(network.encoder, "mask_token", False):
         raise UserError(
             "the method hides patches; set network.encoder.name to a vision transformer and "
             "network.encoder.mask_token=true"
         )
+    if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1] <= 1:
+        raise UserError(f"method.mask_ratio is {ratio}; set it to two shares, as in (0.1,0.5)")
+
+
+def patch_grid(network: Network, views: Views) -> tuple[int, int]:
+    """Returns the rows and columns of the patches of large views."""
+    encoder: Any = network.encoder
     height, width = views.large[0].shape[2:4]
     return height // encoder.stride, width // encoder.stride
 

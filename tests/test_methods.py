@@ -68,6 +68,7 @@ EXTRA = {
     "cpc_v1": {"data.size": "40"},
     "dino": {"augment.small_views": "1"},
     "ibot": TINY_VIT | {"augment.small_views": "1"},
+    "dinov2": TINY_VIT | {"augment.small_views": "1", "method.mask_group": "8"},
     "crd": {"method.negatives": "64"},
     "infomin": {"method.queue_size": "32"},
     "ressl": {"method.queue_size": "32"},
@@ -75,7 +76,14 @@ EXTRA = {
     "byol_group_norm": {"network.encoder.groups": "2"},
 }
 # Parameters that get no gradient, with the reason.
-STILL = {name: {"['network']['predictor']['kernel']"} for name in ("dino", "ibot")}  # frozen in the first epoch
+LAST = {"['network']['predictor']['kernel']"}  # frozen in the first epoch
+STILL = {
+    "dino": LAST,
+    "ibot": LAST,
+    "dinov2": {
+        f"['network']['{name}']['{leaf}']" for name in ("predictor", "dense_predictor") for leaf in ("kernel", "length")
+    },
+}
 # Configs that take no small views, with what they say.
 NO_SMALL_VIEWS = {
     "cpc": "are as many as its grid has",  # its views are patches of one crop

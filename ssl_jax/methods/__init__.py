@@ -11,6 +11,7 @@ from ssl_jax.methods.deepcluster import DeepCluster
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
 from ssl_jax.methods.dino import DINO
+from ssl_jax.methods.dinov2 import DINOv2
 from ssl_jax.methods.ibot import IBOT
 from ssl_jax.methods.infomin import InfoMin
 from ssl_jax.methods.instdisc import InstDisc
@@ -42,6 +43,7 @@ METHODS = {
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,
     "dino": DINO,
+    "dinov2": DINOv2,
     "ibot": IBOT,
     "infomin": InfoMin,
     "instdisc": InstDisc,

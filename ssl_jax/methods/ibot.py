@@ -6,8 +6,7 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.distillation import choose_hidden, patch_grid, target_entropies
-from ssl_jax.errors import UserError
+from ssl_jax.distillation import check_hiding, choose_hidden, patch_grid, target_entropies
 from ssl_jax.fields import not_negative, one_of, positive, share
 from ssl_jax.losses import centered_softmax, cross_views, soft_cross_entropy
 from ssl_jax.masking import block_mask, random_mask
@@ -43,12 +42,7 @@ class IBOT(Method):
 
     def check(self, batch):
         super().check(batch)
-        patch_grid(self.network, batch["views"])
-        least, most = self.mask_ratio
-        if not 0 < least <= most <= 1:
-            raise UserError(
-                f"method.mask_ratio is {self.mask_ratio}; set it to two shares of the patches, as (0.1,0.5)"
-            )
+        check_hiding(self.network, self.mask_ratio)
 
     def init(self, key, batch):
         variables, shapes = initialize(self.network, key, batch["views"])

@@ -11,8 +11,10 @@ from adapters.losses import Given, differentiate
 from adapters.weights import COUNTER, TORCH, to_torch, variables
 from ssl_jax import losses, schedule
 from ssl_jax.augment import Views
+from ssl_jax.distillation import choose_hidden
 from ssl_jax.method import Variables
 from ssl_jax.methods.dino import DINO
+from ssl_jax.methods.dinov2 import DINOv2
 from ssl_jax.methods.ibot import IBOT
 from ssl_jax.networks import MLP, Encoding, Network, Prototypes
 
@@ -140,6 +142,51 @@ def ibot_loss(args, arrays):
     return ours | {
         f"teacher_temp{which}_schedule": temperatures(*warmup) for which, warmup in zip(("", "2"), warmups, strict=True)
     }
+
+
+def dinov2_targets(args, arrays, scores, centering="center", counted=None):
+    """The targets of DINOv2 for scores [..., K], and the next centre."""
+    method = DINOv2(NETWORK, schedule.constant(1.0), schedule.constant(1.0), centering=centering)
+    center = jnp.asarray(arrays["center_0"].reshape(-1))
+    return method.targets(jnp.asarray(scores), center, args["teacher_temp"], counted)
+
+
+@adapter("dinov2_clsloss", ignored={"n_student": "as the arrays show", "n_teacher": "as the arrays show"})
+def dinov2_clsloss(args, arrays):
+    targets, center = dinov2_targets(args, arrays, arrays["teacher"])
+    codes, _ = dinov2_targets(args, arrays, arrays["teacher"][0], "sinkhorn")
+
+    def loss(student):
+        pairs = losses.soft_cross_entropy(targets[:, None], student[None], args["student_temp"])  # [A, V, B]
+        return jnp.sum(jnp.mean(pairs, axis=2))
+
+    value, (grad,) = differentiate(loss, arrays["student"])
+    ours = {"loss": value, "grad_student": grad, "teacher_softmax_centered": targets, "center_after": center[None]}
+    return ours | {"teacher0_sinkhorn_float32": codes}
+
+
+@adapter("dinov2_ibotpatch")
+def dinov2_ibotpatch(args, arrays):
+    targets, center = dinov2_targets(args, arrays, arrays["teacher_patch"])
+    mask = jnp.asarray(arrays["mask"])[:, None]  # a group of one view each
+    chosen, weights = choose_hidden(mask, int(mask.sum(2).max()))
+
+    def take(values):
+        return jnp.take_along_axis(values, chosen[:, :, None], axis=1)
+
+    def loss(student):
+        return jnp.sum(losses.hidden_weights(mask)[:, 0] * cost(targets, student))
+
+    def loss_masked(student):
+        return jnp.sum(weights * cost(take(targets), take(student)))
+
+    def cost(targets, student):
+        return losses.soft_cross_entropy(targets, student, args["student_temp"])
+
+    value, (grad,) = differentiate(loss, arrays["student_patch"])
+    value_masked, (grad_masked,) = differentiate(loss_masked, arrays["student_patch"])
+    ours = {"loss": value, "grad_student": grad, "teacher_softmax": targets, "center_after": center[None, None]}
+    return ours | {"loss_forward_masked": value_masked, "grad_student_masked": grad_masked[arrays["mask"]]}
 
 
 @adapter("dino_head", ignored=COUNTER | {"grad/mlp.*.bias": "zero but for rounding before a BatchNorm"})

@@ -34,7 +34,8 @@ COARSE = {"network.encoder.stem": "3x3/2"}  # steps in a third of the time, for 
 LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 QUICK = {"optimizer.warmup": "0.1 epochs"}
 WHOLE = {"data.size": 40, "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}  # patches of whole images
-VIT = {"network.encoder.stem": UNSET, "network.encoder.size": 32}
+TWO_VIEWS = {"augment.small_views": 0, "augment.small_size": UNSET, "augment.small_crop": UNSET}
+VIT = TWO_VIEWS | {"network.encoder.stem": UNSET, "network.encoder.size": 32}
 # By config, with as many epochs as fit the time.
 OWN: dict[str, dict] = {
     "barlow_twins": {"epochs": 4},
@@ -48,8 +49,9 @@ OWN: dict[str, dict] = {
     "deepcluster": {"epochs": 10},
     "deepcluster_v2": {"epochs": 10, **COARSE, "augment.small_views": 0},
     "densecl": {"epochs": 8, "method.dense_from": "0.25 epochs", "optimizer.learning_rate": 0.8},
-    "dino": {"epochs": 4, "augment.small_views": 0, "augment.small_size": UNSET, "augment.small_crop": UNSET},
-    "ibot": {"epochs": 3, **VIT, "augment.small_views": 0, "augment.small_size": UNSET, "augment.small_crop": UNSET},
+    "dino": {"epochs": 4, **TWO_VIEWS},
+    "dinov2": {"epochs": 3, **VIT},
+    "ibot": {"epochs": 3, **VIT},
     "infomin": {"epochs": 7, **COARSE, "augment.randaugment": 0},
     "instdisc": {"epochs": 12, **COARSE},
     "invaspread": {"epochs": 3},
