@@ -141,6 +141,7 @@ def apply(
     key: jax.Array | None = None,
     mask: tuple | None = None,
     keep: tuple | None = None,
+    chosen: tuple | None = None,
 ) -> tuple[Outputs, PyTree]:
     """Runs a network on views in training mode, with the statistics of the batch.
 
@@ -151,13 +152,15 @@ def apply(
         key: a PRNG key for drop-path and dropout; None: they are off.
         mask: per group a bool [B, V, S], the patches to replace by the mask token, or None.
         keep: per group an int [B, V, n], the patches to keep, or None.
+        chosen: per group an int [R, n], the patches that the dense heads see, or None, see `Network`.
 
     Returns:
         The outputs [B, V, ...] and the new statistics.
     """
     rngs = None if key is None else {"drop_path": key}
     tree = {"params": variables.params, "batch_stats": variables.stats}
-    outputs, updated = network.apply(tree, views, train=True, mask=mask, keep=keep, rngs=rngs, mutable=["batch_stats"])
+    options: Any = {"mask": mask, "keep": keep, "chosen": chosen}
+    outputs, updated = network.apply(tree, views, train=True, **options, rngs=rngs, mutable=["batch_stats"])
     return outputs, updated.get("batch_stats", {})
 
 

@@ -60,7 +60,10 @@ def read_network(directory: pathlib.Path, step: int, method: type[Method]) -> Va
     """
     names = checkpoint.array_names(directory, step)
     where = traverse_util.unflatten_dict({name: name for name in names}, sep="/")
-    state = types.SimpleNamespace(**{"stats": {}} | where.get("state", {}))
+    fields = {"stats": {}} | where.get("state", {})
+    if "target" in fields:
+        fields["target"] = Variables(**{"stats": {}} | fields["target"])
+    state = types.SimpleNamespace(**fields)
     paths = method.variables(None, where["params"], state)  # type: ignore[arg-type]  # it reads no field
     if "encoder" not in paths.params:
         raise UserError(f"the run of {directory.parent} trains no single encoder; choose another run")

@@ -10,7 +10,8 @@ from test_methods import ROOT
 COLLAPSES = {
     "simsiam": (["method.stop_gradient=false"], "projection_crowding"),
     "byol": (["network.projector.norm=none", "network.predictor.norm=none"], "projection_crowding"),
-    "swav": (["method.iterations=0"], "cluster_entropy"),
+    "dino": (["method.center_decay=1"], "one-dimensional"),
+    "swav": (["method.iterations=0"], "marginal_entropy"),
 }
 # The unchanged recipe for the embedded images, but shorter.
 SHORT = ["steps=200", "log.every=5", "evaluate.every=0", "evaluate.bank=64", "evaluate.test=64", "checkpoint.every=0"]

@@ -62,6 +62,9 @@ EXTRA = {
     "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall
     "cpc": {"data.size": "40"},
     "cpc_v1": {"data.size": "40"},
+    "dino": {"augment.small_views": "1"},
+    "ibot": {"network.encoder.patch": "4", "augment.small_views": "1"},
+    "dinov2": {"network.encoder.patch": "4", "augment.small_views": "1", "method.mask_group": "8"},
     "crd": {"method.negatives": "64"},
     "infomin": {"method.queue_size": "32"},
     "ressl": {"method.queue_size": "32"},
@@ -77,7 +80,14 @@ EXTRA = {
     },
 }
 # Parameters that get no gradient, with the reason.
-STILL: dict[str, set[str]] = {}
+LAST = {"['network']['predictor']['kernel']"}  # frozen in the first epoch
+STILL = {
+    "dino": LAST,
+    "ibot": LAST,
+    "dinov2": {
+        f"['network']['{name}']['{leaf}']" for name in ("predictor", "dense_predictor") for leaf in ("kernel", "length")
+    },
+}
 # Configs that take no small views, with what they say.
 NO_SMALL_VIEWS = {
     "cpc": "are as many as its grid has",  # its views are patches of one crop

@@ -36,6 +36,15 @@ def test_it_sees_what_it_was_trained_on_whatever_the_student_s_colours(tmp_path,
     np.testing.assert_allclose(teacher.features(teacher.variables, ours), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_of_a_method_that_evaluates_its_moving_average_it_is_that_average(tmp_path):
+    variables = toy.write_run(tmp_path, load(str(ROOT / "configs" / "dino.py"), TINY))
+    found = open_teacher(str(tmp_path), LAB).variables
+    assert set(found.params) == set(found.stats) == {"encoder"}
+    jax.tree.map(
+        lambda x, y: np.testing.assert_array_equal(x, y + 1), found.params["encoder"], variables.params["encoder"]
+    )
+
+
 def test_a_run_of_several_encoders_is_refused(tmp_path):
     toy.write_run(tmp_path, load(str(ROOT / "configs" / "byol.py"), TINY), nest=lambda tree: (tree, tree))
     with pytest.raises(UserError, match="trains no single encoder"):

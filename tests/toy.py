@@ -57,11 +57,15 @@ def loss(method, params, state, batch, key=0, step=0) -> Result:
 
 
 def write_run(workdir, config, nest=lambda tree: tree):
-    """Makes a workdir as left by a run of this config, with random weights, `nest`ed in its state; returns them."""
+    """Makes a workdir as left by a run of this config, with random weights, `nest`ed in its state; returns them.
+
+    It also has a moving average, in which each weight is larger by 1.
+    """
     claim(workdir, config)
     variables = networks.build(to_dict(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
-    stats = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((2, 4, 4))}
-    state = {"params": {"network": nest(variables["params"])}, "state": stats}
+    target = Variables(jax.tree.map(lambda x: x + 1, variables["params"]), variables["batch_stats"])
+    kept = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((2, 4, 4)), "target": target}
+    state = {"params": {"network": nest(variables["params"])}, "state": kept}
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         checkpoints.save(3, state)
     return Variables(variables["params"], variables["batch_stats"])

@@ -29,6 +29,7 @@ from ssl_jax.losses.contrastive import (
     supervised_contrastive,
 )
 from ssl_jax.losses.dense import nearest_position, patch_info_nce
+from ssl_jax.losses.distillation import centered_softmax, hidden_weights, koleo, soft_cross_entropy
 from ssl_jax.losses.metric import circle, margin_contrastive, multi_similarity, supervised_info_nce, triplet
 from ssl_jax.losses.proxy import proxy_anchor, proxy_nca
 from ssl_jax.losses.redundancy import barlow_twins, covariance, invariance, variance
@@ -38,6 +39,7 @@ from ssl_jax.losses.views import cross_views, mean_over_pairs
 
 __all__ = [
     "barlow_twins",
+    "centered_softmax",
     "circle",
     "cluster_weights",
     "contrastive_cross_entropy",
@@ -45,11 +47,13 @@ __all__ = [
     "cross_entropy",
     "cross_views",
     "entropy",
+    "hidden_weights",
     "info_nce",
     "info_nce_pairs",
     "instance_softmax",
     "invariance",
     "kmeans",
+    "koleo",
     "margin_contrastive",
     "mean_over_pairs",
     "multi_similarity",
@@ -68,6 +72,7 @@ __all__ = [
     "relational",
     "sampled_scores",
     "sinkhorn",
+    "soft_cross_entropy",
     "spherical_kmeans",
     "spread_out",
     "squared_cosine_distance",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.losses.distillation import soft_cross_entropy
 from ssl_jax.losses.views import cross_views
 from ssl_jax.numeric import l2_normalize, widen
 
@@ -18,6 +19,7 @@ def sinkhorn(
     iterations: int,
     past: jax.Array | None = None,
     weight: jax.Array | float = 1.0,
+    counted: jax.Array | None = None,
 ) -> jax.Array:
     """Soft codes that use all prototypes equally, by the Sinkhorn-Knopp algorithm.
 
@@ -29,6 +31,8 @@ def sinkhorn(
         past: [Q, K], scores of a queue of earlier embeddings, which help to fill the prototypes and get no codes.
         weight: in [0, 1], the weight of the rows of `past`; 0 ignores them, so that a queue can be switched on without
             a change of shapes.
+        counted: bool [B], at least one true: the rows that fill the prototypes. Others get codes all the same. None:
+            all.
 
     Returns:
         [B, K]; each row sums to 1.
@@ -37,15 +41,19 @@ def sinkhorn(
     """
     # The blocks are not concatenated, which would move rows that are split over devices.
     blocks = [widen(block) for block in ((scores,) if past is None else (scores, past))]
-    weights = [jnp.asarray(value, blocks[0].dtype) for value in (1.0, weight)[: len(blocks)]]
-    total = sum(value * len(block) for value, block in zip(weights, blocks, strict=True))
+    own = 1.0 if counted is None else counted[:, None]
+    weights = [
+        jnp.broadcast_to(jnp.asarray(value, block.dtype), (len(block), 1))
+        for value, block in zip((own, weight), blocks, strict=False)
+    ]
+    total = functools.reduce(jnp.add, map(jnp.sum, weights))
     top = functools.reduce(jnp.maximum, map(jnp.max, blocks))
     kernels = [jnp.exp((block - top) / epsilon) for block in blocks]
     rows = [jnp.ones((len(block), 1), block.dtype) for block in blocks]
     columns = jnp.ones((1, scores.shape[1]), blocks[0].dtype)
     for _ in range(iterations):
         parts = zip(weights, rows, kernels, strict=True)
-        mass = [w * jnp.sum(r * k, axis=0, keepdims=True) for w, r, k in parts]
+        mass = [jnp.sum(w * r * k, axis=0, keepdims=True) for w, r, k in parts]
         columns = total / (scores.shape[1] * functools.reduce(jnp.add, mass))
         rows = [1 / jnp.sum(kernel * columns, axis=1, keepdims=True) for kernel in kernels]
     codes = kernels[0] * columns
@@ -65,8 +73,7 @@ def swapped_prediction(codes: jax.Array, scores: jax.Array, temperature: float) 
 
     Source: SwAV (Caron et al. 2020, arXiv:2006.09882), equations 2 and 6.
     """
-    log_probability = jax.nn.log_softmax(widen(scores) / temperature)
-    return cross_views(-jnp.einsum("bak,bvk->bav", codes.astype(log_probability.dtype), log_probability))
+    return cross_views(soft_cross_entropy(codes[:, :, None], scores[:, None], temperature))
 
 
 def entropy(probabilities: jax.Array) -> jax.Array:

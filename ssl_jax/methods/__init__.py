@@ -10,6 +10,9 @@ from ssl_jax.methods.crd import CRD
 from ssl_jax.methods.deepcluster import DeepCluster
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
+from ssl_jax.methods.dino import DINO
+from ssl_jax.methods.dinov2 import DINOv2
+from ssl_jax.methods.ibot import IBOT
 from ssl_jax.methods.ijepa import IJEPA
 from ssl_jax.methods.infomin import InfoMin
 from ssl_jax.methods.instdisc import InstDisc
@@ -43,6 +46,9 @@ METHODS = {
     "deepcluster": DeepCluster,
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,
+    "dino": DINO,
+    "dinov2": DINOv2,
+    "ibot": IBOT,
     "ijepa": IJEPA,
     "infomin": InfoMin,
     "instdisc": InstDisc,

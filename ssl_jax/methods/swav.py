@@ -4,9 +4,9 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from ssl_jax.losses import entropy, sinkhorn, swapped_prediction
+from ssl_jax.distillation import target_entropies
+from ssl_jax.losses import sinkhorn, swapped_prediction
 from ssl_jax.memory import empty_queue, push, queue_rows
 from ssl_jax.method import Method, PyTree, Result, Steps, apply, initialize
 from ssl_jax.numeric import l2_normalize
@@ -43,12 +43,8 @@ class SwAV(Method):
         codes = jax.lax.stop_gradient(self.codes(params, outputs.prediction[:, :large], state.queue, step))
         loss = swapped_prediction(codes, outputs.prediction, self.temperature)
         queue = push(state.queue, l2_normalize(jax.lax.stop_gradient(outputs.projection[:, :large])), step)
-        metrics = {
-            "code_entropy": jnp.mean(entropy(codes)) / jnp.log(codes.shape[-1]),
-            "cluster_entropy": entropy(jnp.mean(codes, axis=(0, 1))) / jnp.log(codes.shape[-1]),
-            "uniform_loss": jnp.log(outputs.prediction.shape[-1] * 1.0),
-        }
-        return Result(loss, self.State(stats, queue), metrics, outputs.features[:, 0], outputs.projection)
+        state = self.State(stats, queue)
+        return Result(loss, state, target_entropies(codes), outputs.features[:, 0], outputs.projection)
 
     def codes(self, params, scores, queue, step):
         """Returns the codes [B, A, K] of scores [B, A, K]; a queue that is not in use yet has no weight."""

@@ -49,17 +49,18 @@ SIGNS = {
         "the features have an effective rank of {0:.1f}: they vary along one direction only; strengthen the crops and "
         "colour changes, or lower the learning rate and the weight decay",
     ),
-    "codes": Sign(
-        ("code_entropy",),
+    "uniform targets": Sign(
+        ("target_entropy",),
         lambda entropy: entropy > 0.99,
-        "code_entropy is {0:.3f} of its maximum: every image belongs to all prototypes alike; freeze the prototypes "
-        "for longer, lower the temperature of the codes, or lower the learning rate",
+        "uniform targets, target_entropy is {0:.3f} of its maximum: every image belongs to all prototypes alike; "
+        "sharpen the targets (lower the temperature of the teacher or of the codes), freeze the prototypes for longer, "
+        "or lower the learning rate",
     ),
-    "clusters": Sign(
-        ("cluster_entropy",),
+    "one-dimensional targets": Sign(
+        ("marginal_entropy",),
         lambda entropy: entropy < 0.1,
-        "cluster_entropy is {0:.3f} of its maximum: all images fall into the same few prototypes; balance the codes "
-        "(Sinkhorn iterations, centring), or raise their temperature",
+        "one-dimensional targets, marginal_entropy is {0:.3f} of its maximum: all images belong to the same few "
+        "prototypes; balance the targets (centring, Sinkhorn iterations), or raise their temperature",
     ),
     "uniform": Sign(
         ("loss", "uniform_loss"),

@@ -59,7 +59,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "vit_giant": functools.partial(ViT, dim=1536, depth=40, heads=24, patch=14, mlp="swiglu"),  # DINOv2's
 }
 HEADS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "prototypes": Prototypes}
-HEAD_NAMES = ("projector", "predictor", "dense")
+HEAD_NAMES = ("projector", "predictor", "dense", "dense_predictor")
 PARTS = {"encoder": ENCODERS} | dict.fromkeys(HEAD_NAMES, HEADS)  # what each part of a network may be, by name
 DTYPES = ("float32", "bfloat16")
 # Types of the fields of a method that are made from the config group of the field's name.
@@ -87,9 +87,9 @@ def build(config: Mapping[str, Any]) -> Network:
     """Makes a network from its config.
 
     Args:
-        config: `encoder`, `projector`, `predictor` and `dense` hold a `name` of the table of `PARTS` (a head's is "mlp"
-            unless it is set) and fields of that module; a head that is empty, None or left out is not there. `dtype` is
-            that of the computation, "float32" or "bfloat16" (parameters and outputs are always float32). The rest are
+        config: `encoder` and the heads of `HEAD_NAMES` hold a `name` of the table of `PARTS` (a head's is "mlp" unless
+            it is set) and fields of that module; a head that is empty, None or left out is not there. `dtype` is that
+            of the computation, "float32" or "bfloat16" (parameters and outputs are always float32). The rest are
             fields of `Network`.
 
     Raises:

@@ -24,7 +24,9 @@ class Outputs(NamedTuple):
     projection: jax.Array | None = None  # [B, V, D] of the projector
     prediction: jax.Array | None = None  # [B, V, D] of the predictor
     patches: tuple[jax.Array, ...] = ()  # [B, V, S, C] of the encoder, one array per group of views
-    dense: tuple[jax.Array, ...] = ()  # [B, V, S, D] of the dense head, one array per group; empty without that head
+    # Of the dense heads, one array per group that they see: [B, V, S, D], or [R, n, D] of the n patches chosen in each
+    # R-th of the batch; empty without such a head.
+    dense: tuple[jax.Array, ...] = ()
 
 
 class Network(nn.Module):
@@ -38,7 +40,9 @@ class Network(nn.Module):
         encoder: images [N, H, W, C] -> `Encoding`.
         projector: features [B, V, D] -> projection, or None.
         predictor: projection -> prediction, or None.
-        dense: the encoder's patches [B, V, S, C] -> [B, V, S, D], or None.
+        dense: the encoder's patches [..., C] -> [..., D], or None.
+        dense_predictor: what comes after `dense`, as the predictor after the projector, or None.
+        shared_heads: whether patches go through projector and predictor, in place of dense heads of their own.
         passes: "view" or "resolution".
         layers: last stages or blocks of the encoder whose means over positions are the features, joined; each is scaled
             to a root mean square of 1, so that none outweighs the others. 1: the encoder's pooled features as they are.
@@ -51,13 +55,15 @@ class Network(nn.Module):
         remat: whether the backward pass computes the encoder's activations again, pass by pass.
 
     Raises:
-        UserError: if `passes` is unknown or `chunks` no divisor.
+        UserError: if `passes` is unknown, `chunks` no divisor, or shared heads are not there or not alone.
     """
 
     encoder: nn.Module
     projector: nn.Module | None = None
     predictor: nn.Module | None = None
     dense: nn.Module | None = None
+    dense_predictor: nn.Module | None = None
+    shared_heads: bool = False
     passes: str = "view"
     layers: Annotated[int, positive] = 1
     scan_views: bool = False
@@ -65,7 +71,12 @@ class Network(nn.Module):
     remat: bool = False
 
     def __call__(
-        self, views: tuple[jax.Array, ...], train: bool = False, mask: tuple | None = None, keep: tuple | None = None
+        self,
+        views: tuple[jax.Array, ...],
+        train: bool = False,
+        mask: tuple | None = None,
+        keep: tuple | None = None,
+        chosen: tuple | None = None,
     ) -> Outputs:
         """Returns the outputs for the views.
 
@@ -74,13 +85,15 @@ class Network(nn.Module):
             train: whether BatchNorm uses and updates the statistics of the batch.
             mask: per group a bool [B, V, S], patches that the mask token replaces, or None; None: no group.
             keep: per group an int [B, V, n], the only patches the encoder sees, or None; None: no group.
+            chosen: per group an int [R, n], the only patches the dense heads see, or None, if they see none of it;
+                None: they see all. R divides B: the numbers count the patches of each R-th of the batch, image by
+                image and view by view. It needs a pass per resolution.
         """
-        if self.passes not in PASSES:
-            raise UserError(f"passes cannot be {self.passes!r}; {suggest(self.passes, PASSES)}")
+        self.check(chosen)
         nothing = (None,) * len(views)
         groups = list(zip(views, mask or nothing, keep or nothing, strict=True))
         if self.passes == "resolution":
-            return self.heads(join([self.encoded(*group, train) for group in groups]), train)
+            return self.heads(join([self.encoded(*group, train) for group in groups]), train, chosen)
         return join([self.each_view(*group, train) for group in groups])
 
     def encode(self, images: jax.Array, layers: int = 0) -> jax.Array:
@@ -150,13 +163,41 @@ class Network(nn.Module):
         _, outputs = scan(nn.remat(run, prevent_cse=False))(self, (), pieces)
         return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(images, *x.shape[2:]), outputs)
 
-    def heads(self, outputs, train):
-        """The outputs with the heads' share; what is not per patch is widened to float32."""
+    def heads(self, outputs, train, chosen=None):
+        """The outputs with the heads' share; all but patches of the encoder is widened to float32."""
         projection = None if self.projector is None else self.projector(outputs.features, train=train)
         prediction = None if self.predictor is None else self.predictor(projection, train=train)
-        dense = () if self.dense is None else tuple(self.dense(x, train=train) for x in outputs.patches)
+        dense = ()
+        if self.dense is not None or self.shared_heads:
+            chosen = (slice(None),) * len(outputs.patches) if chosen is None else chosen
+            groups = zip(outputs.patches, chosen, strict=True)
+            dense = tuple(self.dense_heads(choose(x, which), train) for x, which in groups if which is not None)
         wide = jax.tree.map(widen, Outputs(outputs.features, projection, prediction, dense=dense))
         return wide._replace(patches=outputs.patches)
+
+    def dense_heads(self, x, train):
+        shared = (self.projector, self.predictor) if self.shared_heads else (self.dense, self.dense_predictor)
+        for head in shared:
+            x = x if head is None else head(x, train=train)
+        return x
+
+    def check(self, chosen):
+        if self.passes not in PASSES:
+            raise UserError(f"passes cannot be {self.passes!r}; {suggest(self.passes, PASSES)}")
+        if chosen is not None and self.passes != "resolution":
+            raise UserError("the dense heads see chosen patches of all views together; set network.passes=resolution")
+        if self.shared_heads and (self.projector is None or self.dense or self.dense_predictor):
+            raise UserError(
+                "patches share projector and predictor; set network.projector and leave out network.dense and "
+                "network.dense_predictor, or set network.shared_heads=false"
+            )
+
+
+def choose(patches, which):
+    """Patches [B, V, S, C], or those [R, n, C] of numbers [R, n]."""
+    if isinstance(which, slice):
+        return patches
+    return jnp.take_along_axis(patches.reshape(len(which), -1, patches.shape[-1]), which[:, :, None], axis=1)
 
 
 def pooled(encoding: Encoding, layers: int) -> jax.Array:

@@ -35,6 +35,7 @@ LAB = {"augment.recipe": "cmc", "augment.mean": UNSET, "augment.std": UNSET}
 QUICK = {"optimizer.warmup": "0.1 epochs"}
 VIT = {"network.encoder.stem": UNSET, "network.encoder.size": 32}  # of 8 x 8 patches
 WHOLE = {"data.size": 40, "augment.crop": UNSET, "augment.mean": UNSET, "augment.std": UNSET}  # patches of whole images
+TWO_VIEWS = {"augment.small_views": 0, "augment.small_size": UNSET, "augment.small_crop": UNSET}
 # By config, with as many epochs as fit the time.
 OWN: dict[str, dict] = {
     "barlow_twins": {"epochs": 4},
@@ -48,6 +49,9 @@ OWN: dict[str, dict] = {
     "deepcluster": {"epochs": 10},
     "deepcluster_v2": {"epochs": 10, **COARSE, "augment.small_views": 0},
     "densecl": {"epochs": 8, "method.dense_from": "0.25 epochs", "optimizer.learning_rate": 0.8},
+    "dino": {"epochs": 4, **TWO_VIEWS},
+    "dinov2": {"epochs": 3, **VIT, **TWO_VIEWS},
+    "ibot": {"epochs": 3, **VIT, **TWO_VIEWS},
     "ijepa": {"epochs": 8, **VIT, "augment.crop": (0.3, 1.0)},
     "infomin": {"epochs": 7, **COARSE, "augment.randaugment": 0},
     "instdisc": {"epochs": 12, **COARSE},

@@ -94,6 +94,13 @@ def test_sinkhorn_a_past_of_weight_one_half_counts_half():
     np.testing.assert_allclose(codes, sinkhorn(scores, 0.05, 3)[:-1], rtol=1e-4)
 
 
+def test_sinkhorn_only_counted_rows_fill_prototypes():
+    scores, counted = jnp.asarray(cosines(6, 12, 5)), np.arange(12) % 3 > 0
+    codes = sinkhorn(scores, 0.1, 3, counted=jnp.asarray(counted))
+    np.testing.assert_allclose(codes[counted], sinkhorn(scores[counted], 0.1, 3), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(codes.sum(1), np.ones(12), rtol=1e-5)
+
+
 def test_sinkhorn_without_iterations_is_a_softmax():
     scores = jnp.asarray(cosines(5, 6, 4))
     np.testing.assert_allclose(sinkhorn(scores, 0.05, 0), jax.nn.softmax(scores / 0.05), rtol=1e-5)

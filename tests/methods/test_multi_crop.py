@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from ssl_jax.augment import Views
-from ssl_jax.method import apply
+from ssl_jax.method import Variables, apply
 from ssl_jax.methods import METHODS
 from ssl_jax.networks import MLP, Network
 from ssl_jax.numeric import as_rows
@@ -99,6 +99,13 @@ def deepcluster_v2(method, state, online, target, a, v):
     return np.mean([cross_entropy(logits[h], np.asarray(state.assignment)[INDEX, h]) for h in heads])
 
 
+def dino(method, state, online, target, a, v):
+    targets = np.exp((target.prediction[:, a] - np.asarray(state.center)) / 0.04)
+    logits = online.prediction[:, v] / method.temperature
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    return -np.mean(np.sum(targets / targets.sum(1, keepdims=True) * log_p, axis=1))
+
+
 def similarities(online, a, v):
     """Over the 2B rows of two views, without each row itself in its sum."""
     rows = unit(np.concatenate([online.projection[:, a], online.projection[:, v]]))
@@ -155,6 +162,7 @@ ROWS = {
     "densecl": (make("densecl", network=PIXELS, **MOMENTUM, **QUEUE, weight=0.0), one_key, find_key),
     "cast": (make("cast", network=PIXELS, **MOMENTUM, **QUEUE, weight=0.0), one_key, find_key),
     "infomin": (make("infomin", **MOMENTUM, **QUEUE, weight=0.0), one_key, find_key),
+    "dino": (make("dino", "prototypes", **MOMENTUM, teacher_temperature=lambda step: 0.04), directed, dino),
     "deepcluster_v2": (
         make("deepcluster_v2", images=IMAGES, every=4, prototypes=3, heads=3),
         each_view,
@@ -199,8 +207,9 @@ def test_the_loss_is_the_mean_over_the_pairs_of_a_large_view_and_another(name, s
     params, state = start(name, method, small)
     batch = make_batch(name, small)
     views = batch["views"].of("large", "small")
-    online, _ = apply(method.network, method.variables(params, state), views)
-    target, _ = apply(method.network, getattr(state, "target", method.variables(params, state)), views)
+    trained = Variables(params["network"], state.stats)
+    online, _ = apply(method.network, trained, views)
+    target, _ = apply(method.network, getattr(state, "target", trained), views)
     online, target = jax.tree.map(lambda x: np.asarray(x, np.float64), (online, target))
     expected = np.mean([cost(method, state, online, target, a, v) for a, v in pairs(LARGE + small)])
     np.testing.assert_allclose(toy.loss(method, params, state, batch).loss, expected, rtol=1e-4)

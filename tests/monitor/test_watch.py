@@ -13,14 +13,14 @@ HEALTHY = {
     "projection_std": 0.9,
     "projection_crowding": 0.3,
     "rank": 40.0,
-    "code_entropy": 0.6,
+    "target_entropy": 0.6,
 }
-HEALTHY |= {"cluster_entropy": 0.97}
+HEALTHY |= {"marginal_entropy": 0.97}
 SICK = [
     ({"projection_crowding": 0.99}, "projection_crowding is 0.990"),
     ({"rank": 1.1}, "effective rank of 1.1"),
-    ({"code_entropy": 0.9999}, "code_entropy is 1.000"),
-    ({"cluster_entropy": 0.02}, "cluster_entropy is 0.020"),
+    ({"target_entropy": 0.9999}, "uniform targets, target_entropy is 1.000"),
+    ({"marginal_entropy": 0.02}, "one-dimensional targets, marginal_entropy is 0.020"),
     ({"loss": 6.2383}, "stuck at 6.238"),
 ]
 

@@ -28,6 +28,23 @@ def test_a_config_becomes_a_network(kind):
     assert network.encoder.dtype == network.projector.dtype == network.predictor.dtype == "bfloat16"
 
 
+def test_heads_of_patches_are_two_like_those_of_views_or_the_same():
+    last = {"name": "prototypes", "prototypes": 7, "weight_norm": "unit"}
+    for change, parts in (
+        ({"dense": {"output": 5}, "dense_predictor": last}, {"dense", "dense_predictor"}),
+        ({"shared_heads": True}, set()),
+    ):
+        network = build(CONFIG | change)
+        outputs, variables = jax.eval_shape(
+            lambda network=network: network.init_with_output(
+                jax.random.key(0), (jnp.zeros((2, 3, 16, 16, 3)),), train=True
+            )
+        )
+        assert set(variables["params"]) == {"encoder", "projector", "predictor"} | parts
+        assert outputs.dense[0].shape == (2, 3, 4, 7 if parts else 12)
+        assert outputs.dense[0].dtype == jnp.float32
+
+
 def test_heads_may_be_missing():
     network = build({"encoder": {"name": "vit_tiny", "patch": 4, "size": 32, "depth": 1}, "projector": None})
     assert network.projector is None

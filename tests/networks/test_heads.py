@@ -1,5 +1,7 @@
 """Heads: the layers of the papers, and what their outputs promise."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,3 +94,30 @@ def test_scores_of_unit_prototypes_are_cosines(key):
     expected = (x / np.linalg.norm(x, axis=-1, keepdims=True)) @ kernel
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
     assert np.abs(scores).max() < 1.00001
+
+
+def test_only_the_direction_of_a_weight_normalised_prototype_counts(key):
+    head, x = Prototypes(6, "unit"), rows(4, 5)
+    kernel = head.init(key, x)["params"]["kernel"]
+
+    def scores(kernel, **length):
+        return Prototypes(6, "trained" if length else "unit").apply({"params": {"kernel": kernel} | length}, x)
+
+    stretched = kernel * jnp.arange(1.0, 7.0)[None]
+    np.testing.assert_allclose(scores(stretched), scores(kernel), rtol=1e-4, atol=1e-6)
+    radial = jnp.sum(jax.grad(lambda kernel: scores(kernel)[0, 0])(kernel) * kernel)
+    np.testing.assert_allclose(radial, 0, atol=1e-6)
+    length = jnp.arange(6.0)
+    np.testing.assert_allclose(scores(stretched, length=length), scores(kernel) * length[None], rtol=1e-4, atol=1e-6)
+
+
+def test_a_gelu_is_exact_and_weights_start_as_asked(key):
+    head, x = MLP(3, 2000, norm="none", activation="gelu", std=0.02), rows(6, 50)
+    params = head.init(key, x)["params"]
+    hidden = np.asarray(x @ params["linear1"]["kernel"])
+    erf = np.vectorize(math.erf)(hidden / np.sqrt(2))
+    ours = head.apply({"params": params}, x)
+    np.testing.assert_allclose(ours, (hidden * (1 + erf) / 2) @ params["linear2"]["kernel"], rtol=1e-3, atol=1e-6)
+    kernel = np.asarray(params["linear1"]["kernel"])
+    assert np.abs(kernel).max() <= 0.04001  # twice the deviation
+    assert 0.016 < kernel.std() < 0.0205

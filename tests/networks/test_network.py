@@ -133,7 +133,7 @@ def test_outputs_but_patches_are_float32_whatever_it_computes_in():
     network = Network(
         ResNet((1,), widths=(8,), stem_width=8, dtype="bfloat16"),
         MLP(4, 8, dtype="bfloat16"),
-        Prototypes(6, "bfloat16"),
+        Prototypes(6, dtype="bfloat16"),
     )
     outputs, state = train(network, views((2, 2, 8, 8)))
     assert {leaf.dtype for leaf in jax.tree.leaves((outputs._replace(patches=()), state))} == {jnp.dtype("float32")}
