@@ -38,6 +38,7 @@ class DINOv2(Method):
     mask_ratio: tuple[float, float] = (0.1, 0.5)  # least and largest share of patches that are then hidden
     mask_group: Annotated[int, positive] = 64  # images, a divisor of the batch; best also of each device's share
     large_views = 2
+    mixes_sizes = False
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics of the student

@@ -33,6 +33,7 @@ class IBOT(Method):
     mask_share: Annotated[float, share] = 0.5  # probability that a large view has hidden patches
     mask_ratio: tuple[float, float] = (0.1, 0.5)  # least and largest share of patches that are then hidden
     large_views = 2
+    mixes_sizes = False
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics of the student

@@ -36,6 +36,7 @@ class IJEPA(Method):
     area: Annotated[float, share] = 0.175  # of a target block, as a share of the image
     aspect: Annotated[float, positive] = 1.125  # longer side of a target block / shorter side
     context: Annotated[float, share] = 0.925  # of the square that the context is drawn from, as a share of the image
+    mixes_sizes = False
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics of the context encoder

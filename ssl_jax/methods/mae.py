@@ -27,6 +27,7 @@ class MAE(Method):
     decoder: Decoder
     ratio: Annotated[float, share] = 0.75  # share of the patches that are hidden
     normalize: bool = True  # whether a patch is predicted with its mean 0 and its variance 1
+    mixes_sizes = False
 
     def check(self, batch):
         super().check(batch)

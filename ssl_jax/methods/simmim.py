@@ -24,6 +24,7 @@ class SimMIM(Method):
 
     square: Annotated[int, positive] = 32  # pixels, side of what is hidden or visible as a whole: one or more patches
     ratio: Annotated[float, share] = 0.6  # share of the squares that are hidden, rounded up
+    mixes_sizes = False
 
     def check(self, batch):
         super().check(batch)
