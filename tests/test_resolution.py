@@ -12,7 +12,7 @@ from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.online import Evaluator
-from ssl_jax.method import initialize
+from ssl_jax.method import apply, encode, initialize
 from ssl_jax.networks import MLP, Network, ResNet
 from ssl_jax.resolution import Settings
 from ssl_jax.train import Trainer
@@ -216,3 +216,19 @@ def test_methods_that_compare_patches_take_one_size_per_batch():
     config = load(str(ROOT / "configs" / "densecl.py"), [*overrides("densecl"), ("resolution.sizes", "(8,16)")])
     with pytest.raises(UserError, match=r"set resolution\.mode to random, ramp, repeat or all"):
         build(config)
+
+
+def test_running_statistics_are_those_of_the_nearest_size(key):
+    network = Network(encoder(), statistics=(8, 16))
+    views = Views([Buckets((images_of((4, 2, 8, 8, 3)), 3 * images_of((4, 2, 16, 16, 3), 1)))])
+    variables, _ = initialize(network, key, views)
+    _, stats = apply(network, variables, views)
+    shared, _ = initialize(Network(encoder()), key, views)
+    for size, part, row in ((8, views[0][0], 0), (16, views[0][1], 1)):
+        _, alone = apply(Network(encoder()), shared, Views([part]))
+        chosen = jax.tree.map(lambda x, row=row: x[row], stats)
+        for ours, theirs in zip(jax.tree.leaves(chosen), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        features = encode(network, variables._replace(stats=stats), images_of((2, size + 2, size + 2, 3)))
+        expected = encode(Network(encoder()), variables._replace(stats=chosen), images_of((2, size + 2, size + 2, 3)))
+        np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)

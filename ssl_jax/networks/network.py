@@ -12,6 +12,7 @@ from ssl_jax.augment.views import Buckets, length, merge_buckets
 from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import positive
 from ssl_jax.networks.encoding import Encoding
+from ssl_jax.networks.statistics import at_size
 from ssl_jax.numeric import widen
 
 PASSES = ("view", "resolution")
@@ -46,6 +47,8 @@ class Network(nn.Module):
         passes: "view" or "resolution".
         layers: last stages or blocks of the encoder whose means over positions are the features, joined; each is scaled
             to a root mean square of 1, so that none outweighs the others. 1: the encoder's pooled features as they are.
+        statistics: sizes in pixels for which the encoder's BatchNorms have running statistics of their own; none: all
+            sizes share them.
         scan_views: with `passes="view"`, whether the passes of a group's views are one loop in the program, compiled
             once. It computes the same.
         chunks: number of pieces, a divisor of the images of a pass, in which these go through the encoder. With more
@@ -66,6 +69,7 @@ class Network(nn.Module):
     shared_heads: bool = False
     passes: str = "view"
     layers: Annotated[int, positive] = 1
+    statistics: tuple[int, ...] = ()
     scan_views: bool = False
     chunks: Annotated[int, positive] = 1
     remat: bool = False
@@ -110,7 +114,7 @@ class Network(nn.Module):
         depth = 0 if self.projector is None else self.projector.layers
         if not -1 <= layers <= depth:
             raise UserError(f"features cannot go on through {layers} layers of a projector with {depth}")
-        features = pooled(self.encoder(images, train=False), self.layers)
+        features = pooled(self.encoding(images), self.layers)
         if layers == 0 or self.projector is None:
             return widen(features)
         stop = None if layers in (-1, depth) else layers
@@ -139,12 +143,17 @@ class Network(nn.Module):
 
         def run(network, carry, group):
             images, mask, keep = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), group)
-            encoding = network.encoder(images, train=train, mask=mask, keep=keep)
+            encoding = network.encoding(images, train=train, mask=mask, keep=keep)
             parts = pooled(encoding, self.layers), encoding.patches
             features, patches = (x.reshape(-1, views.shape[1], *x.shape[1:]) for x in parts)
             return carry, Outputs(features, patches=(patches,))
 
         return self.in_chunks(run, (views, mask, keep))
+
+    def encoding(self, images, **options):
+        """The encoder's output for images [N, H, W, C] of one size."""
+        run = at_size(lambda encoder, images: encoder(images, **options), self.statistics, images.shape[1])
+        return run(self.encoder, images)
 
     def in_chunks(self, run, group):
         """The outputs that `run` makes of a group of arrays [B, ...], as `chunks` and `remat` say."""
