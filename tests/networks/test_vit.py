@@ -121,12 +121,13 @@ def test_a_gated_mlp_is_that_of_dinov2(key):
     assert params["linear2"]["kernel"].shape == (48, 16)
     attended = jnp.zeros((2, 3, 2, 8))
     ours = block.apply({"params": params}, x, attended, 0.0, method="after")
-    x = np.asarray(x, np.float64) + np.asarray(params["attention"]["out"]["bias"])
+    x, p = jax.tree.map(lambda array: np.asarray(array, np.float64), (x, params))
+    x = x + p["attention"]["out"]["bias"]
     norm = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-    norm = norm * params["norm2"]["scale"] + params["norm2"]["bias"]
-    gate, value = np.split(norm @ params["linear1"]["kernel"] + params["linear1"]["bias"], 2, axis=-1)
+    norm = norm * p["norm2"]["scale"] + p["norm2"]["bias"]
+    gate, value = np.split(norm @ p["linear1"]["kernel"] + p["linear1"]["bias"], 2, axis=-1)
     hidden = gate / (1 + np.exp(-gate)) * value
-    expected = x + hidden @ params["linear2"]["kernel"] + params["linear2"]["bias"]
+    expected = x + hidden @ p["linear2"]["kernel"] + p["linear2"]["bias"]
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
