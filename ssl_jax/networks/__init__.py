@@ -55,6 +55,8 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "vit_small": functools.partial(ViT, dim=384, heads=6),
     "vit_base": functools.partial(ViT, dim=768, heads=12),
     "vit_large": functools.partial(ViT, dim=1024, depth=24, heads=16),
+    "vit_huge": functools.partial(ViT, dim=1280, depth=32, heads=16, patch=14),
+    "vit_giant": functools.partial(ViT, dim=1536, depth=40, heads=24, patch=14, mlp="swiglu"),  # DINOv2's
 }
 HEADS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "prototypes": Prototypes}
 HEAD_NAMES = ("projector", "predictor", "dense")

@@ -1,6 +1,7 @@
 """The transformer's block, and a stack of them compiled once."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,18 @@ from ssl_jax.networks.attention import attend, padded, row_major, weights
 from ssl_jax.networks.norm import Norm
 
 init = nn.initializers.truncated_normal(0.02)
+INITIALIZERS = {"truncated_normal": init, "xavier": nn.initializers.xavier_uniform()}
+# The three matrices of an attention's queries, keys and values are stored as one, and each is initialised by itself.
+QKV_INITIALIZERS = INITIALIZERS | {"xavier": nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")}
+
+
+def swiglu(x: jax.Array) -> jax.Array:
+    """Returns [..., D] of x [..., 2 D]: SiLU of the first half times the second (Shazeer 2020, arXiv:2002.05202)."""
+    gate, value = jnp.split(x, 2, axis=-1)
+    return nn.silu(gate) * value
+
+
+MLPS = {"gelu": functools.partial(nn.gelu, approximate=False), "swiglu": swiglu}
 
 # The forward pass stores what linear maps read and return. What lies between, norms and activation functions, the
 # backward pass computes again, inside the kernels that compute their gradient.
@@ -34,11 +47,16 @@ class Block(nn.Module):
     Attributes:
         dim: channels D.
         heads: attention heads, a divisor of `dim`.
-        hidden: channels of the MLP's hidden layer.
+        hidden: channels of the MLP's hidden layer; see `mlp`.
         bias: whether queries, keys and values have a bias.
         eps: of the layer norms.
         layer_scale: initial value of a trained factor on each channel of both parts (Touvron et al. 2021,
             arXiv:2103.17239, section 2); 0: no factors.
+        mlp: "gelu", or "swiglu", with a gate for each hidden channel and two thirds of the channels, so that the
+            parameters stay as many; their number is rounded up to a multiple of 8 (Oquab et al. 2023,
+            arXiv:2304.07193, in the code).
+        initializer: of the kernels, "truncated_normal" with deviation 0.02, or "xavier", uniform (Glorot and Bengio
+            2010), where queries, keys and values are three matrices.
         dtype: of the computation; None: that of x.
     """
 
@@ -48,14 +66,17 @@ class Block(nn.Module):
     bias: bool = True
     eps: float = 1e-6
     layer_scale: float = 0.0
+    mlp: str = "gelu"
+    initializer: str = "truncated_normal"
     dtype: Any = None
 
     def setup(self):
         norm = functools.partial(Norm, "layer", eps=self.eps, dtype=self.dtype)
         self.norm1, self.norm2 = norm(), norm()
-        self.attention = Attention(self.dim, self.heads, self.bias, self.dtype)
-        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        self.linear1, self.linear2 = dense(self.hidden), dense(self.dim)
+        self.attention = Attention(self.dim, self.heads, self.bias, self.initializer, self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=INITIALIZERS[self.initializer], dtype=self.dtype)
+        width = self.hidden if self.mlp == "gelu" else 2 * gated_width(self.hidden)
+        self.linear1, self.linear2 = dense(width), dense(self.dim)
         if self.layer_scale:
             factor = nn.initializers.constant(self.layer_scale)
             self.scale1, self.scale2 = (self.param(name, factor, (self.dim,)) for name in ("scale1", "scale2"))
@@ -71,7 +92,7 @@ class Block(nn.Module):
         """Returns the block's output for its input and what its attention gives, [N, T, heads, D / heads]."""
         y = self.attention.out(attended.reshape(x.shape))
         x = x + self.drop(self.scaled(y, "scale1"), rate)
-        y = self.linear2(stored(nn.gelu(self.linear1(stored(self.norm2(x))), approximate=False)))
+        y = self.linear2(stored(MLPS[self.mlp](self.linear1(stored(self.norm2(x))))))
         return x + self.drop(self.scaled(y, "scale2"), rate)
 
     def weights(self, x: jax.Array) -> jax.Array:
@@ -89,18 +110,24 @@ class Block(nn.Module):
         return jnp.where(kept, y / jnp.asarray(1 - rate, y.dtype), jnp.zeros((), y.dtype))
 
 
+def gated_width(hidden: int) -> int:
+    """Returns two thirds of the hidden channels, rounded up to a multiple of 8."""
+    return 8 * math.ceil(2 * hidden // 3 / 8)
+
+
 class Attention(nn.Module):
     """The linear maps of multi-head self-attention on x [N, T, D]."""
 
     dim: int
     heads: int
     bias: bool
+    initializer: str
     dtype: Any
 
     def setup(self):
-        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        self.qkv = dense(3 * self.dim, use_bias=self.bias)
-        self.out = dense(self.dim)
+        dense = functools.partial(nn.Dense, dtype=self.dtype)
+        self.qkv = dense(3 * self.dim, use_bias=self.bias, kernel_init=QKV_INITIALIZERS[self.initializer])
+        self.out = dense(self.dim, kernel_init=INITIALIZERS[self.initializer])
 
     def project(self, x):
         """Returns queries, keys and values, each [N, T, heads, D / heads]."""

@@ -1,34 +1,42 @@
 """Vision transformers."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError, suggest
+from ssl_jax.fields import positive
 from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.norm import Norm
+from ssl_jax.networks.patches import ConvolutionalStem, Projection
 from ssl_jax.networks.positions import resample, sincos, stretched
-from ssl_jax.networks.transformer import Block, init, run_blocks
+from ssl_jax.networks.transformer import INITIALIZERS, MLPS, Block, init, run_blocks
 from ssl_jax.numeric import widen
 
 POOLS = ("token", "mean")
 POSITIONS = ("learned", "sincos_rows", "sincos_columns")
+STEMS = ("patch", "conv")
 
 
 class ViT(nn.Module):
     """Images [B, H, W, 3] -> features [B, dim] of a vision transformer, at any size that is a multiple of the patch.
 
-    Source: Dosovitskiy et al. 2020 (arXiv:2010.11929); initialisation as Touvron et al. 2020 (arXiv:2012.12877).
+    Source: Dosovitskiy et al. 2020 (arXiv:2010.11929); initialisation as Touvron et al. 2020 (arXiv:2012.12877) or
+    Chen et al. 2021 (arXiv:2104.02057).
 
     Attributes:
         patch: side of a patch in pixels.
+        view_patch: side of the patches that images are cut into instead; the projection is resized to it, and the
+            positions interpolated, without a change of their parameters (FlexiViT, arXiv:2212.08013); None: `patch`.
+        stem: "patch", a linear projection of each patch, or "conv", see `patches.ConvolutionalStem`.
         size: side in pixels of the images whose grid of patches the positions belong to; other grids interpolate.
         dim: channels.
         depth: blocks.
         heads: attention heads, a divisor of `dim`.
         mlp_ratio: hidden channels of a block's MLP, as a multiple of `dim`.
+        mlp: "gelu" or "swiglu", see `Block`.
         pool: "token" (the class token) or "mean" (over the patches; there is no class token).
         positions: "learned", or fixed sine-cosine with the channels of the row first, "sincos_rows" (MoCo v3), or
             those of the column first, "sincos_columns" (MAE).
@@ -38,6 +46,8 @@ class ViT(nn.Module):
         mask_token: whether there is a token in place of masked patches.
         registers: extra tokens that belong to no patch (Darcet et al. 2023, arXiv:2309.16588).
         layer_scale: see `Block`.
+        initializer: of the kernels, "truncated_normal" or "xavier", see `Block`.
+        token_std: standard deviation with which class token and registers begin.
         drop_path: rate at which the last block is left out for an image, where a key switches that on; earlier blocks
             have rates in proportion to their depth (Huang et al. 2016, arXiv:1603.09382).
         remat: whether the backward pass computes each block again, see `run_blocks`.
@@ -48,12 +58,15 @@ class ViT(nn.Module):
         UserError: if an option is unknown, or a side of the image is no multiple of the patch.
     """
 
-    patch: int = 16
+    patch: Annotated[int, positive] = 16
+    view_patch: Annotated[int, positive] | None = None
+    stem: str = "patch"
     size: int = 224
     dim: int = 384
     depth: int = 12
     heads: int = 6
     mlp_ratio: float = 4.0
+    mlp: str = "gelu"
     pool: str = "token"
     positions: str = "learned"
     resampling: str = "bicubic"
@@ -62,6 +75,8 @@ class ViT(nn.Module):
     mask_token: bool = False
     registers: int = 0
     layer_scale: float = 0.0
+    initializer: str = "truncated_normal"
+    token_std: float = 0.02
     drop_path: float = 0.0
     remat: bool = False
     scan_blocks: bool | None = None
@@ -69,8 +84,8 @@ class ViT(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Side of a patch in pixels."""
-        return self.patch
+        """Side in pixels of the patches that images are cut into."""
+        return self.view_patch or self.patch
 
     def __call__(
         self, x: jax.Array, train: bool = False, mask: jax.Array | None = None, keep: jax.Array | None = None
@@ -79,19 +94,19 @@ class ViT(nn.Module):
 
         Args:
             x: [N, H, W, C].
-            train: has no effect.
+            train: whether the BatchNorms of a convolutional stem take the statistics of the batch.
             mask: bool [N, S], the patches that the mask token replaces; needs `mask_token`.
             keep: int [N, n], the patches that are seen; the encoding's patches are these alone.
         """
-        tokens, layers = self.tokens(x, mask, keep)
+        tokens, layers = self.tokens(x, mask, keep, train)
         patches = tokens[:, self.extra :]
         pooled = tokens[:, 0] if self.pool == "token" else widen(patches).mean(1)
-        grid = x.shape[1] // self.patch, x.shape[2] // self.patch
+        grid = x.shape[1] // self.stride, x.shape[2] // self.stride
         return Encoding(pooled, patches, grid, tuple(layers[1:, :, self.extra :]))
 
     @nn.compact
     def tokens(
-        self, x: jax.Array, mask: jax.Array | None = None, keep: jax.Array | None = None
+        self, x: jax.Array, mask: jax.Array | None = None, keep: jax.Array | None = None, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
         """Returns the tokens: class token, if any, registers, patches.
 
@@ -100,7 +115,7 @@ class ViT(nn.Module):
             [depth + 1, N, T, dim].
         """
         self.check(x)
-        x = self.embed(x, mask, keep)
+        x = self.embed(x, mask, keep, train)
         last, layers = self.run(x)
         return Norm("layer", eps=self.eps, dtype=self.dtype, name="norm")(last), jnp.concatenate([x[None], layers])
 
@@ -119,7 +134,8 @@ class ViT(nn.Module):
 
     def block(self, **options) -> Block:
         hidden = round(self.dim * self.mlp_ratio)
-        return Block(self.dim, self.heads, hidden, self.bias, self.eps, self.layer_scale, self.dtype, **options)
+        options |= {"mlp": self.mlp, "initializer": self.initializer, "dtype": self.dtype}
+        return Block(self.dim, self.heads, hidden, self.bias, self.eps, self.layer_scale, **options)
 
     def run(self, x):
         """Returns the last block's output, and the outputs of all blocks [depth, N, T, dim]."""
@@ -135,22 +151,28 @@ class ViT(nn.Module):
         return run_blocks(self.block(parent=None), params, x, rates, key, self.remat, self.scan_blocks)
 
     def check(self, x):
+        tables = {"pool": POOLS, "positions": POSITIONS, "stem": STEMS, "mlp": MLPS, "initializer": INITIALIZERS}
+        for field, valid in tables.items():
+            value = getattr(self, field)
+            if value not in valid:
+                raise UserError(f"network.encoder.{field} cannot be {value!r}; {suggest(value, valid)}")
+        if self.stem == "conv" and (self.patch.bit_count() != 1 or self.stride != self.patch):
+            raise UserError(
+                f"a convolutional stem cannot make patches of {self.stride} pixels: "
+                "set network.encoder.patch to a power of 2, without a view_patch"
+            )
         height, width = x.shape[1:3]
-        for side in (height, width, self.size):
-            if side % self.patch:
-                raise UserError(f"an image side of {side} pixels is no multiple of the patch of {self.patch}")
+        for side, patch in ((height, self.stride), (width, self.stride), (self.size, self.patch)):
+            if side % patch:
+                raise UserError(f"an image side of {side} pixels is no multiple of the patch of {patch}")
         if self.dim % self.heads:
             raise UserError(f"a dim of {self.dim} cannot be shared by {self.heads} heads: set one to fit the other")
-        for value, valid in ((self.pool, POOLS), (self.positions, POSITIONS)):
-            if value not in valid:
-                raise UserError(f"the network cannot have {value!r}; {suggest(value, valid)}")
 
-    def embed(self, x, mask, keep):
+    def embed(self, x, mask, keep, train):
         """Returns the tokens [N, T, dim] before the first block: class token, registers, patches with positions."""
-        batch, p = x.shape[0], self.patch
-        rows, columns = x.shape[1] // p, x.shape[2] // p
-        x = x.reshape(batch, rows, p, columns, p, -1).swapaxes(2, 3).reshape(batch, rows * columns, -1)
-        x = nn.Dense(self.dim, kernel_init=init, dtype=self.dtype, name="patch")(x)
+        x = self.patches(x, train)
+        batch, rows, columns, _ = x.shape
+        x = x.reshape(batch, rows * columns, self.dim)
         if self.mask_token:
             masked = self.param("mask_token", init, (self.dim,)).astype(x.dtype)
             x = x if mask is None else jnp.where(mask[:, :, None], masked[None, None], x)
@@ -158,16 +180,23 @@ class ViT(nn.Module):
             raise UserError("patches are masked and there is no mask token; set network.encoder.mask_token=true")
         x = x + self.grid(rows, columns).astype(x.dtype)[None]
         x = x if keep is None else jnp.take_along_axis(x, keep[:, :, None], axis=1)
-        front = []
+        front, small = [], nn.initializers.truncated_normal(self.token_std)
         if self.pool == "token":
             # The class token's own position would only be a second summand of the same parameter.
-            front.append(self.param("token", init, (self.dim,))[None])
+            front.append(self.param("token", small, (self.dim,))[None])
         if self.registers:
-            front.append(self.param("registers", init, (self.registers, self.dim)))
+            front.append(self.param("registers", small, (self.registers, self.dim)))
         if not front:
             return x
         tokens = jnp.concatenate(front).astype(x.dtype)[None]
         return jnp.concatenate([jnp.broadcast_to(tokens, (batch, *tokens.shape[1:])), x], axis=1)
+
+    def patches(self, x, train):
+        """Returns the patches [N, rows, columns, dim] before their positions."""
+        if self.stem == "conv":
+            return ConvolutionalStem(self.dim, self.patch, self.dtype, name="stem")(x, train)
+        kernel_init = INITIALIZERS[self.initializer]
+        return Projection(self.dim, self.stride, self.patch, kernel_init, self.dtype, name="patch")(x)
 
     def grid(self, rows, columns):
         """Returns the positions [rows * columns, dim]."""

@@ -42,7 +42,7 @@ def test_heads_may_be_missing():
         ({"encoder": {"name": "resnet17"}}, "no encoder 'resnet17'; did you mean 'resnet1"),
         ({"encoder": {}}, "no encoder ''; valid: resnet10"),
         ({"encoder": {"name": "resnet18", "stm": "3x3"}}, "network.encoder has no field 'stm'; did you mean 'stem'"),
-        ({"encoder": {"name": "vit_tiny", "stem": "3x3"}}, "vit_tiny has no stem, which others have"),
+        ({"encoder": {"name": "vit_tiny", "width": 2.0}}, "vit_tiny has no width, which others have"),
         ({"predictor": {"name": "prototypes"}}, "network.predictor needs a value for prototypes"),
         ({"predictor": {"name": "prototype"}}, "there is no head 'prototype'; did you mean 'prototypes'"),
         (

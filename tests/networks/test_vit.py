@@ -9,6 +9,7 @@ import pytest
 from ssl_jax.errors import UserError
 from ssl_jax.networks import ENCODERS, ViT, minimum_size
 from ssl_jax.networks.attention import attend
+from ssl_jax.networks.transformer import Block
 
 TINY = {"patch": 4, "size": 16, "dim": 16, "depth": 2, "heads": 2}
 
@@ -28,15 +29,23 @@ def random_variables(model, key):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"),
+    ("name", "patch", "options", "parameters"),
     # timm's numbers without the classifier; the class token's position is a part of our class token
-    [("tiny", 5_524_416 - 192), ("small", 21_665_664 - 384), ("base", 85_798_656 - 768), ("large", 303_301_632 - 1024)],
+    [
+        ("tiny", 16, {}, 5_524_416 - 192),
+        ("small", 16, {}, 21_665_664 - 384),
+        ("base", 16, {}, 85_798_656 - 768),
+        ("large", 16, {}, 303_301_632 - 1024),
+        ("huge", 14, {}, 630_764_800 - 1280),
+        # DINOv2's, with its token for masked patches
+        ("giant", 14, {"size": 518, "layer_scale": 1e-5, "mask_token": True}, 1_136_480_768 - 1536),
+    ],
 )
-def test_parameters_number_as_published(name, parameters):
-    model = ENCODERS[f"vit_{name}"]()
+def test_parameters_number_as_published(name, patch, options, parameters):
+    model = ENCODERS[f"vit_{name}"](**options)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3))))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
-    assert minimum_size(model) == 16
+    assert minimum_size(model) == patch
 
 
 @pytest.mark.parametrize("pool", ["token", "mean"])
@@ -93,14 +102,50 @@ def test_padding_is_not_attended_to(key):
     assert np.abs(attend(rows, 6)[:, :5] - expected).max() > 1e-2
 
 
-def test_one_loop_over_the_blocks_computes_what_they_do_one_after_the_other(key):
-    variables = random_variables(ViT(**TINY), key)
+@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
+def test_one_loop_over_the_blocks_computes_what_they_do_one_after_the_other(key, mlp):
+    variables = random_variables(ViT(**TINY, mlp=mlp), key)
 
     def gradient(scan):
-        model = ViT(**TINY, scan_blocks=scan)
+        model = ViT(**TINY, mlp=mlp, scan_blocks=scan)
         return jax.jit(jax.grad(lambda v: jnp.sin(apply(model, v, images((2, 16, 16)))).sum()))(variables)
 
     chex.assert_trees_all_close(gradient(True), gradient(False), rtol=1e-4, atol=1e-6)
+
+
+def test_a_gated_mlp_is_that_of_dinov2(key):
+    """w3(silu(w1 x) * w2 x), with 2/3 of the hidden channels, here 42.7, rounded up to a multiple of 8."""
+    block = Block(dim=16, heads=2, hidden=64, mlp="swiglu")
+    x = jax.random.normal(key, (2, 3, 16))
+    params = jax.tree.map(lambda leaf: leaf + 0.1, block.init(key, x)["params"])
+    assert params["linear2"]["kernel"].shape == (48, 16)
+    attended = jnp.zeros((2, 3, 2, 8))
+    ours = block.apply({"params": params}, x, attended, 0.0, method="after")
+    x = np.asarray(x, np.float64) + np.asarray(params["attention"]["out"]["bias"])
+    norm = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    norm = norm * params["norm2"]["scale"] + params["norm2"]["bias"]
+    gate, value = np.split(norm @ params["linear1"]["kernel"] + params["linear1"]["bias"], 2, axis=-1)
+    hidden = gate / (1 + np.exp(-gate)) * value
+    expected = x + hidden @ params["linear2"]["kernel"] + params["linear2"]["bias"]
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_xavier_weights_begin_within_the_bounds_of_moco_v3(key):
+    """Queries, keys and values are three matrices, each with the bound of its own."""
+    model = ViT(**TINY | {"dim": 64, "depth": 1}, initializer="xavier", token_std=1e-6)
+    params = jax.jit(model.init)(key, images((1, 16, 16)))["params"]
+    block = params["block1"]
+    bounds = {
+        "qkv": (block["attention"]["qkv"], 64 + 64),
+        "out": (block["attention"]["out"], 64 + 64),
+        "mlp": (block["linear1"], 64 + 256),
+        "patch": (params["patch"], 48 + 64),
+    }
+    for dense, fans in bounds.values():
+        largest = np.abs(dense["kernel"]).max()
+        assert 0.98 < largest / np.sqrt(6 / fans) <= 1
+        np.testing.assert_array_equal(dense["bias"], 0)
+    assert 0 < np.abs(params["token"]).max() < 1e-5
 
 
 def test_computing_in_half_precision_keeps_parameters_in_single(key):
@@ -119,6 +164,12 @@ def test_computing_in_half_precision_keeps_parameters_in_single(key):
         ({"heads": 3}, "3 heads"),
         ({"pool": "men"}, "'mean'"),
         ({"positions": "sincos"}, "sincos_rows"),
+        ({"stem": "3x3"}, "network.encoder.stem cannot be '3x3'; valid: conv, patch"),
+        ({"mlp": "swigl"}, "did you mean 'swiglu'"),
+        ({"initializer": "normal"}, "did you mean 'truncated_normal'"),
+        ({"stem": "conv", "size": 12, "patch": 6}, "network.encoder.patch to a power of 2"),
+        ({"stem": "conv", "view_patch": 8}, "without a view_patch"),
+        ({"view_patch": 5}, "no multiple of the patch of 5"),
     ],
 )
 def test_mistakes_are_named(key, options, message):
