@@ -50,7 +50,9 @@ class Result(NamedTuple):
     metrics: dict[
         str, jax.Array
     ]  # scalars to log; `uniform_loss`: the loss of a collapsed representation, if it has a closed form
-    features: jax.Array  # [B, D], as `features` returns for the first view; the online probe learns from it
+    # [B, D], as `features` returns for the first view, or [B / k, D] of every k-th image; the online probe learns from
+    # them.
+    features: jax.Array
     embeddings: jax.Array  # [..., D], which the collapse watch checks
 
 

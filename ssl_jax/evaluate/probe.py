@@ -39,7 +39,7 @@ def update(probe: Probe, features: jax.Array, labels: jax.Array) -> tuple[Probe,
 
     Args:
         probe: the state of the probe.
-        features: [B, D] of any float type; no gradient flows into them.
+        features: [B, D] of any float type, or [B / k, D] of every k-th image; no gradient flows into them.
         labels: [B]; rows with the label -1 (unknown) are ignored.
 
     Returns:
@@ -49,6 +49,7 @@ def update(probe: Probe, features: jax.Array, labels: jax.Array) -> tuple[Probe,
     mean = MOMENTUM * probe.mean + (1 - MOMENTUM) * jnp.mean(features, 0)
     square = MOMENTUM * probe.square + (1 - MOMENTUM) * jnp.mean(features**2, 0)
     probe = probe._replace(seen=probe.seen + 1, mean=mean, square=square)
+    labels = labels.reshape(len(features), -1)[:, 0]
     known = labels >= 0
 
     def loss(params):

@@ -11,7 +11,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import share
 from ssl_jax.masking import random_order
 from ssl_jax.method import Method, Result, apply, initialize
-from ssl_jax.methods.masked import check_masked, grid_of
+from ssl_jax.methods.masked import check_masked, grid_of, whole_features
 from ssl_jax.networks import Decoder
 from ssl_jax.numeric import widen
 from ssl_jax.patches import fill, moments, patchify
@@ -56,8 +56,8 @@ class MAE(Method):
         prediction, outputs, stats = self.predict(params, state, images, order, key)
         loss = self.error(prediction, images, order)
         metrics = {"uniform_loss": self.error(jnp.zeros_like(prediction), images, order)}  # the mean is predicted
-        features = outputs.features[:, 0]
-        return Result(loss, self.State(stats), metrics, features, features)
+        features = whole_features(self.network, self.variables(params, state), images)
+        return Result(loss, self.State(stats), metrics, features, outputs.features)
 
     def predict(self, params, state, images, order, key=None) -> tuple[jax.Array, Any, Any]:
         """Predicts patches from those that come first in an order.

@@ -1,10 +1,15 @@
 """Shared by methods that hide patches of one view from a vision transformer."""
 
+import math
+
 import jax
 
 from ssl_jax.augment import Views
 from ssl_jax.errors import UserError
+from ssl_jax.method import Variables, encode
 from ssl_jax.networks import Network, ViT
+
+WHOLE = 8  # one image in as many is also encoded without a mask
 
 
 def check_masked(network: Network, views: Views) -> None:
@@ -26,3 +31,13 @@ def grid_of(network: Network, images: jax.Array) -> tuple[int, int]:
     """Returns the rows and columns of patches of images [..., H, W, C]."""
     patch = network.encoder.stride
     return images.shape[-3] // patch, images.shape[-2] // patch
+
+
+def whole_features(network: Network, variables: Variables, images: jax.Array) -> jax.Array:
+    """Returns the features [B / k, D] of every k-th of images [B, H, W, C], without a mask, to learn a probe from.
+
+    Of masked images features are so different that a probe which learns from them is near chance on whole ones. To
+    encode all images twice would cost half a step; k is 8, or less where the batch is no multiple of it.
+    """
+    some = images.reshape(-1, math.gcd(WHOLE, len(images)), *images.shape[1:])[:, 0]
+    return encode(network, jax.lax.stop_gradient(variables), some)

@@ -13,7 +13,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import positive, share
 from ssl_jax.masking import random_cells
 from ssl_jax.method import Method, Result, apply, initialize
-from ssl_jax.methods.masked import check_masked, grid_of
+from ssl_jax.methods.masked import check_masked, grid_of, whole_features
 from ssl_jax.numeric import widen
 from ssl_jax.patches import fill, patchify
 
@@ -56,8 +56,8 @@ class SimMIM(Method):
         prediction, outputs, stats = self.predict(params, state, images, mask, key)
         difference = jnp.abs(prediction - patchify(widen(images), self.network.encoder.stride))
         loss = jnp.mean(difference, where=mask[:, :, None])
-        features = outputs.features[:, 0]
-        return Result(loss, self.State(stats), {}, features, features)
+        features = whole_features(self.network, self.variables(params, state), images)
+        return Result(loss, self.State(stats), {}, features, outputs.features)
 
     def predict(self, params, state, images, mask, key=None) -> tuple[jax.Array, Any, Any]:
         """Predicts all patches from those that are not masked.

@@ -57,6 +57,13 @@ def test_standardises_by_the_running_statistics(key):
     np.testing.assert_allclose(probe.logits(state, jnp.asarray(seen[0])), expected, rtol=2e-3, atol=2e-4)
 
 
+def test_features_of_every_fourth_image_go_with_its_label(key):
+    state = probe.init(key, DIM, CLASSES)
+    features, labels = next(batches(key, 1))
+    ours, expected = (probe.update(state, features[::4], given)[0].params for given in (labels, labels[::4]))
+    np.testing.assert_array_equal(ours["kernel"], expected["kernel"])
+
+
 def test_unknown_labels_are_ignored(key):
     state = probe.init(key, DIM, CLASSES)
     features, labels = next(batches(key, 1))

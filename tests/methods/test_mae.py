@@ -104,6 +104,12 @@ def test_a_perfect_prediction_restores_the_image_around_its_visible_patches(star
     np.testing.assert_array_equal(patchify(seen, PATCH)[same], patchify(images(), PATCH)[same])
 
 
+def test_the_probe_learns_from_whole_images(started):
+    x = jnp.concatenate([images(seed) for seed in range(6)])
+    result = METHOD.loss(*started, batch(x), KEY, 0)
+    np.testing.assert_allclose(result.features, METHOD.features(*started, x)[::8], rtol=1e-4, atol=1e-5)
+
+
 def test_patches_are_read_row_by_row_and_put_back():
     x = images()
     np.testing.assert_array_equal(patchify(x, PATCH)[1], np.stack(patches_of(np.asarray(x[1]))))
