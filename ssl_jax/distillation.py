@@ -11,12 +11,32 @@ from ssl_jax.losses import entropy, hidden_weights
 from ssl_jax.networks import Network
 
 
+def check_scores(network: Network) -> None:
+    """Checks that a network scores prototypes.
+
+    Raises:
+        UserError: if it does not.
+    """
+    if network.predictor is None:
+        raise UserError(
+            "the targets are distributions over prototypes, and there are none; set network.predictor.name=prototypes "
+            "and network.predictor.prototypes"
+        )
+
+
 def check_hiding(network: Network, ratio: tuple[float, float]) -> None:
-    """Checks that a network can hide a share of the patches between the two.
+    """Checks that a network can hide a share of the patches between the two, and scores patches.
 
     Raises:
         UserError: if it cannot.
     """
+    if network.passes != "resolution":
+        raise UserError("hidden patches of all views share a pass through their heads; set network.passes=resolution")
+    if network.dense is None and not network.shared_heads:
+        raise UserError(
+            "the method has a loss on patches; set network.shared_heads=true, or network.dense and "
+            "network.dense_predictor"
+        )
     if not getattr(network.encoder, "mask_token", False):
         raise UserError(
             "the method hides patches; set network.encoder.name to a vision transformer and "

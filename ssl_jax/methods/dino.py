@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.distillation import target_entropies
+from ssl_jax.distillation import check_scores, target_entropies
 from ssl_jax.fields import positive, share
 from ssl_jax.losses import centered_softmax, cross_views, soft_cross_entropy
 from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
@@ -32,6 +32,10 @@ class DINO(Method):
         stats: PyTree  # BatchNorm statistics of the student
         target: Variables  # the teacher: moving average of the student
         center: jax.Array  # [K] moving average of the teacher's scores
+
+    def check(self, batch):
+        super().check(batch)
+        check_scores(self.network)
 
     def init(self, key, batch):
         variables, shapes = initialize(self.network, key, batch["views"])

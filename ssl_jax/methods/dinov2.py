@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax.distillation import check_hiding, choose_hidden, patch_grid, target_entropies
+from ssl_jax.distillation import check_hiding, check_scores, choose_hidden, patch_grid, target_entropies
 from ssl_jax.errors import UserError
 from ssl_jax.fields import not_negative, one_of, positive, share
 from ssl_jax.losses import centered_softmax, cross_views, koleo, sinkhorn, soft_cross_entropy
@@ -48,6 +48,7 @@ class DINOv2(Method):
 
     def check(self, batch):
         super().check(batch)
+        check_scores(self.network)
         check_hiding(self.network, self.mask_ratio)
         images, large = batch["views"].large[0].shape[:2]
         if images % self.mask_group:

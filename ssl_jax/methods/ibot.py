@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.distillation import check_hiding, choose_hidden, patch_grid, target_entropies
+from ssl_jax.distillation import check_hiding, check_scores, choose_hidden, patch_grid, target_entropies
 from ssl_jax.fields import not_negative, one_of, positive, share
 from ssl_jax.losses import centered_softmax, cross_views, soft_cross_entropy
 from ssl_jax.masking import block_mask, random_mask
@@ -43,6 +43,7 @@ class IBOT(Method):
 
     def check(self, batch):
         super().check(batch)
+        check_scores(self.network)
         check_hiding(self.network, self.mask_ratio)
 
     def init(self, key, batch):

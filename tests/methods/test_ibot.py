@@ -115,11 +115,15 @@ def test_heads_that_see_the_hidden_patches_give_the_loss_of_heads_that_see_all(s
 
 
 def test_wrong_networks_and_ratios_are_named():
-    with pytest.raises(UserError, match=r"network.encoder.mask_token=true"):
-        dataclasses.replace(METHOD, network=toy.network()).check(toy.batch())
+    for network, message in (
+        (METHOD.network.clone(encoder=toy.Linear()), "network.encoder.mask_token=true"),
+        (METHOD.network.clone(shared_heads=False), "set network.shared_heads=true, or network.dense"),
+        (METHOD.network.clone(passes="view"), "set network.passes=resolution"),
+        (METHOD.network.clone(predictor=None), "set network.predictor.name=prototypes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            dataclasses.replace(METHOD, network=network).check(toy.batch())
     with pytest.raises(UserError, match=r"method.mask_ratio is \(0.5, 0.1\)"):
         dataclasses.replace(METHOD, mask_ratio=(0.5, 0.1)).check(toy.batch())
     with pytest.raises(UserError, match=r"set network.projector and leave out network.dense"):
-        Network(ENCODER, HEADS["projector"], dense=MLP(3), shared_heads=True).init(
-            jax.random.key(0), toy.batch()["views"]
-        )
+        METHOD.network.clone(dense=MLP(3)).init(jax.random.key(0), toy.batch()["views"])
