@@ -9,8 +9,8 @@ preset               what                                              expect, a
 :yfcc15m_vit_small   ViT-S/16, batch 4096, 25 epochs                   32.7 zero-shot, 59.3 linear (SLIP's README)
 :yfcc15m_sigmoid     ViT-B/16 with the loss of SigLIP                  no published number
 
-CIFAR-10 and ImageNet have no captions, so there are no presets for them. The published ones read `pairs:yfcc15m`, a folder
-with a table of images and captions; --config.data.source=tfds:NAME reads a TFDS set with captions.
+CIFAR-10 and ImageNet have no captions, so there are no presets for them. The published ones read `pairs:yfcc15m`, a
+folder with a table of images and captions; --config.data.source=tfds:NAME reads a TFDS set with captions.
 
 --config.method.objective=sigmoid is SigLIP (arXiv:2303.15343). OpenAI's own ViT-B/32 has patch=32, pre_norm=true,
 patch_bias=false, mlp=quick_gelu and eps=1e-5 in network.encoder.

@@ -36,8 +36,8 @@ def check_pairs(network: Network, text: TextTower, batch: Batch) -> None:
     encoder: Any = network.encoder
     if not text.depth and not (isinstance(encoder, ViT) and encoder.dim == text.dim):
         raise UserError(
-            "text.depth is 0, so texts go through the blocks of the image encoder; set network.encoder.name to a vision "
-            "transformer and text.dim to its dim"
+            "text.depth is 0, so texts go through the blocks of the image encoder; set network.encoder.name to a "
+            "vision transformer and text.dim to its dim"
         )
 
 

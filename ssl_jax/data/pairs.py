@@ -100,12 +100,13 @@ def open_pairs(path: str, split: str, fields: Collection[str] = (), context: int
     classes = tuple(sorted({row.label for row in training if row.label}))
     if unknown := sorted({row.label for row in rows if row.label} - set(classes)):
         raise UserError(f"{table} has classes that the training split lacks: {', '.join(unknown[:5])}")
+    number = {name: i for i, name in enumerate(classes)}
     captions: dict[str, tuple[str, ...]] = {}
-    labels = {}
+    labels: dict[str, int] = {}
     for row in rows:
         file = str(table.parent / row.image)
         captions[file] = captions.get(file, ()) + row.captions
-        labels[file] = classes.index(row.label) if row.label else -1
+        labels[file] = max(labels.get(file, -1), number.get(row.label, -1))
     known = classes if max(labels.values()) >= 0 else None
     wanted = context if "text" in fields else None
     return PairSource(f"pairs:{root}", captions, list(labels.values()), known, wanted)
@@ -128,10 +129,11 @@ def usable_rows(table: pathlib.Path, warn: bool = True) -> list[Row]:
     with open(table, encoding="utf-8-sig", errors="replace", newline="") as lines:
         rows = list((csv_rows if table.suffix == ".csv" else json_rows)(lines, table))
     present = os.path.isfile if len(rows) <= folder.CHECKED else lambda file: True
-    good, broken = [], []
+    good: list[Row] = []
+    broken: list[str] = []
     for line, row in rows:
         complaint = row if isinstance(row, str) else fault(row, table.parent, present)
-        if complaint:
+        if complaint or isinstance(row, str):
             broken.append(f"line {line} ({complaint})")
         else:
             good.append(row)

@@ -30,7 +30,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Returns a value for each field: `image` uint8 [h, w, 3], `label` (-1 if unknown), `mask` uint8 [h, w], `text` strings."""
+        """Returns a value for each field: `image` uint8 [h, w, 3], `label` (-1 if unknown), `mask` uint8 [h, w], ..."""
 
 
 FIELDS = {  # -> what it is called, and what to do if a source lacks it

@@ -33,7 +33,7 @@ def tokenize(texts: Sequence[str], context: int) -> np.ndarray:
 
 
 def clean(text: str) -> str:
-    """Returns a text in lower case, with single spaces, straight quotes, no HTML entities, and wrong decoding undone."""
+    """Returns a text in lower case, with single spaces and straight quotes, HTML entities and wrong decoding undone."""
     import ftfy
 
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()

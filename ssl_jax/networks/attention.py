@@ -64,7 +64,7 @@ def weights(query: jax.Array, key: jax.Array, causal: bool = False) -> jax.Array
     """
     logits = widen(jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key))
     if causal:
-        logits = jnp.where(jnp.tri(*logits.shape[2:], dtype=bool)[None, None], logits, -jnp.inf)
+        logits = jnp.where(jnp.tri(logits.shape[2], logits.shape[3], dtype=bool)[None, None], logits, -jnp.inf)
     return nn.softmax(logits)
 
 
