@@ -36,10 +36,11 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
         check_sizes(config, one)
     check_batch(config.batch_size)
     check_chunks(config)
-    if source is None:
-        wanted = ("mask",) if config.data.masks else ()
-        source, test = data.open_splits(config.data.source, config.evaluate.labels, config.data.dir, wanted)
     method_class = schema.method_class(config)
+    if source is None:
+        wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
+        where = config.data.source, config.evaluate.labels, config.data.dir
+        source, test = data.open_splits(*where, wanted, config.data.context)
     if method_class.needs_labels and not source.classes:
         raise UserError(
             f"the method {config.method.name} needs labels, but {config.data.source} has none; "

@@ -72,6 +72,7 @@ class Method:
     network: Network
 
     needs_labels: ClassVar[bool] = False
+    needs_text: ClassVar[bool] = False  # whether it learns from captions
     large_views: ClassVar[int] = 1  # the least number per image that a recipe must make
     mixes_sizes: ClassVar[bool] = True  # whether images of one batch may differ in size, see `augment.Buckets`
     feature: ClassVar[str] = "backbone"  # what its paper evaluates: backbone, projection or hidden:K

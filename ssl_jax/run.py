@@ -22,7 +22,7 @@ class Run:
 
     config: ConfigDict
     source: data.Source  # the images to train on
-    test: data.Source | None  # labelled images to evaluate on, if there are any
+    test: data.Source | None  # images with labels or captions to evaluate on, if there are any
     recipes: tuple[augment.Recipe, ...]  # one, or one per size in `config.resolution` if each step has one size
     method: Method
     steps: int  # of the whole run
@@ -56,7 +56,9 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes; empty if labels are missing or ignored."""
-        return () if self.test is None else self.test.classes
+        if self.test is None or self.source.classes is None or self.config.evaluate.labels == "ignored":
+            return ()
+        return self.test.classes or ()
 
     def to_steps(self, duration: int | str) -> int:
         """Converts a duration to steps."""

@@ -21,6 +21,14 @@ FEATURE = Rule(
 )
 
 
+SENTENCES = Rule(
+    lambda texts: len(texts) > 0 and all(isinstance(text, str) and text.count("{}") == 1 for text in texts),
+    "texts with {} for the name of a class, such as ('a photo of a {}',)",
+)
+# Those of the README of CLIP (arXiv:2103.00020) that need not be photographs apart, and the plain one.
+PROMPTS = ("a photo of a {}.", "a bad photo of the {}.", "a photo of the large {}.", "a photo of the small {}.")
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """The keys of a config outside its groups."""
@@ -40,6 +48,7 @@ class Data:
     size: Annotated[int, positive] = 28  # pixels, side of the (large) views
     canvas: Annotated[int, positive] | None = None  # pixels the host fits images into; None: size
     masks: bool = False  # whether to read masks of what matters in an image: in a folder, its alpha channel
+    context: Annotated[int, Rule(lambda value: value > 2, "3 or more")] = 77  # tokens of a caption, with start and end
     images_per_class: Annotated[int, positive] | None = None  # in a batch, for losses over pairs; None: any images
     workers: Annotated[int, not_negative] = 0  # processes that read images; 0: threads
     device_bytes: int = 2**30  # a smaller set is kept on the device
@@ -59,6 +68,7 @@ class Evaluate:
     sizes: Annotated[tuple[int, ...], resolution.ascending] = ()  # pixels at which the end of a run compares features
     neighbours: Annotated[int, positive] = 20
     temperature: Annotated[float, positive] = 0.07  # of the neighbours' votes
+    prompts: Annotated[tuple[str, ...], SENTENCES] = PROMPTS  # what names a class for methods that learn from captions
 
 
 @dataclasses.dataclass(frozen=True)

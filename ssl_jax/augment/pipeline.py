@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssl_jax.augment.color import normalize
 from ssl_jax.augment.operation import BLACK
@@ -20,6 +21,7 @@ from ssl_jax.numeric import widen
 
 CANVAS = ("image", "box", "mask")  # what of a raw batch the views are made from; all else is handed on
 PLACE = 2  # uniform numbers for the place of a patch in its cell
+CAPTION = np.uint32(2**32 - 1)  # stands where views have their number
 
 
 def batch(recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit) -> dict:
@@ -33,15 +35,19 @@ def batch(recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit) -
         key: a PRNG key, the run's seed.
         raw: `image` uint8 [B, H, W, 3]; `box` int32 [B, 4], (top, left, height, width) of the image on its canvas;
             `index` int32 [B], the example's position in the source; where the source has masks of salient regions,
-            `mask` uint8 [B, H, W]; and its further fields.
+            `mask` uint8 [B, H, W]; where it has captions, `text` int32 [B, C, L], the tokens of C captions of each
+            image, of which those that start with 0 are not there; and its further fields.
         visit: which visit of the examples this is, int [] or [B]; see `data.Order`.
 
     Returns:
         `views`, a `Views` with an array [B, V, size, size, 3] per group of the recipe, in its colour space and type,
         normalised; with masks, `salience`, a tuple with an array [B, V, size, size] in [0, 1] per group, the
-        salience in each view; and the other fields of the source (`index`, `label`), unchanged.
+        salience in each view; with captions, `text` int32 [B, L], one of them; and the other fields of the source
+        (`index`, `label`), unchanged.
     """
     seen: dict = {name: array for name, array in raw.items() if name not in CANVAS}
+    if "text" in raw:
+        seen["text"] = caption(key, raw["text"], raw["index"], visit)
     seen["views"] = views(recipe, key, raw, visit)
     if "mask" in raw:
         seen["salience"] = salience(recipe, key, raw, visit)
@@ -69,6 +75,16 @@ def salience(recipe: Recipe, key: jax.Array, raw: Mapping[str, jax.Array], visit
         return planes[0]
 
     return every_view(recipe, key, raw, visit, shown, raw["mask"])
+
+
+def caption(key: jax.Array, text: jax.Array, index: jax.Array, visit) -> jax.Array:
+    """The `text` of a `batch`: any caption of an image is as likely as another."""
+
+    def one(visit, index, tokens):
+        uniform = jax.random.uniform(functools.reduce(jax.random.fold_in, (visit, index, CAPTION), key))
+        return tokens[jnp.floor(uniform * jnp.sum(tokens[:, 0] > 0).astype(uniform.dtype)).astype(int)]
+
+    return jax.vmap(one)(jnp.broadcast_to(visit, index.shape), index, text)
 
 
 def every_view(

@@ -85,9 +85,12 @@ JIGSAW = View(Crop((0.6, 1.0)))
 CAST = change(INSTDISC, jitter=0.5, cover=0.2)
 CIFAR_STRONG = View(BICUBIC, then=(STRONG, Gray(0.2), Blur(0.5)))
 
+WEAK = View(Crop((0.5, 1.0)), flip=0.0)  # of SLIP; captions may tell left from right
+
 RGB = SPACES["rgb"]
 BARE = RGB._replace(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 CIFAR = RGB._replace(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+CLIP = RGB._replace(mean=(0.4815, 0.4578, 0.4082), std=(0.2686, 0.2613, 0.2758))
 
 # The number behind a row is its paper's on arXiv.
 RECIPES = {
@@ -127,7 +130,9 @@ RECIPES = {
     "mae": Entry((change(PLAIN, crop=(0.2, 1.0), resample="bicubic"),)),  # 2111.06377
     "simmim": Entry((change(PLAIN, crop=(0.67, 1.0)),)),  # 2111.09886
     "ijepa": Entry((View(Crop((0.3, 1.0)), flip=0.0),)),  # 2301.08243
-    "slip": Entry(twice(View(then=(JITTER, Gray(0.2), Blur(0.5))))),  # 2112.12750, the views of its SimCLR half
+    "clip": Entry((View(Crop((0.9, 1.0), resample="bicubic"), flip=0.0),), space=CLIP),  # 2103.00020, as open_clip
+    "slip": Entry((WEAK, *twice(View(then=(JITTER, Gray(0.2), Blur(0.5)))))),  # 2112.12750: CLIP's view, SimCLR's two
+    "detailclip": Entry(twice(change(BARLOW, crop=(0.14, 1.0), blur=0.1, solarize=0.2, flip=0.0))),  # 2409.06809
     "cifar_symmetric": Entry(twice(CIFAR_STRONG), space=CIFAR),  # solo-learn, 2108.01775
     "cifar_asymmetric": Entry((BARLOW, change(BARLOW, solarize=0.2)), space=CIFAR),  # solo-learn
     "cifar_reconstruction": Entry((View(BICUBIC),), space=CIFAR),  # solo-learn

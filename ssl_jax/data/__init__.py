@@ -1,12 +1,13 @@
 """Image sources, and batches of them as a pure function of (seed, step)."""
 
-from ssl_jax.data.field import Field, Integers, Picture, fit, image_fields
+from ssl_jax.data.field import Field, Integers, Picture, Text, fit, image_fields
 from ssl_jax.data.loader import batches, read, spec
 from ssl_jax.data.order import Balanced, Order, Shuffled
 from ssl_jax.data.resident import fits, load_all
 from ssl_jax.data.source import Source, open_source
 from ssl_jax.data.splits import open_splits
 from ssl_jax.data.subset import Subset
+from ssl_jax.data.tokenizer import tokenize
 
 __all__ = [
     "Balanced",
@@ -17,6 +18,7 @@ __all__ = [
     "Shuffled",
     "Source",
     "Subset",
+    "Text",
     "batches",
     "fit",
     "fits",
@@ -26,4 +28,5 @@ __all__ = [
     "open_splits",
     "read",
     "spec",
+    "tokenize",
 ]

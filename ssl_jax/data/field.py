@@ -1,11 +1,13 @@
 """The fields of an example, and how each is stacked into an array of a batch."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
+
+from ssl_jax.data.tokenizer import tokenize
 
 
 class Field(Protocol):
@@ -55,10 +57,32 @@ class Integers:
         return np.asarray(value, np.int32).reshape(self.size)
 
 
-def image_fields(extra: Iterable[str] = ()) -> dict[str, Field]:
-    """Returns the fields of labelled images, with a mask if `extra` names it."""
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """The captions of an image, texts of which at most `captions` are taken: tokens [captions, context], 0 for none.
+
+    A batch has them all; `augment.batch` chooses one for each image.
+    """
+
+    captions: int  # most of an image
+    context: int  # tokens of each, see `tokenizer.tokenize`
+    kinds: tuple[str, ...] = ()  # names of the captions by position, if these differ by more than chance
+    dtype = np.int32
+    padding = 0
+
+    def shape(self, canvas: int) -> tuple[int, ...]:
+        return self.captions, self.context
+
+    def fit(self, value: Sequence[str], canvas: int) -> np.ndarray:
+        tokens = tokenize(value[: self.captions], self.context)
+        return np.pad(tokens, ((0, self.captions - len(tokens)), (0, 0)))
+
+
+def image_fields(extra: Iterable[str] = (), text: Text | None = None) -> dict[str, Field]:
+    """Returns the fields of labelled images, with a mask if `extra` names it, and captions if there are any."""
     fields: dict[str, Field] = {"image": Picture((3,)), "label": Integers()}
-    return fields | {"mask": Picture()} if "mask" in extra else fields
+    fields |= {"mask": Picture()} if "mask" in extra else {}
+    return fields | ({"text": text} if text else {})
 
 
 def fit(pixels: np.ndarray, canvas: int) -> np.ndarray:

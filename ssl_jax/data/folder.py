@@ -75,12 +75,16 @@ class FolderSource:
         return len(self.files)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.readable(i)[1]
+
+    def readable(self, i: int) -> tuple[str, dict[str, Any]]:
+        """Returns the first file from position i on that can be read, and its example."""
         for j in itertools.chain(range(i, len(self)), range(i)):
             example = self.read(self.files[j])
             if example is not None:
                 if j != i:
                     self.warn(f"{self.files[i]} is unreadable; such files are replaced by the next readable image")
-                return example | {"label": self.labels[j]}
+                return self.files[j], example | {"label": self.labels[j]}
         raise UserError(f"none of the {len(self)} images of {self.name} can be read; the first is {self.files[0]}")
 
     def read(self, file: str) -> dict[str, np.ndarray] | None:

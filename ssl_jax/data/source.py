@@ -8,6 +8,7 @@ import numpy as np
 from ssl_jax.data.embedded import EmbeddedSource
 from ssl_jax.data.field import Field
 from ssl_jax.data.folder import open_folder
+from ssl_jax.data.pairs import open_pairs
 from ssl_jax.data.tfds import open_tfds
 from ssl_jax.errors import UserError, suggest
 
@@ -32,33 +33,41 @@ class Source(Protocol):
         """Returns a value for each field: `image` uint8 [h, w, 3], `label` (-1 if unknown), `mask` uint8 [h, w], ..."""
 
 
+FIELDS = {  # -> what it is called, and what to do if a source lacks it
+    "mask": ("masks", "take a folder of png images whose alpha channel is the mask"),
+    "text": ("captions", "take pairs:/path, a table of images and captions, or a TFDS set with captions"),
+}
+
+
 class Scheme(NamedTuple):
     """One kind of source."""
 
-    open: Callable[[str, str, str | None, Collection[str]], Source | None]  # name, split, data_dir, fields
-    fields: tuple[str, ...]  # fields that it can have beside `image` and `label`
+    # The function that opens a split; it takes name, split, data_dir, fields and context, see `open_source`.
+    open: Callable[[str, str, str | None, Collection[str], int], Source | None]
+    fields: Collection[str]  # fields that it can have beside `image` and `label`
 
 
 SCHEMES = {
-    "embedded": Scheme(lambda name, split, data_dir, fields: EmbeddedSource(name, split, fields), ("mask",)),
-    "folder": Scheme(lambda name, split, data_dir, fields: open_folder(name, split, fields), ("mask",)),
-    "tfds": Scheme(lambda name, split, data_dir, fields: open_tfds(name, split, data_dir), ()),
+    "embedded": Scheme(lambda name, split, _, fields, context: EmbeddedSource(name, split, fields, context), FIELDS),
+    "folder": Scheme(lambda name, split, _, fields, context: open_folder(name, split, fields), ("mask",)),
+    "pairs": Scheme(lambda name, split, _, fields, context: open_pairs(name, split, fields, context), ("text",)),
+    "tfds": Scheme(open_tfds, ("text",)),
 }
-FIELDS = {"mask": "take a folder of png images whose alpha channel is the mask"}  # -> what to do if a source lacks it
 
 
 def open_source(
-    text: str, split: str = "train", data_dir: str | None = None, fields: Collection[str] = ()
+    text: str, split: str = "train", data_dir: str | None = None, fields: Collection[str] = (), context: int = 77
 ) -> Source | None:
     """Opens one split of an image source.
 
     Args:
-        text: `embedded:fashion_mnist`, `folder:/path` or `tfds:NAME`, where NAME is any name that TensorFlow Datasets
-            accepts (`cifar10`, `cifar10:3.0.2`, `imagenet_resized/32x32`).
+        text: `embedded:fashion_mnist`, `folder:/path`, `pairs:/path` or `tfds:NAME`, where NAME is any name that
+            TensorFlow Datasets accepts (`cifar10`, `cifar10:3.0.2`, `imagenet_resized/32x32`).
         split: "train" or "test".
         data_dir: the folder of prepared TFDS sets, a local or `gs://` path; None: the default of TFDS.
         fields: the fields that examples need beside `image` and `label`. "mask" marks what matters in an image: the
-            alpha channel in a folder, the pixels that are not black in the embedded set.
+            alpha channel in a folder, the pixels that are not black in the embedded set. "text" is captions.
+        context: tokens of a caption.
 
     Returns:
         The source, or None if there is no test split.
@@ -69,11 +78,16 @@ def open_source(
     scheme, colon, name = text.partition(":")
     if not (colon and name) or scheme not in SCHEMES:
         known = scheme in SCHEMES or not colon
-        hint = "write embedded:fashion_mnist, tfds:NAME or folder:/path" if known else suggest(scheme, SCHEMES)
+        hint = (
+            "write embedded:fashion_mnist, tfds:NAME, folder:/path or pairs:/path"
+            if known
+            else suggest(scheme, SCHEMES)
+        )
         raise UserError(f"unknown data source {text!r}; {hint}")
     for field in fields:
         if field not in FIELDS:
             raise UserError(f"unknown field {field!r} of {text}; {suggest(field, FIELDS)}")
         if field not in SCHEMES[scheme].fields:
-            raise UserError(f"{text} has no {field}s; {FIELDS[field]}")
-    return SCHEMES[scheme].open(name, split, data_dir, fields)
+            what, advice = FIELDS[field]
+            raise UserError(f"{text} has no {what}; {advice}")
+    return SCHEMES[scheme].open(name, split, data_dir, fields, context)

@@ -2,15 +2,18 @@
 
 import difflib
 import functools
+import operator
 import os
 import re
+from collections.abc import Collection
 from typing import Any
 
-from ssl_jax.data.field import image_fields
+from ssl_jax.data.field import Text, image_fields
 from ssl_jax.data.image import decode
 from ssl_jax.errors import UserError
 
 TEST_SPLITS = ("test", "validation", "val")
+CAPTIONS = 8  # most of an image; further ones are not used
 
 
 class TfdsSource:
@@ -20,12 +23,13 @@ class TfdsSource:
         name: the name of the source in messages.
         builder: a `tfds.core.DatasetBuilder` of a prepared set.
         split: one of its splits.
+        context: tokens of a caption; None: captions are left out.
 
     Raises:
-        UserError: if the set has no images, or was prepared in a format without random access.
+        UserError: if the set has no images or no captions, or was prepared in a format without random access.
     """
 
-    def __init__(self, name: str, builder: Any, split: str):
+    def __init__(self, name: str, builder: Any, split: str, context: int | None = None):
         import tensorflow_datasets as tfds
 
         features = builder.info.features
@@ -34,7 +38,13 @@ class TfdsSource:
             raise UserError(
                 f"{name} has no images, its features are {', '.join(features)}; set data.source to a set of images"
             )
-        self.name, self.fields, self.image, self.label = name, image_fields(), image, label
+        self.name, self.image, self.label = name, image, label
+        self.text = None if context is None else caption_of(features)
+        if context is not None and self.text is None:
+            raise UserError(
+                f"{name} has no captions, its features are {', '.join(features)}; set data.source to a set with texts"
+            )
+        self.fields = image_fields(text=None if context is None else Text(CAPTIONS, context))
         try:  # bytes stay encoded, so that images of all sources are decoded by the same code
             self.examples = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
         except NotImplementedError:
@@ -55,10 +65,13 @@ class TfdsSource:
     def __getitem__(self, i: int) -> dict[str, Any]:
         example = self.examples[i]
         label = int(example[self.label]) if self.label else -1
-        return {"image": decode(example[self.image]), "label": label}
+        found = {"image": decode(example[self.image]), "label": label}
+        return found | {"text": texts(functools.reduce(operator.getitem, self.text, example))} if self.text else found
 
 
-def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsSource | None:
+def open_tfds(
+    name: str, split: str, data_dir: str | None, fields: Collection[str] = (), context: int = 77
+) -> TfdsSource | None:
     """Opens a prepared set from its files; see `source.open_source` for arguments and errors.
 
     The test split is the first of `test` and `validation` that has labels, or else the first that exists.
@@ -77,7 +90,8 @@ def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsSource | None:
     splits = [s for s in (TEST_SPLITS if split == "test" else ("train",)) if s in builder.info.splits]
     if split == "train" and not splits:
         raise UserError(f"tfds:{name} has no training split, only {', '.join(builder.info.splits)}")
-    sources = [TfdsSource(f"tfds:{name}", builder, s) for s in splits]
+    wanted = context if "text" in fields else None
+    sources = [TfdsSource(f"tfds:{name}", builder, s, wanted) for s in splits]
     return next((source for source in sources if source.classes), sources[0] if sources else None)
 
 
@@ -85,6 +99,29 @@ def feature_of(features: Any, kind: type) -> str | None:
     """Returns the name of the feature of a type: the usual name if it exists, else the first."""
     keys = [key for key, feature in features.items() if type(feature) is kind]
     return next((key for key in keys if key in ("image", "label")), keys[0] if keys else None)
+
+
+def caption_of(features: Any) -> tuple[str, ...] | None:
+    """Returns the path in an example of its captions: texts named caption, captions or text, alone or in sequences."""
+    import tensorflow_datasets as tfds
+
+    def inside(feature):
+        feature = getattr(feature, "feature", feature)  # what a sequence holds
+        if type(feature) is tfds.features.Text:
+            return ()
+        if isinstance(feature, tfds.features.FeaturesDict) and type(feature.get("text")) is tfds.features.Text:
+            return ("text",)
+        return None
+
+    paths = {key: inside(feature) for key, feature in features.items()}
+    found = [(key, *paths[key]) for key in ("captions", "caption", "text") if paths.get(key) is not None]
+    return found[0] if found else None
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """Returns one text or a sequence of them, as bytes, as a tuple."""
+    several = [value] if isinstance(value, bytes | str) else value
+    return tuple(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in several)
 
 
 def missing(name: str, data_dir: str | None) -> str:

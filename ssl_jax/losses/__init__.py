@@ -30,6 +30,7 @@ from ssl_jax.losses.contrastive import (
 )
 from ssl_jax.losses.dense import nearest_position, patch_info_nce
 from ssl_jax.losses.distillation import centered_softmax, hidden_weights, koleo, soft_cross_entropy
+from ssl_jax.losses.image_text import image_text_sigmoid, image_text_softmax
 from ssl_jax.losses.metric import circle, margin_contrastive, multi_similarity, supervised_info_nce, triplet
 from ssl_jax.losses.proxy import proxy_anchor, proxy_nca
 from ssl_jax.losses.redundancy import barlow_twins, covariance, invariance, variance
@@ -48,6 +49,8 @@ __all__ = [
     "cross_views",
     "entropy",
     "hidden_weights",
+    "image_text_sigmoid",
+    "image_text_softmax",
     "info_nce",
     "info_nce_pairs",
     "instance_softmax",

@@ -4,6 +4,7 @@ from ssl_jax.methods.barlow_twins import BarlowTwins
 from ssl_jax.methods.byol import BYOL
 from ssl_jax.methods.cast import CAST
 from ssl_jax.methods.circle import Circle
+from ssl_jax.methods.clip import CLIP
 from ssl_jax.methods.cmc import CMC
 from ssl_jax.methods.cpc import CPC
 from ssl_jax.methods.crd import CRD
@@ -28,6 +29,7 @@ from ssl_jax.methods.ressl import ReSSL
 from ssl_jax.methods.simclr import SimCLR
 from ssl_jax.methods.simmim import SimMIM
 from ssl_jax.methods.simsiam import SimSiam
+from ssl_jax.methods.slip import SLIP
 from ssl_jax.methods.supcon import SupCon
 from ssl_jax.methods.supervised import Supervised
 from ssl_jax.methods.supervised_info_nce import SupervisedInfoNCE
@@ -40,6 +42,7 @@ METHODS = {
     "byol": BYOL,
     "cast": CAST,
     "circle": Circle,
+    "clip": CLIP,
     "cmc": CMC,
     "cpc": CPC,
     "crd": CRD,
@@ -64,6 +67,7 @@ METHODS = {
     "simclr": SimCLR,
     "simmim": SimMIM,
     "simsiam": SimSiam,
+    "slip": SLIP,
     "supcon": SupCon,
     "supervised": Supervised,
     "supervised_info_nce": SupervisedInfoNCE,

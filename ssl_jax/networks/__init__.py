@@ -16,6 +16,7 @@ from ssl_jax.networks.jigsaw import Jigsaw
 from ssl_jax.networks.network import Network, Outputs
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.resnet import ResNet
+from ssl_jax.networks.text import TextTower
 from ssl_jax.networks.vit import ViT
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "PatchPrediction",
     "Prototypes",
     "ResNet",
+    "TextTower",
     "ViT",
     "build",
     "make",
@@ -63,7 +65,7 @@ HEAD_NAMES = ("projector", "predictor", "dense", "dense_predictor")
 PARTS = {"encoder": ENCODERS} | dict.fromkeys(HEAD_NAMES, HEADS)  # what each part of a network may be, by name
 DTYPES = ("float32", "bfloat16")
 # Types of the fields of a method that are made from the config group of the field's name.
-KINDS: tuple[type[nn.Module], ...] = (Network, Decoder)
+KINDS: tuple[type[nn.Module], ...] = (Network, Decoder, TextTower, MLP)
 
 
 def make(kind: type[nn.Module], config: Mapping[str, Any], place: str) -> nn.Module:

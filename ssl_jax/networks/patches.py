@@ -21,6 +21,7 @@ class Projection(nn.Module):
         patch: side of a patch in pixels.
         stored: side of the patches that the kernel is stored for; it is resized to `patch`.
         kernel_init: of the kernel [stored * stored * C, dim].
+        use_bias: whether a bias is added.
         dtype: of the computation; None: that of the images.
     """
 
@@ -28,6 +29,7 @@ class Projection(nn.Module):
     patch: int
     stored: int
     kernel_init: Callable
+    use_bias: bool = True
     dtype: Any = None
 
     @nn.compact
@@ -37,7 +39,7 @@ class Projection(nn.Module):
         x = x.reshape(batch, height // p, p, width // p, p, channels).swapaxes(2, 3)
         x = x.reshape(batch, height // p, width // p, p * p * channels)
         kernel = self.param("kernel", self.kernel_init, (self.stored**2 * channels, self.dim))
-        bias = self.param("bias", nn.initializers.zeros, (self.dim,))
+        bias = self.param("bias", nn.initializers.zeros, (self.dim,)) if self.use_bias else jnp.zeros(self.dim)
         kernel = resize_kernel(kernel, self.stored, p)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return x @ kernel + bias[None, None, None]

@@ -25,8 +25,14 @@ def swiglu(x: jax.Array) -> jax.Array:
     return nn.silu(gate) * value
 
 
+def quick_gelu(x: jax.Array) -> jax.Array:
+    """Returns x sigmoid(1.702 x), an approximation of GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
+    return x * nn.sigmoid(1.702 * x)
+
+
 MLPS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": functools.partial(nn.gelu, approximate=False),
+    "quick_gelu": quick_gelu,
     "swiglu": swiglu,
 }
 
@@ -55,11 +61,12 @@ class Block(nn.Module):
         eps: of the layer norms.
         layer_scale: initial value of a trained factor on each channel of both parts (Touvron et al. 2021,
             arXiv:2103.17239, section 2); 0: no factors.
-        mlp: "gelu", or "swiglu", with a gate for each hidden channel and two thirds of the channels, so that the
-            parameters stay as many; their number is rounded up to a multiple of 8 (Oquab et al. 2023,
-            arXiv:2304.07193, in the code).
+        mlp: "gelu"; "quick_gelu", which OpenAI's weights of CLIP have; or "swiglu", with a gate for each hidden channel
+            and two thirds of the channels, so that the parameters stay as many; their number is rounded up to a
+            multiple of 8 (Oquab et al. 2023, arXiv:2304.07193, in the code).
         initializer: of the kernels, "truncated_normal" with deviation 0.02, or "xavier", uniform (Glorot and Bengio
             2010), where queries, keys and values are three matrices.
+        causal: whether a token attends only to itself and those before it.
         dtype: of the computation; None: that of x.
     """
 
@@ -71,6 +78,7 @@ class Block(nn.Module):
     layer_scale: float = 0.0
     mlp: str = "gelu"
     initializer: str = "truncated_normal"
+    causal: bool = False
     dtype: Any = None
 
     def setup(self):
@@ -78,14 +86,14 @@ class Block(nn.Module):
         self.norm1, self.norm2 = norm(), norm()
         self.attention = Attention(self.dim, self.heads, self.bias, self.initializer, self.dtype)
         dense = functools.partial(nn.Dense, kernel_init=INITIALIZERS[self.initializer], dtype=self.dtype)
-        width = self.hidden if self.mlp == "gelu" else 2 * gated_width(self.hidden)
+        width = 2 * gated_width(self.hidden) if self.mlp == "swiglu" else self.hidden
         self.linear1, self.linear2 = dense(width), dense(self.dim)
         if self.layer_scale:
             factor = nn.initializers.constant(self.layer_scale)
             self.scale1, self.scale2 = (self.param(name, factor, (self.dim,)) for name in ("scale1", "scale2"))
 
     def __call__(self, x: jax.Array, rate: jax.Array | float = 0.0) -> jax.Array:
-        return self.after(x, attend(self.before(x), x.shape[1]), rate)
+        return self.after(x, attend(self.before(x), x.shape[1], self.causal), rate)
 
     def before(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns queries, keys and values [N, T, heads, D / heads]."""
@@ -98,10 +106,10 @@ class Block(nn.Module):
         y = self.linear2(stored(MLPS[self.mlp](self.linear1(stored(self.norm2(x))))))
         return x + self.drop(self.scaled(y, "scale2"), rate)
 
-    def weights(self, x: jax.Array) -> jax.Array:
-        """Returns the weights [N, heads, T, T] of the block's attention."""
+    def weights(self, x: jax.Array, queries: int | None = None) -> jax.Array:
+        """Returns the weights [N, heads, Q, T] of the attention of the first Q = `queries` tokens; None: of all."""
         query, key, _ = self.before(x)
-        return weights(query, key)
+        return weights(query[:, :queries], key, self.causal)
 
     def scaled(self, y, name):
         return y * getattr(self, name).astype(y.dtype)[None, None] if self.layer_scale else y
@@ -173,7 +181,7 @@ def run_blocks(
         rngs = None if key is None else {"drop_path": key}
         before = partly(lambda params, x: block.apply(params, x, method="before"))
         after = partly(lambda params, *args: block.apply(params, *args, rngs=rngs, method="after"))
-        x = row_major(after(params, x, attend(before(params, x), tokens), rate))
+        x = row_major(after(params, x, attend(before(params, x), tokens, block.causal), rate))
         return x, x
 
     def stack(*leaves):

@@ -1,5 +1,7 @@
 """Vision transformers."""
 
+import functools
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -36,12 +38,14 @@ class ViT(nn.Module):
         depth: blocks.
         heads: attention heads, a divisor of `dim`.
         mlp_ratio: hidden channels of a block's MLP, as a multiple of `dim`.
-        mlp: "gelu" or "swiglu", see `Block`.
+        mlp: "gelu", "quick_gelu" or "swiglu", see `Block`.
         pool: "token" (the class token) or "mean" (over the patches; there is no class token).
         positions: "learned", or fixed sine-cosine with the channels of the row first, "sincos_rows" (MoCo v3), or
             those of the column first, "sincos_columns" (MAE).
         resampling: how learned ones are interpolated, "bicubic", "antialias" or "offset", see `positions.resample`.
         bias: whether queries, keys and values have a bias.
+        patch_bias: whether the linear projection of patches has a bias; CLIP's (arXiv:2103.00020) has none.
+        pre_norm: whether the tokens are normalised before the first block too, as in CLIP.
         eps: of the layer norms.
         mask_token: whether there is a token in place of masked patches.
         registers: extra tokens that belong to no patch (Darcet et al. 2023, arXiv:2309.16588).
@@ -71,6 +75,8 @@ class ViT(nn.Module):
     positions: str = "learned"
     resampling: str = "bicubic"
     bias: bool = True
+    patch_bias: bool = True
+    pre_norm: bool = False
     eps: float = 1e-6
     mask_token: bool = False
     registers: int = 0
@@ -115,17 +121,37 @@ class ViT(nn.Module):
             [depth + 1, N, T, dim].
         """
         self.check(x)
+        norm = functools.partial(Norm, "layer", eps=self.eps, dtype=self.dtype)
         x = self.embed(x, mask, keep, train)
+        x = norm(name="pre_norm")(x) if self.pre_norm else x
         last, layers = self.run(x)
-        return Norm("layer", eps=self.eps, dtype=self.dtype, name="norm")(last), jnp.concatenate([x[None], layers])
+        return norm(name="norm")(last), jnp.concatenate([x[None], layers])
 
     def attention(self, x: jax.Array, block: int = -1) -> jax.Array:
         """Returns the attention weights [N, heads, T, T] of a block, from 0, for images [N, H, W, C]."""
         block %= self.depth
         _, layers = self.tokens(x)
-        params = {"params": self.variables["params"][f"block{block + 1}"]}
-        weights: Any = self.block(parent=None).apply(params, layers[block], method="weights")
+        return self.weights(layers[block], block)
+
+    def salience(self, x: jax.Array) -> jax.Array:
+        """Returns the attention of the class token to each patch of images [N, H, W, C], averaged over blocks and heads.
+
+        Returns:
+            [N, S]; the class token's attention to itself and to registers is left out.
+        """
+        _, layers = self.tokens(x)
+        each = [self.weights(layers[block], block, queries=1).mean((1, 2)) for block in range(self.depth)]
+        return jnp.stack(each).mean(0)[:, self.extra :]
+
+    def weights(self, x: jax.Array, block: int, queries: int | None = None) -> jax.Array:
+        """Returns the attention weights of a block, from 0, for what enters it, [N, T, dim]; see `Block.weights`."""
+        own, params = self.blocks(self.variables["params"])
+        weights: Any = own.apply({"params": params[block]}, x, queries, method="weights")
         return weights
+
+    def blocks(self, params: Mapping[str, Any]) -> tuple[Block, list[Any]]:
+        """Returns a block without parameters, and from those of the encoder the parameters of each block."""
+        return self.block(parent=None), [params[f"block{i + 1}"] for i in range(self.depth)]
 
     @property
     def extra(self) -> int:
@@ -145,10 +171,10 @@ class ViT(nn.Module):
                 x = self.block(name=f"block{i + 1}")(x)
                 layers.append(x)
             return x, jnp.stack(layers)
-        params = [self.variables["params"][f"block{i + 1}"] for i in range(self.depth)]
+        block, params = self.blocks(self.variables["params"])
         rates = self.drop_path * jnp.arange(self.depth, dtype=jnp.float32) / max(self.depth - 1, 1)
         key = self.make_rng("drop_path") if self.drop_path and self.has_rng("drop_path") else None
-        return run_blocks(self.block(parent=None), params, x, rates, key, self.remat, self.scan_blocks)
+        return run_blocks(block, params, x, rates, key, self.remat, self.scan_blocks)
 
     def check(self, x):
         tables = {"pool": POOLS, "positions": POSITIONS, "stem": STEMS, "mlp": MLPS, "initializer": INITIALIZERS}
@@ -196,7 +222,7 @@ class ViT(nn.Module):
         if self.stem == "conv":
             return ConvolutionalStem(self.dim, self.patch, self.dtype, name="stem")(x, train)
         kernel_init = INITIALIZERS[self.initializer]
-        return Projection(self.dim, self.stride, self.patch, kernel_init, self.dtype, name="patch")(x)
+        return Projection(self.dim, self.stride, self.patch, kernel_init, self.patch_bias, self.dtype, name="patch")(x)
 
     def grid(self, rows, columns):
         """Returns the positions [rows * columns, dim]."""

@@ -1,0 +1,46 @@
+"""Losses that match images and texts: row i of one belongs to row i of the other."""
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.numeric import widen
+
+
+def image_text_softmax(image: jax.Array, text: jax.Array, scale: jax.Array | float) -> jax.Array:
+    """Finds the text of each image among all texts of the batch, and the image of each text among all images.
+
+    Args:
+        image: [B, E], compared by dot product: of unit length in the paper.
+        text: [B, E].
+        scale: what similarities are multiplied by, > 0.
+
+    Returns:
+        A scalar, the mean of both directions; log B if all similarities are equal.
+
+    Source: CLIP (Radford et al. 2021, arXiv:2103.00020), Figure 3.
+    """
+    logits = scale * widen(image) @ widen(text).T
+    own = jnp.mean(jnp.diagonal(logits))
+    candidates = [jnp.mean(jax.nn.logsumexp(logits, axis=axis)) for axis in (0, 1)]
+    return sum(candidates) / 2 - own
+
+
+def image_text_sigmoid(
+    image: jax.Array, text: jax.Array, scale: jax.Array | float, bias: jax.Array | float
+) -> jax.Array:
+    """Tells for each image and each text of the batch, apart from all others, whether they belong together.
+
+    Args:
+        image: [B, E], compared by dot product: of unit length in the paper.
+        text: [B, E].
+        scale: what similarities are multiplied by, > 0.
+        bias: what is then added to them; strongly negative at first, since most pairs do not match.
+
+    Returns:
+        A scalar: the binary cross-entropy of all B * B pairs, divided by B.
+
+    Source: SigLIP (Zhai et al. 2023, arXiv:2303.15343), equation 1.
+    """
+    logits = scale * widen(image) @ widen(text).T + bias
+    sign = 2 * jnp.eye(len(logits), dtype=logits.dtype) - 1
+    return -jnp.sum(jax.nn.log_sigmoid(sign * logits)) / len(logits)
