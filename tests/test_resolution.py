@@ -11,6 +11,8 @@ from ssl_jax.augment import Buckets, Views
 from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
+from ssl_jax.evaluate.features import adapted_encoder
+from ssl_jax.evaluate.features import encoder as encoder_of
 from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.method import apply, encode, initialize
 from ssl_jax.networks import MLP, Network, ResNet
@@ -191,6 +193,24 @@ def test_features_are_compared_at_several_sizes():
     np.testing.assert_allclose(same["cosine"], 1.0, atol=1e-5)
     assert same["knn_top1"] == same["fixed_bank_top1"]
     assert small["cosine"] < 0.999
+    assert same["fixed_linear_top1"] > 10 < small["fixres_top1"]
+
+
+def test_statistics_are_estimated_at_a_size():
+    """Features of the adapted encoder are those of training mode on a batch, where the sample is that batch."""
+    run = make(evaluate__bank=16)
+    trainer = Trainer(run, parallel.make_mesh(jax.devices()[:1]))
+    evaluator, state = Evaluator(run, trainer.mesh), trainer.init()
+    adapted = adapted_encoder(run, evaluator.bank, state, {"backbone": 0}, 8)
+    (batch,) = evaluator.bank.read()
+    given = {name: batch[name] for name in ("image", "box")}
+    plain = encoder_of(run, trainer.mesh, {"backbone": 0}, 8)(state, given)["backbone"]
+    images = augment.center(run.recipe, given, 8, run.config.evaluate.crop)
+    variables = run.method.variables(state.params, state.state)
+    _, stats = apply(run.method.network, variables, Views([images[:, None]]))
+    expected = encode(run.method.network, variables._replace(stats=stats), images)
+    np.testing.assert_allclose(adapted(state, given)["backbone"], expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(plain, expected)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from ssl_jax import augment, data, parallel
+from ssl_jax.augment import Views
 from ssl_jax.errors import UserError
-from ssl_jax.method import Method
+from ssl_jax.method import Method, apply, encode
 from ssl_jax.run import Run
 
 Encode = Callable[[Any, dict[str, jax.Array]], Any]  # state, batch -> tree of arrays [B, ...]
@@ -104,6 +105,38 @@ def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int], size: int
         return {name: run.method.represent(state.params, state.state, images, n) for name, n in layers.items()}
 
     return encode
+
+
+def adapted_encoder(run: Run, sample: Sample, state: Any, layers: dict[str, int], size: int) -> Encode:
+    """Returns an `encoder` at an image size whose BatchNorms have running statistics that are estimated there.
+
+    Args:
+        run: the run whose method encodes.
+        sample: the images that the statistics are estimated on, in whole batches.
+        state: of the run.
+        layers: see `encoder`.
+        size: side in pixels of the crops.
+    """
+    network = run.method.network
+
+    def crops(batch):
+        return augment.center(run.recipe, batch, size, run.config.evaluate.crop)
+
+    @jax.jit
+    def move(variables, batch):
+        return variables._replace(stats=apply(network, variables, Views([crops(batch)[:, None]]))[1])
+
+    variables = run.method.variables(state.params, state.state)
+    for batch in sample.cache or sample.read():
+        if (batch["index"] >= 0).all() and jax.tree.leaves(variables.stats):
+            rows = parallel.scatter(sample.mesh, batch)
+            variables = move(variables, {name: rows[name] for name in ("image", "box")})
+
+    @functools.partial(jax.jit, out_shardings=parallel.batch_sharding(sample.mesh))
+    def encode_batch(variables, batch):
+        return {name: encode(network, variables, crops(batch), n) for name, n in layers.items()}
+
+    return lambda state, batch: encode_batch(variables, batch)
 
 
 def pixels(run: Run, mesh: jax.sharding.Mesh, size: int) -> Encode:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import parallel
-from ssl_jax.evaluate.features import Features, Sample, encoder, extract, layers, pixels
+from ssl_jax.evaluate.features import Features, Sample, adapted_encoder, encoder, extract, layers, pixels
 from ssl_jax.evaluate.linear import raw_baseline
 from ssl_jax.evaluate.protocols import PROTOCOLS, Settings
-from ssl_jax.evaluate.sizes import across_sizes
+from ssl_jax.evaluate.sizes import AtSize, across_sizes
+from ssl_jax.method import Method
 from ssl_jax.report import pictures
 from ssl_jax.run import Run
 
@@ -92,10 +93,15 @@ class Evaluator:
         if not self.test:
             return []
         layer = {self.chosen: self.layers[self.chosen]}
-        others = (
-            (size, self.encode_samples(encoder(self.run, self.mesh, layer, size), state)[self.chosen])
-            for size in self.run.config.evaluate.sizes
-        )
+
+        def at(size):
+            own = self.encode_samples(encoder(self.run, self.mesh, layer, size), state)
+            if type(self.run.method).represent is not Method.represent:  # it encodes something else than images
+                return AtSize(size, own[self.chosen], own[self.chosen])
+            adapted = self.encode_samples(adapted_encoder(self.run, self.bank, state, layer, size), state)
+            return AtSize(size, own[self.chosen], adapted[self.chosen])
+
+        others = map(at, self.run.config.evaluate.sizes)
         return across_sizes(features[self.chosen], others, self.settings, self.mesh)
 
     def draw(self, bank: Features, test: Features, path: pathlib.Path) -> None:

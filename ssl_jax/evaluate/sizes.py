@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +10,29 @@ import jax.numpy as jnp
 from ssl_jax import parallel
 from ssl_jax.evaluate.features import Features
 from ssl_jax.evaluate.knn import top1, weighted_knn
+from ssl_jax.evaluate.linear import linear_probe
 from ssl_jax.evaluate.protocols import Settings
 from ssl_jax.numeric import l2_normalize
 
 Pair = tuple[Features, Features]  # of the bank and of the test sample
 
 
+class AtSize(NamedTuple):
+    """Features at one image size."""
+
+    size: int  # pixels
+    features: Pair
+    adapted: Pair  # with running statistics of BatchNorm that were estimated at this size
+
+
 def across_sizes(
-    reference: Pair, others: Iterable[tuple[int, Pair]], settings: Settings, mesh: jax.sharding.Mesh
+    reference: Pair, others: Iterable[AtSize], settings: Settings, mesh: jax.sharding.Mesh
 ) -> list[dict[str, float]]:
     """Compares features of the same images at several sizes with those at the size of evaluation.
 
     Args:
         reference: the features at `data.size`.
-        others: size in pixels and the features there.
+        others: the features at other sizes.
         settings: of k-NN.
         mesh: the devices.
 
@@ -34,8 +43,15 @@ def across_sizes(
             fixed_bank_top1: accuracy of images at this size with the bank at the reference size.
             agreement: share of test images with the same prediction as at the reference size, given its bank.
             cosine: mean cosine between the features of an image at both sizes, in [-1, 1].
+            fixed_linear_top1: accuracy of the linear classifier that was fitted at the reference size.
+            fixres_top1: accuracy of one fitted at this size, with running statistics estimated at this size: both last
+                layers that FixRes adapts (Touvron et al. 2019, arXiv:1906.06423, section 4).
     """
     votes = settings.classes, settings.neighbours, settings.temperature
+
+    def linear(bank: Features, test: Features) -> float:
+        labels, test_labels = parallel.gather((bank.label, test.label))
+        return linear_probe(bank.x, labels, test.x, test_labels, settings.classes)
 
     def predictions(bank: Features, test: Features) -> Any:
         found = weighted_knn(bank.x, bank.label, test.x, *votes, bank.position >= 0, mesh)
@@ -44,7 +60,7 @@ def across_sizes(
     bank, test = reference
     expected, _ = predictions(bank, test)
     rows = []
-    for size, (own_bank, own_test) in others:
+    for size, (own_bank, own_test), adapted in others:
         found, labels = predictions(bank, own_test)
         rows.append(
             {
@@ -53,6 +69,8 @@ def across_sizes(
                 "fixed_bank_top1": top1(found, labels),
                 "agreement": top1(found, expected),
                 "cosine": float(cosine(mesh)(own_test.x, test.x, test.position >= 0)),
+                "fixed_linear_top1": linear(bank, own_test),
+                "fixres_top1": linear(*adapted),
             }
         )
     return rows

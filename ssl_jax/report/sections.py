@@ -180,6 +180,8 @@ def baselines(runs: Sequence[Run], metric: str) -> dict[str, float]:
 SIZES = {  # columns of evaluations/sizes.json
     "knn_top1": "k-NN top-1 [%]",
     "fixed_bank_top1": "k-NN top-1 [%], bank at data.size",
+    "fixed_linear_top1": "Linear top-1 [%], fitted at data.size",
+    "fixres_top1": "Linear top-1 [%], fitted at the size (FixRes)",
     "agreement": "Same prediction as at data.size [%]",
     "cosine": "Cosine with the features at data.size",
 }

@@ -243,10 +243,13 @@ def test_features_at_several_sizes_have_charts_and_a_table(tmp_path):
     (run / "evaluations").mkdir()
     rows = [
         {"size": size, "knn_top1": top1, "fixed_bank_top1": top1 - 1, "agreement": top1 + 10, "cosine": top1 / 100}
+        | {"fixed_linear_top1": top1 - 2, "fixres_top1": top1 - 3}
         for size, top1 in ((16, 51.24), (32, 80.0))
     ]
     (run / "evaluations" / "sizes.json").write_text(json.dumps({"rows": rows}))
     text = report.write([run]).read_text()
     page = Page(run / "report.html")
     assert "image size, pixels" in text
-    assert all(words in page for words in ("Image sizes", "byol, 16 px", "51.2", "50.2", "61.2", "0.512"))
+    assert all(
+        words in page for words in ("Image sizes", "byol, 16 px", "51.2", "50.2", "61.2", "0.512", "49.2", "48.2")
+    )
