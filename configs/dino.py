@@ -19,13 +19,14 @@ from configs import base
 
 
 def embedded() -> dict:
-    """In a short run the teacher is quicker, there are fewer prototypes, and crops are as SwAV's here."""
+    """In a short run the teacher is quicker and prototypes are fewer; the head has BatchNorm, which the authors' code
+    offers for ResNets, so that images differ from the first step on; crops are as SwAV's here."""
     recipe = base.embedded_recipe()
-    crops = {"recipe": "dino", "small_views": 4, "small_size": 16, "small_crop": (0.1, 0.4), "blur": 0.0}
+    crops = {"recipe": "dino", "small_views": 2, "small_size": 16, "small_crop": (0.1, 0.4), "blur": 0.0}
     return recipe | {
         "augment": recipe["augment"] | crops,
         "method": method(decay=0.97, temperature=warmup(0.04, 0.07, "8 epochs")),
-        "network": {"encoder": base.small_encoder()} | network(head(hidden=512, output=64), prototypes=1024),
+        "network": {"encoder": base.small_encoder()} | network(head(512, 128) | {"norm": "batch"}, prototypes=1024),
         "optimizer": base.small_adamw(2e-3) | {"weight_decay": cosine(0.04, 0.4), "clip_each": 3.0, "rules": rules()},
     }
 
@@ -38,7 +39,7 @@ def cifar10() -> dict:
         "batch_size": 256,
         "augment": {"recipe": "cifar_asymmetric"},
         "method": method(decay=0.9995, temperature=warmup(0.04, 0.07, "50 epochs")),
-        "network": encoder | network(head(hidden=2048, output=256), prototypes=4096),
+        "network": encoder | network(head(2048, 256), prototypes=4096),
         "optimizer": base.solo_lars(0.3, 1e-6, rules=rules()),
     }
 
@@ -50,7 +51,7 @@ def imagenet() -> dict:
         "batch_size": 512,
         "augment": {"recipe": "dino"},
         "method": method(decay=0.996, temperature=0.04),
-        "network": vit_small(network(head(hidden=2048, output=256), prototypes=65536)),
+        "network": vit_small(network(head(2048, 256), prototypes=65536)),
         "optimizer": adamw(batch_size=512),
     }
 
@@ -61,7 +62,7 @@ def imagenet_300() -> dict:
         "epochs": 300.0,
         "batch_size": 1024,
         "method": method(decay=0.996, temperature=warmup(0.04, 0.07, "30 epochs")),
-        "network": vit_small(network(head(hidden=2048, output=256), prototypes=65536, weight_norm="trained")),
+        "network": vit_small(network(head(2048, 256), prototypes=65536, weight_norm="trained")),
         "optimizer": adamw(batch_size=1024),
     }
 
@@ -75,8 +76,7 @@ def imagenet_resnet50() -> dict:
     """The README's command for ResNet-50: SGD, and the crops of SwAV."""
     return imagenet() | {
         "augment": {"recipe": "dino", "crop": (0.14, 1.0), "small_crop": (0.05, 0.14)},
-        "network": network(head(hidden=2048, output=256), prototypes=65536)
-        | {"encoder": {"name": "resnet50"}, "dtype": "bfloat16"},
+        "network": network(head(2048, 256), prototypes=65536) | {"encoder": {"name": "resnet50"}, "dtype": "bfloat16"},
         "optimizer": {
             "name": "sgd",
             "learning_rate": 0.03,  # at a batch of 256
@@ -125,7 +125,7 @@ def rules(frozen: str = "1 epochs") -> tuple:
 
 
 def head(hidden: int, output: int) -> dict:
-    """The head but for its last layer; it has no BatchNorm."""
+    """The head but for its last layer."""
     biases = {"hidden_bias": True, "output_bias": True}
     return {"layers": 3, "hidden": hidden, "output": output, "norm": "none", "activation": "gelu", "std": 0.02} | biases
 

@@ -21,7 +21,7 @@ def embedded() -> dict:
     encoder = ibot.small_vit() | {"registers": 2, "layer_scale": 0.1}
     return recipe | {
         "method": method(decay=0.97, temperature=dino.warmup(0.04, 0.07, "6 epochs")),
-        "network": separate(encoder, hidden=256, output=64, prototypes=512),
+        "network": separate(encoder, hidden=256, output=128, prototypes=512),
     }
 
 
@@ -44,7 +44,7 @@ def imagenet() -> dict:
     """
     encoder = {"name": "vit_large", "layer_scale": 1e-5} | ibot.STUDENT | {"drop_path": 0.3}
     temperature = dino.warmup(0.04, 0.07, "37500 steps")
-    network = ibot.network(encoder, dino.head(hidden=2048, output=256), 65536, "trained")
+    network = ibot.network(encoder, dino.head(2048, 256), 65536, "trained")
     return {
         "steps": 125_000,
         "batch_size": 2048,

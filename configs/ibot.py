@@ -20,9 +20,8 @@ def embedded() -> dict:
     recipe = dino.embedded()
     return recipe | {
         "epochs": 12.0,
-        "augment": recipe["augment"] | {"small_views": 2},
         "method": method(decay=0.97, duration="6 epochs"),
-        "network": network(small_vit(), dino.head(hidden=256, output=64), prototypes=512),
+        "network": network(small_vit(), dino.head(256, 128), prototypes=512),
     }
 
 
@@ -32,7 +31,7 @@ def cifar10() -> dict:
         "batch_size": 256,
         "augment": {"recipe": "cifar_asymmetric"},
         "method": method(decay=0.996, duration="30 epochs"),
-        "network": network(cifar_vit(), dino.head(hidden=2048, output=256), prototypes=4096),
+        "network": network(cifar_vit(), dino.head(2048, 256), prototypes=4096),
         "optimizer": dino.adamw(batch_size=256),
     }
 
@@ -45,7 +44,7 @@ def imagenet() -> dict:
         "batch_size": 1024,
         "augment": {"recipe": "ibot"},
         "method": method(decay=0.996, duration="30 epochs"),
-        "network": network(encoder, dino.head(hidden=2048, output=256), 8192, "trained") | {"dtype": "bfloat16"},
+        "network": network(encoder, dino.head(2048, 256), 8192, "trained") | {"dtype": "bfloat16"},
         "optimizer": dino.adamw(batch_size=1024),
     }
 
@@ -57,7 +56,7 @@ def imagenet_random() -> dict:
     return recipe | {
         "epochs": 400.0,
         "method": recipe["method"] | {"mask": "random"},
-        "network": network(encoder, dino.head(hidden=2048, output=256), 8192) | {"dtype": "bfloat16"},
+        "network": network(encoder, dino.head(2048, 256), 8192) | {"dtype": "bfloat16"},
     }
 
 

@@ -52,6 +52,7 @@ TINY_ENCODERS = {
     "vit": {"patch": "8", "size": "16", "dim": "12", "depth": "2", "heads": "2"},
 }
 TEXT = {"text.dim": "12", "text.heads": "2", "text.output": "8", "network.projector.output": "8", "data.context": "16"}
+SLOW_CENTER = {"method.center_decay": "0.999"}  # else targets move away from the student at first
 EXTRA = {
     "moco_v2": {"method.queue_size": "32"},
     "swav": {"method.queue_size": "32", "method.queue_from": "1", "network.predictor.prototypes": "12"},
@@ -64,9 +65,15 @@ EXTRA = {
     "triplet": {"method.mining": "batch_hard"},  # the mean over semi-hard triplets alone need not fall
     "cpc": {"data.size": "40"},
     "cpc_v1": {"data.size": "40"},
-    "dino": {"augment.small_views": "1"},
-    "ibot": {"network.encoder.patch": "4", "augment.small_views": "1"},
-    "dinov2": {"network.encoder.patch": "4", "augment.small_views": "1", "method.mask_group": "8"},
+    "dino": {"augment.small_views": "1"} | SLOW_CENTER,
+    "ibot": {"network.encoder.patch": "4", "augment.small_views": "1"} | SLOW_CENTER,
+    # With small factors, images hardly differ at first, and the probe's normalisation shows the rounding.
+    "dinov2": {
+        "network.encoder.patch": "4",
+        "network.encoder.layer_scale": "1",
+        "augment.small_views": "1",
+        "method.mask_group": "8",
+    },
     "crd": {"method.negatives": "64"},
     "infomin": {"method.queue_size": "32"},
     "ressl": {"method.queue_size": "32"},
@@ -280,20 +287,20 @@ def test_small_views_of_its_own_recipe_reach_the_loss(name, teacher):
             build(read(f"{name}.py", changes, teacher))
         return
     run = build(read(f"{name}.py", changes, teacher))
-    raw = data.read(run.source, run.order(0), run.canvas)
-
-    def one(key, raw):
-        batch = augment.batch(run.recipe, key, raw, 0)
-        params, state = run.method.init(key, batch)
-        return batch, run.method.loss(params, state, batch, key, jnp.int32(0))
-
-    batch, result = jax.jit(one)(jax.random.key(0), raw)
-    views = batch["views"]
+    views = run.example_batch["views"]
     assert [(role, array.shape[1], array.shape[2]) for role, array in zip(views.roles, views, strict=True)] == [
         ("large", views.large.total, 32),
         ("small", 4, 16),
     ]
-    assert np.isfinite(result.loss)
+
+    def loss(small, key, batch):
+        batch = batch | {"views": Views([*batch["views"].large, *small], batch["views"].roles)}
+        params, state = run.method.init(key, batch)
+        return run.method.loss(params, state, batch, key, jnp.int32(0)).loss
+
+    # Nothing is computed: what the gradient with respect to small views does not need, the program does not have.
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(views.small, jax.eval_shape(jax.random.key, 0), run.example_batch)
+    assert len(jaxpr.eqns) > 100
 
 
 def test_the_cifar10_table_has_a_row_for_each_config_that_needs_no_captions():

@@ -65,6 +65,32 @@ def alike(step):
     return {"views": Views([jnp.concatenate([shared + 0.2 * noise, shared - 0.2 * noise], axis=1)])}
 
 
+def train(method, batch, steps):
+    """Returns loss and metrics of each step of SGD on the batches `batch(step)`."""
+
+    def step(carry, step):
+        params, state = carry
+
+        def objective(params):
+            result = toy.loss(method, params, state, batch(step), step=step)
+            return result.loss, result
+
+        (_, result), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        params = jax.tree.map(lambda x, g: x - 0.5 * g, params, gradient)
+        return method.after_step(params, result.state, None, step), result.metrics | {"loss": result.loss}
+
+    @jax.jit
+    def run():
+        return jax.lax.scan(step, method.init(jax.random.key(0), batch(0)), jnp.arange(steps))[1]
+
+    return run()
+
+
+def test_the_loss_falls_on_a_fixed_batch():
+    loss = train(METHOD, lambda step: toy.batch(), 300)["loss"]
+    assert loss[-1] < 0.1 < np.log(toy.PROTOTYPES) < loss[0]
+
+
 COLLAPSES = {
     "nothing switched off": ({}, []),
     "no sharpening": ({"teacher_temperature": lambda step: 0.1}, ["uniform targets"]),
@@ -75,22 +101,7 @@ COLLAPSES = {
 @pytest.mark.parametrize("case", COLLAPSES)
 def test_the_watch_names_the_collapse_without_sharpening_or_centring(case):
     change, expected = COLLAPSES[case]
-    method = dataclasses.replace(METHOD, **change)
-
-    @jax.jit
-    def step(carry, step):
-        params, state = carry
-
-        def objective(params):
-            result = toy.loss(method, params, state, alike(step), step=step)
-            return result.loss, result
-
-        (_, result), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-        params = jax.tree.map(lambda x, g: x - 0.5 * g, params, gradient)
-        return method.after_step(params, result.state, None, step), result.metrics
-
-    carry, watch = method.init(jax.random.key(0), toy.batch()), Watch(0)
-    _, metrics = jax.lax.scan(step, carry, jnp.arange(1200))
+    metrics, watch = train(dataclasses.replace(METHOD, **change), alike, 1200), Watch(0)
     last = {name: float(metrics[name][-1]) for name in ("target_entropy", "marginal_entropy")}
     warnings = [warning for _ in range(LOOKS) for warning in watch.look(1, last)]
     assert [kind in warning for kind, warning in zip(expected, warnings, strict=True)] == [True] * len(expected), last
