@@ -12,6 +12,8 @@ preset              what                                            expect, and 
 
 from configs import base
 
+INITIAL = {"initializer": "truncated_normal"}
+
 
 def embedded() -> dict:
     """A short run needs a target that is fast at first; there are 3 x 3 patches in a target block of 7 x 7."""
@@ -39,15 +41,14 @@ def imagenet() -> dict:
     """The authors' in1k_vith14_ep300.yaml, with the encoder, predictor and epochs of the paper's ViT-B/16."""
     return recipe(600.0) | {
         "network": {"encoder": {"name": "vit_base"} | positions(), "dtype": "bfloat16"},
-        "predictor": {"dim": 384, "depth": 6, "heads": 12},
+        "predictor": {"dim": 384, "depth": 6, "heads": 12} | INITIAL,
     }
 
 
 def imagenet_vit_huge() -> dict:
-    huge = {"name": "vit_large", "patch": 14, "dim": 1280, "depth": 32, "heads": 16}
     return recipe(300.0) | {
-        "network": {"encoder": huge | positions(), "dtype": "bfloat16"},
-        "predictor": {"dim": 384, "depth": 12, "heads": 16},
+        "network": {"encoder": {"name": "vit_huge"} | positions(), "dtype": "bfloat16"},
+        "predictor": {"dim": 384, "depth": 12, "heads": 16} | INITIAL,
     }
 
 

@@ -22,7 +22,7 @@ def embedded() -> dict:
     return shared | {
         "augment": {"recipe": "mae"} | kept,
         "method": {"name": "mae"},
-        "network": {"encoder": base.small_vit()},
+        "network": {"encoder": base.small_vit() | {"positions": "sincos_columns"}},
         "decoder": {"dim": 96, "depth": 2, "heads": 3},
         "optimizer": adamw(1e-3) | {"scaling": "none", "warmup": "1 epochs"},
     }
@@ -57,8 +57,8 @@ def imagenet_vit_large() -> dict:
 
 
 def encoder(name: str, **options) -> dict:
-    """Positions are fixed."""
-    return {"name": name, "positions": "sincos_columns"} | options
+    """Positions are fixed; of the initial weights, the queries, keys and values are MoCo v3's."""
+    return {"name": name, "positions": "sincos_columns", "initializer": "xavier"} | options
 
 
 def adamw(learning_rate: float) -> dict:

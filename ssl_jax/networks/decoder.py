@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.fields import Rule, positive
+from ssl_jax.fields import Rule, one_of, positive
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.positions import sincos
-from ssl_jax.networks.transformer import Block, init, run_blocks
+from ssl_jax.networks.transformer import INITIALIZERS, Block, init, run_blocks
 from ssl_jax.numeric import widen
 
 fourfold = Rule(lambda value: value > 0 and value % 4 == 0, "a multiple of 4")  # as the positions need it
@@ -32,6 +32,7 @@ class Decoder(nn.Module):
         heads: attention heads, a divisor of `dim`.
         mlp_ratio: hidden channels of a block's MLP, as a multiple of `dim`.
         eps: of the layer norms.
+        initializer: of the kernels, see `Block`.
         dtype: of the computation; None: that of the patches.
     """
 
@@ -40,6 +41,7 @@ class Decoder(nn.Module):
     heads: Annotated[int, positive] = 16
     mlp_ratio: Annotated[float, positive] = 4.0
     eps: Annotated[float, positive] = 1e-6
+    initializer: Annotated[str, one_of(INITIALIZERS)] = "xavier"
     dtype: Any = None
 
     @nn.compact
@@ -60,7 +62,8 @@ class Decoder(nn.Module):
         """
         if self.dim % self.heads:
             raise UserError(f"a dim of {self.dim} cannot be shared by {self.heads} heads: set one to fit the other")
-        embed = nn.Dense(self.dim, kernel_init=init, dtype=self.dtype, name="embed")
+        dense = functools.partial(nn.Dense, kernel_init=INITIALIZERS[self.initializer], dtype=self.dtype)
+        embed = dense(self.dim, name="embed")
         seen = embed(patches)
         absent = self.param("mask_token", init, (self.dim,)).astype(seen.dtype)[None, None]
         images, count = places.shape
@@ -70,13 +73,13 @@ class Decoder(nn.Module):
         if token is not None:
             x = jnp.concatenate([embed(token)[:, None], x], axis=1)
         x = Norm("layer", eps=self.eps, dtype=self.dtype, name="norm")(self.run(x))
-        output_layer = nn.Dense(output, kernel_init=init, dtype=self.dtype, name="output")
-        return widen(output_layer(x[:, -count:]))
+        return widen(dense(output, name="output")(x[:, -count:]))
 
     def run(self, x):
         """Returns what the blocks make of tokens [N, T, dim]."""
         hidden = round(self.dim * self.mlp_ratio)
-        block = functools.partial(Block, self.dim, self.heads, hidden, eps=self.eps, dtype=self.dtype)
+        options = {"eps": self.eps, "initializer": self.initializer, "dtype": self.dtype}
+        block = functools.partial(Block, self.dim, self.heads, hidden, **options)
         names = [f"block{i + 1}" for i in range(self.depth)]
         if self.is_initializing():
             for name in names:
