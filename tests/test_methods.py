@@ -80,6 +80,14 @@ EXTRA = {
         "predictor.heads": "2",
     },
     "clip": TEXT | {"text.depth": "1"},
+    "detailclip": {
+        **TEXT,
+        "text.depth": "1",
+        "network.encoder.patch": "4",
+        "decoder.dim": "12",
+        "decoder.heads": "2",
+        "method.center_decay": "1",  # a centre that starts to move makes targets harder for a while
+    },
     "clip_shared": TEXT,
     "slip": TEXT | {"text.depth": "1", "head.hidden": "16"},
 }
@@ -99,6 +107,7 @@ NO_SMALL_VIEWS = {
     "infomin": "are as many as its grid has",  # its small views are the pieces of a jigsaw
     "cmc": "contrasts the channels of one crop",
     **dict.fromkeys(("mae", "simmim", "ijepa"), "hides patches of one view"),
+    "detailclip": "removes patches of large views alone",
 }
 # Methods whose loss starts anew periodically, here every second step; they have their own test that it falls.
 RESTARTED = {"deepcluster"}

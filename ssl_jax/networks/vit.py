@@ -134,7 +134,7 @@ class ViT(nn.Module):
         return self.weights(layers[block], block)
 
     def salience(self, x: jax.Array) -> jax.Array:
-        """Returns the attention of the class token to each patch of images [N, H, W, C], averaged over blocks and heads.
+        """Returns the attention of the class token to each patch of images [N, H, W, C], the mean of blocks and heads.
 
         Returns:
             [N, S]; the class token's attention to itself and to registers is left out.
