@@ -81,6 +81,27 @@ def random_context(key: jax.Array, blocks: jax.Array, grid: tuple[int, int], sid
     return jnp.argsort(jax.random.uniform(order, last.shape) + last, axis=1)[:, :count]
 
 
+def most_salient(salience: jax.Array, grid: tuple[int, int], side: int, count: int) -> jax.Array:
+    """Chooses the `count` cells of side x side patches whose mean salience is largest.
+
+    Args:
+        salience: [..., S], of the patches, such as the attention of a class token to them.
+        grid: (rows, columns) of an image's patches, multiples of `side`.
+        side: of a cell, in patches.
+        count: cells to choose in each image.
+
+    Returns:
+        bool [..., S], the patches in these cells.
+
+    Source: the code of DetailCLIP (Monsefi et al. 2024, arXiv:2409.06809), whose cells halve a grid of 14 x 14.
+    """
+    rows, columns = grid[0] // side, grid[1] // side
+    cells = salience.reshape(-1, rows, side, columns, side).mean((2, 4)).reshape(-1, rows * columns)
+    place = jnp.argsort(jnp.argsort(cells, axis=1, descending=True), axis=1)  # of each cell, from the most salient
+    chosen = (place < count).reshape(-1, rows, columns).repeat(side, axis=1).repeat(side, axis=2)
+    return chosen.reshape(salience.shape)
+
+
 def random_mask(key: jax.Array, patches: int, count: jax.Array | int) -> jax.Array:
     """Returns bool [S], S = `patches`, of which exactly `count` at random are true."""
     order = jax.random.permutation(key, patches)

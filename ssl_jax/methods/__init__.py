@@ -11,6 +11,7 @@ from ssl_jax.methods.crd import CRD
 from ssl_jax.methods.deepcluster import DeepCluster
 from ssl_jax.methods.deepcluster_v2 import DeepClusterV2
 from ssl_jax.methods.densecl import DenseCL
+from ssl_jax.methods.detailclip import DetailCLIP
 from ssl_jax.methods.dino import DINO
 from ssl_jax.methods.dinov2 import DINOv2
 from ssl_jax.methods.ibot import IBOT
@@ -49,6 +50,7 @@ METHODS = {
     "deepcluster": DeepCluster,
     "deepcluster_v2": DeepClusterV2,
     "densecl": DenseCL,
+    "detailclip": DetailCLIP,
     "dino": DINO,
     "dinov2": DINOv2,
     "ibot": IBOT,

@@ -46,7 +46,12 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, patches: jax.Array, places: jax.Array, grid: tuple[int, int], output: int, token: jax.Array | None = None
+        self,
+        patches: jax.Array,
+        places: jax.Array,
+        grid: tuple[int, int],
+        output: int | None,
+        token: jax.Array | None = None,
     ) -> jax.Array:
         """Returns a prediction for each place, [N, P, output] in float32 or wider.
 
@@ -54,7 +59,7 @@ class Decoder(nn.Module):
             patches: [N, n, C], what the encoder makes of the patches that it sees.
             places: int [N, P], where in the grid patches lie, counted row by row: first those that the encoder sees.
             grid: (rows, columns) of the image's patches.
-            output: channels of a prediction.
+            output: channels of a prediction; None: predictions are what leaves the last norm.
             token: [N, C], a token of the whole image, such as the class token.
 
         Raises:
@@ -73,7 +78,8 @@ class Decoder(nn.Module):
         if token is not None:
             x = jnp.concatenate([embed(token)[:, None], x], axis=1)
         x = Norm("layer", eps=self.eps, dtype=self.dtype, name="norm")(self.run(x))
-        return widen(dense(output, name="output")(x[:, -count:]))
+        x = x[:, -count:]
+        return widen(x if output is None else dense(output, name="output")(x))
 
     def run(self, x):
         """Returns what the blocks make of tokens [N, T, dim]."""
