@@ -147,10 +147,7 @@ def read(directory, step: int, abstract: PyTree) -> PyTree:
     with ocp.StandardCheckpointer() as checkpointer:
         check_fits(step, expected, dict(checkpointer.metadata(path).item_metadata.tree))
         table = checkpointer.restore(path, expected)
-    leaves, tree = jax.tree_util.tree_flatten_with_path(abstract)
-    empty = {path_name(path): leaf for path, leaf in leaves if leaf.size == 0}
-    table |= {name: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for name, leaf in empty.items()}
-    return jax.tree.unflatten(tree, [table[path_name(path)] for path, _ in leaves])
+    return from_table(table, abstract)
 
 
 def array_names(directory, step: int) -> list[str]:
@@ -169,6 +166,14 @@ def read_arrays(directory, step: int, names: Collection[str]) -> dict[str, np.nd
         kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in found}
         wanted = ocp.args.PyTreeRestore(found, restore_args=kinds, partial_restore=True)
         return checkpointer.restore(path, args=wanted) if found else {}
+
+
+def read_parts(directory, step: int, abstract: Mapping[str, PyTree]) -> Any:
+    """Returns parts of the state saved at a step, such as `params`, by name, on the host; see `read`."""
+    names = [name for name in array_names(directory, step) if name.split("/")[0] in abstract]
+    table = read_arrays(directory, step, names)
+    check_fits(step, to_table(abstract), table)
+    return from_table(table, abstract)
 
 
 def latest_good(directory) -> int | None:
@@ -226,6 +231,15 @@ def to_table(state: PyTree) -> dict[str, Any]:
     """Returns the arrays of a state under their paths; those without an element, which Orbax refuses, are left out."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {path_name(path): leaf for path, leaf in leaves if leaf.size}
+
+
+def from_table(table: Mapping[str, Any], abstract: PyTree) -> PyTree:
+    """Returns the state of which `to_table` made a table."""
+
+    def array(path, leaf):
+        return table[path_name(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+
+    return jax.tree_util.tree_map_with_path(array, abstract)
 
 
 def steps(directory) -> list[int]:

@@ -72,6 +72,23 @@ def first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0][:200]
 
 
+def writable_folder(text: str) -> pathlib.Path:
+    """Returns the path of a folder to write into, which is made if it is missing.
+
+    Raises:
+        UserError: if it cannot be made or written into.
+    """
+    path = pathlib.Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise UserError(f"{path} is no folder that can be written into; name another with --out")
+    return path
+
+
 def writable_file(text: str) -> pathlib.Path:
     """Returns the path of a file to write.
 

@@ -18,6 +18,11 @@ def unpatchify(patches: jax.Array, grid: tuple[int, int], patch: int) -> jax.Arr
     return x.reshape(len(patches), rows * patch, columns * patch, -1)
 
 
+def enlarge(x, height: int, patch: int):
+    """Returns a value per patch [..., S] of images of some height as pictures [..., H, W], of JAX or of NumPy."""
+    return x.reshape(*x.shape[:-1], height // patch, -1).repeat(patch, axis=-2).repeat(patch, axis=-1)
+
+
 def moments(patches: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns mean and deviation [..., 1] of each patch [..., D], as MAE normalises by (arXiv:2111.06377, section 3).
 

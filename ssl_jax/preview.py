@@ -30,7 +30,7 @@ def write(run: Run, path: pathlib.Path) -> None:
         for group, pixels in zip(recipe.groups, views, strict=True):
             columns += shown(recipe, group, pixels)
     rows = [
-        [image[:height, :width], *(np.round(255 * column[i]).astype(np.uint8) for column in columns)]
+        [image[:height, :width], *(pictures.levels(column[i]) for column in columns)]
         for i, (image, (_, _, height, width)) in enumerate(zip(raw["image"], raw["box"], strict=True))
     ]
     captions = [caption for recipe in run.recipes for caption in augment.describe(recipe)]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssl_jax import augment, data, parallel, preview, report, resolution, workdir
+from ssl_jax import augment, data, parallel, preview, report, resolution, see, workdir
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.evaluate import probe
 from ssl_jax.evaluate.online import Evaluator
@@ -232,6 +232,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
                 features = features or evaluator.extract(state)
                 if rows := evaluator.across_sizes(features, state):
                     monitor.save("sizes", {"rows": rows})
+                see.write(run, trainer.mesh, state.params, state.state, folder)
                 monitor.record(run.steps, evaluator.conclude(features, folder / "neighbours.png"))
     if jax.process_index() == 0:
         report.write([folder])

@@ -18,7 +18,7 @@ from ssl_jax import augment, checkpoint, networks, schema, weights
 from ssl_jax.config import flatten
 from ssl_jax.errors import UserError
 from ssl_jax.fields import to_dict
-from ssl_jax.method import Variables
+from ssl_jax.method import PyTree, Variables
 from ssl_jax.methods import METHODS
 from ssl_jax.run import Run, build_recipes
 from ssl_jax.teacher import Teacher
@@ -41,6 +41,19 @@ class Opened(NamedTuple):
     def network(self) -> Variables:
         """The network it trained, as host arrays."""
         return weights.read_network(self.checkpoints, self.step, schema.method_class(self.config))
+
+    def trained(self, run: Run) -> tuple[PyTree, Any]:
+        """Returns the parameters and the state of the method, as host arrays.
+
+        Args:
+            run: the run of this config.
+
+        Raises:
+            UserError: if the checkpoint does not fit it.
+        """
+        abstract = dict(zip(("params", "state"), run.shapes, strict=True))
+        tree = checkpoint.read_parts(self.checkpoints, self.step, abstract)
+        return tree["params"], tree["state"]
 
 
 def open_run(folder: str | os.PathLike, advice: str) -> Opened:

@@ -171,8 +171,9 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert {"raw_knn_top1", "init_knn_top1", "raw_linear_top1", "init_linear_top1"} <= first.keys()
     assert {"loss", "learning_rate", "knn_top1", "probe_top1", "linear_top1", "rank", "projection_std"} <= last.keys()
     assert all(0 <= value <= 100 for key, value in (first | last).items() if key.endswith("top1"))
-    for file in ("report.html", "views.png", "neighbours.png", "environment.json"):
+    for file in ("report.html", "views.png", "neighbours.png", "components.png", "environment.json"):
         assert (finished / file).stat().st_size > 0
+    assert (finished / "report.html").read_text().count("<img") == 3  # a ResNet has no attention to show
     assert list((finished / "tensorboard").iterdir())
     assert checkpoint.steps(finished / "checkpoints")[-1] == LAST
 

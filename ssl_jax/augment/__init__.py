@@ -26,7 +26,17 @@ from ssl_jax.augment.filters import Blur, Sobel, blur, edges, sobel
 from ssl_jax.augment.geometry import Elastic, PadAndShift, Rotate90, Shear, warp
 from ssl_jax.augment.operation import Operation
 from ssl_jax.augment.patches import Grid, cut
-from ssl_jax.augment.pipeline import batch, center, center_box, convert, denormalize, salience, transform, views
+from ssl_jax.augment.pipeline import (
+    batch,
+    center,
+    center_box,
+    center_mask,
+    convert,
+    denormalize,
+    salience,
+    transform,
+    views,
+)
 from ssl_jax.augment.planes import Planes, join, split
 from ssl_jax.augment.randaugment import RandAugment
 from ssl_jax.augment.recipes import RECIPES, recipe, settings
@@ -68,6 +78,7 @@ __all__ = [
     "blur",
     "center",
     "center_box",
+    "center_mask",
     "change",
     "convert",
     "crop_box",

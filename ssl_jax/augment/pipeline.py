@@ -183,6 +183,16 @@ def center(recipe: Recipe, batch: Mapping[str, jax.Array], size: int, fraction: 
     return jax.vmap(one)(batch["image"], batch["box"])
 
 
+def center_mask(batch: Mapping[str, jax.Array], size: int, fraction: float = 1.0) -> jax.Array:
+    """Returns what the view of `center` shows of the `mask` uint8 [B, H, W] of a batch: bool [B, size, size]."""
+
+    def one(mask, valid):
+        plane, _, _ = resample((mask, mask, mask), center_box(valid, size, fraction), size, bounds=valid)
+        return plane > 127.5
+
+    return jax.vmap(one)(batch["mask"], batch["box"])
+
+
 def center_box(valid: jax.Array, size: int, fraction: float) -> jax.Array:
     """Where on the canvas the view of `center` lies: float [4], (top, left, height, width) in pixels."""
     extent = valid[2:]

@@ -95,6 +95,10 @@ class CMC(Method):
             "from; set another run or method"
         )
 
+    def seen(self, params, state, images):
+        """Returns the network of the first group of channels, and these."""
+        return self.networks(params, state)[0], self.split(images)[0]
+
     def represent(self, params, state, images, layers=0):
         networks = zip(self.networks(params, state), self.split(images), strict=True)
         return jnp.concatenate([encode(self.network, one, view, layers) for one, view in networks], axis=-1)

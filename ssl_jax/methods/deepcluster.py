@@ -10,7 +10,7 @@ from ssl_jax.augment import edges
 from ssl_jax.errors import UserError
 from ssl_jax.losses import cluster_weights, kmeans, prototype_cross_entropy, random_rows, whiten
 from ssl_jax.memory import padded
-from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, encode, initialize
+from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, initialize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +86,8 @@ class DeepCluster(Method):
         state = state._replace(assignment=jnp.where(known, nearest, -1), sizes=sizes)
         return self.new_head(head, state.memory.shape[1]), state
 
-    def represent(self, params, state, images, layers=0):
-        return encode(self.network, self.variables(params, state), edges(images), layers)
+    def seen(self, params, state, images):
+        return self.variables(params, state), edges(images)
 
 
 def check_clustering(images: int, clusters: int, every: int) -> None:

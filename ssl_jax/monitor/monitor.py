@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from ssl_jax.monitor import writers
 from ssl_jax.monitor.environment import environment
 from ssl_jax.monitor.progress import Progress
 from ssl_jax.monitor.watch import Watch, check_finite
@@ -64,9 +65,7 @@ class Monitor:
     def save(self, protocol: str, result: Mapping[str, Any]) -> None:
         """Writes the result of an evaluation protocol to evaluations/PROTOCOL.json."""
         if self.writers:
-            path = self.workdir / "evaluations" / f"{protocol}.json"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(result, indent=1))
+            writers.save(self.workdir, protocol, result)
 
     def note(self, text: str) -> None:
         """Prints a line above the progress line."""

@@ -64,6 +64,13 @@ class Writers:
             self.wandb.finish()
 
 
+def save(workdir: pathlib.Path, protocol: str, result: Mapping[str, Any]) -> None:
+    """Writes the result of an evaluation protocol to evaluations/PROTOCOL.json."""
+    path = workdir / "evaluations" / f"{protocol}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1))
+
+
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     """Returns the rows of a metrics.jsonl, without an incomplete last line; empty if there is no file."""
     path = pathlib.Path(path)

@@ -153,6 +153,15 @@ class ViT(nn.Module):
         """Returns a block without parameters, and from those of the encoder the parameters of each block."""
         return self.block(parent=None), [params[f"block{i + 1}"] for i in range(self.depth)]
 
+    def attended(self, x: jax.Array, block: int = -1) -> jax.Array:
+        """Returns how much of the attention each patch gets in a block, [N, heads, S], for images [N, H, W, C].
+
+        It is the attention of the class token or, without one, the mean over the patches' own.
+        """
+        weights = self.attention(x, block)
+        query = weights[:, :, 0] if self.pool == "token" else weights[:, :, self.extra :].mean(2)
+        return query[:, :, self.extra :]
+
     @property
     def extra(self) -> int:
         """Tokens in front of the patches: the class token, if any, and the registers."""

@@ -23,6 +23,11 @@ class Cell(NamedTuple):
     frame: str | None = None
 
 
+def levels(pixels: np.ndarray) -> np.ndarray:
+    """Returns pixels in [0, 1] as uint8."""
+    return np.round(255 * np.asarray(pixels)).astype(np.uint8)
+
+
 def sheet(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] = (), scale: int | None = None) -> Image.Image:
     """Lays out rows of images in columns with captions above, such as an original and each of its views.
 
@@ -77,8 +82,10 @@ def neighbours(
     return layout(rows, ["image", *ranks], scale)
 
 
-def layout(rows: Sequence[Sequence[Cell]], heads: Sequence[str], scale: int | None) -> Image.Image:
-    """Draws rows of cells with a caption above each column, which is as wide as its widest cell."""
+def layout(
+    rows: Sequence[Sequence[Cell]], heads: Sequence[str], scale: int | None = None, title: str = ""
+) -> Image.Image:
+    """Draws rows of cells below a title, with a caption above each column, which is as wide as its widest cell."""
     scale = scale or max(1, round(SIDE / max(max(cell.image.shape[:2]) for row in rows for cell in row)))
     columns = range(max(len(heads), *map(len, rows)))
     texts = [list(heads), *([cell.caption for cell in row] for row in rows)]
@@ -92,13 +99,15 @@ def layout(rows: Sequence[Sequence[Cell]], heads: Sequence[str], scale: int | No
     heights = [scale * max(cell.image.shape[0] for cell in row) for row in rows]
     below = [LINE + GAP if any(cell.caption for cell in row) else GAP for row in rows]
     lefts = [GAP, *(GAP + np.cumsum(np.add(widths, GAP))).tolist()]
-    first = GAP + (LINE if any(heads) else 0)
+    captions = GAP // 2 + (LINE if title else 0)
+    first = captions + GAP // 2 + (LINE if any(heads) else 0)
     tops = [first, *(first + np.cumsum(np.add(heights, below))).tolist()]
 
-    canvas = Image.new("RGB", (lefts[-1], tops[-1]), PAPER)
+    canvas = Image.new("RGB", (max(lefts[-1], math.ceil(FONT.getlength(title)) + 2 * GAP), tops[-1]), PAPER)
     draw = ImageDraw.Draw(canvas)
+    draw.text((GAP, GAP // 2), title, INK, FONT)
     for head, left, width in zip(heads, lefts, widths, strict=False):
-        draw.text((left + width / 2, GAP / 2), head, INK, FONT, anchor="ma")
+        draw.text((left + width / 2, captions), head, INK, FONT, anchor="ma")
     for row, top, height in zip(rows, tops, heights, strict=False):
         for cell, left, width in zip(row, lefts, widths, strict=False):
             put(canvas, cell, (left, top, width, height), scale)

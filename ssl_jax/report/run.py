@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 from ssl_jax.errors import UserError
 from ssl_jax.monitor import writers
 
-PICTURES = {"views.png": "Augmented views", "neighbours.png": "Nearest neighbours of test images"}
+PICTURES = {
+    "views.png": "Augmented views",
+    "neighbours.png": "Nearest neighbours of test images",
+    "attention.png": "Attention",
+    "components.png": "Components of patch features",
+    "reconstructions.png": "Reconstructions",
+}
 
 
 class Run(NamedTuple):

@@ -53,10 +53,25 @@ def beside_baselines(metric: str) -> dict[str, Callable[[Run], str | None]]:
     return {name: last(prefix + metric, ".1f") for name, prefix in names.items()}
 
 
+def evaluated(protocol: str, name: str) -> Callable[[Run], str | None]:
+    """Returns a function that reads a figure of an evaluation of a run as text."""
+
+    def read(run: Run) -> str | None:
+        value = run.evaluations.get(protocol, {}).get(name)
+        return None if value is None else format(value, ".1f")
+
+    return read
+
+
 COLUMNS = {  # of the table of results: group -> name -> what to read from a run
     "k-NN top-1 [%]": beside_baselines("knn_top1"),
     "linear top-1 [%]": beside_baselines("linear_top1"),
     "probe top-1 [%]": {"trained": last("probe_top1", ".1f")},
+    "attention and masks, Jaccard [%]": {
+        "trained": evaluated("segmentation", "jaccard"),
+        "random": evaluated("segmentation", "random_jaccard"),
+        "whole image": evaluated("segmentation", "whole_jaccard"),
+    },
     "training": {"steps": lambda run: f"{run.steps:,}", "loss": last("loss", ".4g"), "images/s": speed},
 }
 

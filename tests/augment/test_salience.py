@@ -104,3 +104,13 @@ def test_all_patches_come_from_the_crop_that_was_chosen():
     steps = np.diff(np.asarray(patches)[..., 0].mean((2, 3)).reshape(6, side, side), axis=2)
     np.testing.assert_allclose(steps, steps[:, :1, :1].repeat(side, 1).repeat(side - 1, 2), atol=0.02)
     assert np.abs(steps).min() > 0.03
+
+
+@pytest.mark.parametrize(("size", "fraction"), [(24, 1.0), (16, 0.75), (40, 1.0)])
+def test_the_mask_that_evaluation_sees_lies_on_its_image(size, fraction):
+    mask = square(5, 8, 12)
+    raw = {"image": jnp.asarray(np.repeat(mask[None, :, :, None], 3, 3)), "mask": mask[None], "box": VALID[None]}
+    image = augment.center(augment.recipe("simclr", size, **BARE), raw, size, fraction)[0, :, :, 0]
+    shown = np.asarray(augment.center_mask(raw, size, fraction))[0]
+    assert shown.dtype == bool and 0 < shown.mean() < 1
+    assert np.mean(shown != (np.asarray(image) > 0.5)) < 0.02  # kernels differ, edges may

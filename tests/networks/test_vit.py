@@ -1,5 +1,7 @@
 """Vision transformers: sizes from the papers, pooling, and images of any size."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -93,6 +95,20 @@ def test_attention_sums_to_one(key):
     weights = model.apply(random_variables(model, key), x, method="attention")
     assert weights.shape == (2, 2, 17, 17)
     np.testing.assert_allclose(weights.sum(-1), np.ones((2, 2, 17)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"registers": 3}, {"pool": "mean", "registers": 2}])
+def test_what_a_patch_gets_of_the_attention(key, options):
+    """Of the class token or, without one, of the patches, but not of registers, nor what these get."""
+    model, x = ViT(**TINY, **options), images((2, 16, 16))
+    variables = random_variables(model, key)
+    weights, found = (
+        np.asarray(jax.jit(functools.partial(model.apply, block=0, method=method))(variables, x))
+        for method in ("attention", "attended")
+    )
+    queries = [0] if "pool" not in options else range(weights.shape[2] - 16, weights.shape[2])
+    expected = np.mean([weights[:, :, query, -16:] for query in queries], axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_padding_is_not_attended_to(key):

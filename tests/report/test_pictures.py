@@ -78,3 +78,16 @@ def test_without_labels_nothing_is_marked():
     picture = pictures.neighbours(np.stack([plain(COLORS[0])]), np.stack([[plain(COLORS[1])]]), scale=4)
     green, red = (Image.new("RGB", (1, 1), name).getpixel((0, 0)) for name in (pictures.RIGHT, pictures.WRONG))
     assert count(picture, green) == count(picture, red) == 0
+
+
+def test_a_title_is_above_the_captions_and_never_cut():
+    plainly, titled = (
+        pictures.layout([[pictures.Cell(plain(COLORS[0]))]], ["a"], 1, title) for title in ("", "b" * 50)
+    )
+    assert titled.height == plainly.height + pictures.LINE and titled.width > 50
+    below = np.asarray(titled)[pictures.LINE :, : plainly.width]
+    np.testing.assert_array_equal(below[pictures.GAP // 2 :], np.asarray(plainly)[pictures.GAP // 2 :])
+
+
+def test_levels_are_rounded():
+    np.testing.assert_array_equal(pictures.levels(np.array([0, 0.499 / 255, 0.501 / 255, 1])), [0, 0, 1, 255])

@@ -1,0 +1,68 @@
+"""The command that draws what a trained network makes of images: `python -m ssl_jax.see --workdir=DIR`."""
+
+import pathlib
+
+from ssl_jax import command, data, parallel, report, see
+from ssl_jax.build import build
+from ssl_jax.evaluate import segmentation
+from ssl_jax.monitor import writers
+from ssl_jax.workdir import open_run
+
+ADVICE = "name the workdir of a trained run, as in --workdir=runs/dino"
+
+
+def main(options) -> None:
+    opened = open_run(options.workdir, ADVICE)
+    folder = command.writable_folder(options.out or options.workdir)
+    run, mesh = build(opened.config), parallel.make_mesh()
+    masks = options.masks or run.config.data.masks
+    source = images(options.images or run.config.data.source, run.config.data.dir, masks)
+    trained = parallel.replicate(mesh, opened.trained(run))
+    see.write(run, mesh, *trained, folder=folder, source=source)
+    print(f"{folder}: images of {source.name} as the run sees them at step {opened.step:,}")
+    for name, sheet in see.SHEETS.items():
+        print(f"  {name}.png" if sheet.applies(run) else f"  no {name}.png: it needs {sheet.needs}")
+    if masks:
+        measure(run, mesh, source, trained, folder, opened.step)
+    page = pathlib.Path(options.workdir, "report.html")
+    if not options.out and page.exists():
+        report.write([options.workdir])
+
+
+def images(name: str, folder: str | None, masks: bool) -> data.Source:
+    """Opens the test images of a source, or its training images if it has no others."""
+    fields = ("mask",) if masks else ()
+    source = data.open_source(name, "test", folder, fields) or data.open_source(name, "train", folder, fields)
+    assert source is not None  # every source has a training split
+    return source
+
+
+def measure(run, mesh, source, trained, folder: pathlib.Path, step: int) -> None:
+    """Compares attention with the masks of the images, if the network has any."""
+    if not segmentation.attends(run):
+        print("  no Jaccard index of its attention: it needs a vision transformer")
+        return
+    result = {"step": step} | segmentation.segmentation(run, mesh, source, *trained)
+    writers.save(folder, "segmentation", result)
+    print(
+        f"Jaccard index of attention and masks, percent, {result['images']:,} images: {result['jaccard']:.1f}; "
+        f"random weights {result['random_jaccard']:.1f}; the whole image {result['whole_jaccard']:.1f}"
+    )
+
+
+def parser() -> command.Parser:
+    parser = command.Parser("see", "Draws what the network of a trained run makes of images, each sheet as a PNG.")
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="the workdir of a trained run")
+    parser.add_argument("--images", metavar="SOURCE", help="images to look at, such as folder:/photos")
+    parser.add_argument("--out", metavar="DIR", help="where the sheets go; default: the workdir, and its report.html")
+    parser.add_argument(
+        "--masks",
+        action="store_true",
+        help="also compare attention with the masks of the images, into evaluations/segmentation.json; a mask is the "
+        "alpha channel in a folder, what is not black in the embedded set",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    command.run(main, parser())
