@@ -26,7 +26,7 @@ FROZEN = (("encoder/patch", {"learning_rate": 0.0}),)  # the patch projection (s
 
 def embedded() -> dict:
     return base.embedded_recipe() | {
-        "method": {"name": "moco_v3", "decay": {"schedule": "cosine", "start": 0.9, "end": 1.0}},
+        "method": method(0.9),
         "network": network(base.small_encoder(), hidden=512, output=128),
     }
 
