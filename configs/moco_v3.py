@@ -26,7 +26,7 @@ FROZEN = (("encoder/patch", {"learning_rate": 0.0}),)  # the patch projection (s
 
 def embedded() -> dict:
     return base.embedded_recipe() | {
-        "method": {"name": "moco_v3", "decay": {"schedule": "cosine", "start": 0.9, "end": 1.0}},
+        "method": method(0.9),
         "network": network(base.small_encoder(), hidden=512, output=128),
     }
 
@@ -34,6 +34,7 @@ def embedded() -> dict:
 def vit() -> dict:
     encoder = transformer("vit_tiny", patch=4, size=28, dim=96, depth=4, heads=4)
     return embedded() | {
+        "epochs": 12.0,
         "network": network(encoder, hidden=512, output=128),
         "optimizer": base.small_adamw(1e-3) | {"weight_decay": 0.1, "rules": FROZEN},
         "log": {"gradients": ("encoder/patch",)},
