@@ -26,7 +26,7 @@ def embedded() -> dict:
     return recipe | {
         "augment": recipe["augment"] | crops,
         "method": method(decay=0.97, temperature=warmup(0.04, 0.07, "8 epochs")),
-        "network": {"encoder": base.small_encoder()} | network(head(512, 128) | {"norm": "batch"}, prototypes=1024),
+        "network": {"encoder": base.small_encoder()} | network(batch_head(512, 128), prototypes=1024),
         "optimizer": base.small_adamw(2e-3) | {"weight_decay": cosine(0.04, 0.4), "clip_each": 3.0, "rules": rules()},
     }
 
@@ -128,6 +128,11 @@ def head(hidden: int, output: int) -> dict:
     """The head but for its last layer."""
     biases = {"hidden_bias": True, "output_bias": True}
     return {"layers": 3, "hidden": hidden, "output": output, "norm": "none", "activation": "gelu", "std": 0.02} | biases
+
+
+def batch_head(hidden: int, output: int) -> dict:
+    """The head with BatchNorm, which would take a hidden layer's bias off again."""
+    return head(hidden, output) | {"norm": "batch", "hidden_bias": False}
 
 
 def network(projector: dict, prototypes: int, weight_norm: str = "unit") -> dict:
