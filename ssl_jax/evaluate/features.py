@@ -19,7 +19,7 @@ Encode = Callable[[Any, dict[str, jax.Array]], Any]  # state, batch -> tree of a
 class Features(NamedTuple):
     """Features in the order of their sample, split over the mesh by rows, with padding at the end."""
 
-    x: jax.Array  # [N, D]
+    x: jax.Array  # [N, D], or what else is extracted of an image
     label: jax.Array  # int32 [N], -1: unknown
     position: jax.Array  # int32 [N], in the sample; -1: padding
 
@@ -71,7 +71,8 @@ def extract(encode: Encode, state: Any, sample: Sample) -> dict[str, Features]:
     """Encodes a sample in one pass.
 
     Args:
-        encode: a compiled function of the state and a batch with `image` and `box`; returns arrays [B, D] by name.
+        encode: a compiled function of the state and a batch with `image`, `box` and, where there are captions, `text`;
+            returns arrays [B, ...] by name.
         state: of the run.
         sample: what to encode.
 
@@ -81,7 +82,7 @@ def extract(encode: Encode, state: Any, sample: Sample) -> dict[str, Features]:
     parts = []
     for batch in sample.cache or sample.read():
         rows = parallel.scatter(sample.mesh, batch)
-        encoded = encode(state, {name: rows[name] for name in ("image", "box")})
+        encoded = encode(state, {name: rows[name] for name in ("image", "box", "text") if name in rows})
         parts.append((encoded, rows["label"], rows["index"]))
     encoded, label, position = parallel.concatenate(sample.mesh, parts)
     return {name: Features(x, label, position) for name, x in encoded.items()}
