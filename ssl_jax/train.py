@@ -12,7 +12,7 @@ import optax
 
 from ssl_jax import augment, data, parallel, preview, report, resolution, see, workdir
 from ssl_jax.checkpoint import Checkpoints
-from ssl_jax.evaluate import probe
+from ssl_jax.evaluate import language, probe
 from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
@@ -232,7 +232,14 @@ def train(run: Run, folder: pathlib.Path) -> None:
                 features = features or evaluator.extract(state)
                 if rows := evaluator.across_sizes(features, state):
                     monitor.save("sizes", {"rows": rows})
+<<<<<<< HEAD
                 see.write(run, trainer.mesh, state.params, state.state, folder)
+=======
+                matching = evaluator.matching(state)
+                for protocol, result in matching.items():
+                    monitor.save(protocol, result)
+                monitor.record(run.steps, language.scalars(matching))
+>>>>>>> clip
                 monitor.record(run.steps, evaluator.conclude(features, folder / "neighbours.png"))
     if jax.process_index() == 0:
         report.write([folder])

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import parallel
+<<<<<<< HEAD
 from ssl_jax.evaluate.features import Features, Sample, adapted_encoder, encoder, extract, layers, pixels
+=======
+from ssl_jax.evaluate import language
+from ssl_jax.evaluate.features import Features, Sample, encoder, extract, layers, pixels
+>>>>>>> clip
 from ssl_jax.evaluate.linear import raw_baseline
 from ssl_jax.evaluate.protocols import PROTOCOLS, Settings
 from ssl_jax.evaluate.sizes import AtSize, across_sizes
@@ -103,6 +108,13 @@ class Evaluator:
 
         others = map(at, self.run.config.evaluate.sizes)
         return across_sizes(features[self.chosen], others, self.settings, self.mesh)
+
+    def matching(self, state: Any) -> dict[str, dict[str, Any]]:
+        """Returns by protocol how well images and texts are matched, see `language.evaluate`; empty without texts."""
+        if not self.run.method.needs_text or self.run.test is None:
+            return {}
+        sample = self.test or Sample(self.run, self.mesh, self.run.test, self.run.config.evaluate.test)
+        return language.evaluate(self.run, self.mesh, state, sample)
 
     def draw(self, bank: Features, test: Features, path: pathlib.Path) -> None:
         """Draws some test images and their neighbours; all devices search, the first process draws."""

@@ -20,9 +20,8 @@ def image_text_softmax(image: jax.Array, text: jax.Array, scale: jax.Array | flo
     Source: CLIP (Radford et al. 2021, arXiv:2103.00020), Figure 3.
     """
     logits = scale * widen(image) @ widen(text).T
-    own = jnp.mean(jnp.diagonal(logits))
-    candidates = [jnp.mean(jax.nn.logsumexp(logits, axis=axis)) for axis in (0, 1)]
-    return sum(candidates) / 2 - own
+    text_first, image_first = (-jnp.diagonal(jax.nn.log_softmax(logits, axis)) for axis in (0, 1))
+    return jnp.mean(text_first + image_first) / 2
 
 
 def image_text_sigmoid(

@@ -164,8 +164,9 @@ class DetailCLIP(Method):
             return jnp.ones(shape, bool)
         salience: Any = jax.random.uniform(key, shape)
         if self.removal == "attention":
-            encoder, params = self.network.encoder, {"params": target.params["encoder"]}
-            salience = encoder.apply(params, as_images(images), method="salience").reshape(shape)
+            params = {"params": target.params["encoder"]}
+            salience = self.network.encoder.apply(params, as_images(images), method="salience")
+            salience = salience.reshape(shape)
         return most_salient(salience, grid, self.cell, self.count(grid) // self.cell**2)
 
     def count(self, grid: tuple[int, int]) -> int:

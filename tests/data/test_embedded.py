@@ -7,6 +7,7 @@ import pytest
 from benchmarks import make_fashion_mnist
 
 from ssl_jax import data
+from ssl_jax.data import captions
 from ssl_jax.data.source import open_source
 from ssl_jax.errors import UserError
 
@@ -47,6 +48,26 @@ def test_its_mask_is_what_is_not_black():
         assert mask.dtype == np.uint8 and "mask" not in plain[i]
         assert masked[i]["label"] == plain[i]["label"]
         assert 0.1 < np.mean(mask > 0) < 0.95
+
+
+def test_captions_say_what_class_and_pixels_show():
+    source, test = (
+        open_source("embedded:fashion_mnist_captions", split, fields=("text",), context=20)
+        for split in ("train", "test")
+    )
+    image = np.full((28, 28), 0, np.uint8)
+    image[2:26, 8:20] = 100  # as wide below as above
+    assert captions.describe(image, 2, source.sentences)[1] == "a dark pullover with long sleeves"
+    image[12:] = 0
+    assert captions.describe(image + image, 2, source.sentences)[1] == "a light pullover with short sleeves"
+    for i in range(20):
+        name = captions.TRAINED.names[source[i]["label"]]
+        assert len(source[i]["text"]) == 5 and all(name in text for text in source[i]["text"])
+        assert source.fields["text"].fit(source[i]["text"], 28)[:, -1].max() == 0  # none is cut
+    seen, held_out = ({text for i in range(500) for text in one[i]["text"]} for one in (source, test))
+    assert not seen & held_out
+    assert len(test.fields["text"].kinds) == len(test[0]["text"]) == 3
+    assert open_source("embedded:fashion_mnist_captions")[0].keys() == {"image", "label"}
 
 
 def test_labels_belong_to_their_images():

@@ -46,6 +46,23 @@ class Words(Dots):
 
     def _generate_examples(self):
         yield 0, {"text": "no image"}
+
+
+class Captioned(Dots):
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+            "image/filename": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(None, None, 1)),
+            "captions": tfds.features.Sequence({"id": np.int64, "text": tfds.features.Text()}),
+        }))
+
+    def _split_generators(self, download_manager):
+        return {"train": self._generate_examples(3), "val": self._generate_examples(1)}
+
+    def _generate_examples(self, count):
+        for i, example in Dots._generate_examples(self, count):
+            texts = [{"id": j, "text": f"caption {j} of {i}"} for j in range(i)]
+            yield i, {"image/filename": str(i), "image": example["image"], "captions": texts}
 """
 
 
@@ -58,7 +75,7 @@ def data_dir(tmp_path_factory):
     try:
         import dots_builders
 
-        for builder in (dots_builders.Dots, dots_builders.Words):
+        for builder in (dots_builders.Dots, dots_builders.Words, dots_builders.Captioned):
             builder(data_dir=root / "data").download_and_prepare(file_format="array_record")
     finally:
         sys.path.remove(str(root))
@@ -101,6 +118,18 @@ def test_a_source_reaches_worker_processes(data_dir):
 def test_a_set_without_images(data_dir):
     with pytest.raises(UserError, match=r"words has no images.*text"):
         open_source("tfds:words", data_dir=data_dir)
+
+
+def test_captions(data_dir):
+    source = open_source("tfds:captioned", data_dir=data_dir, fields=("text",), context=10)
+    texts = {int(x["image"].max()) // 10: x["text"] for x in map(source.__getitem__, range(3))}
+    assert texts == {0: (), 1: ("caption 0 of 1",), 2: ("caption 0 of 2", "caption 1 of 2")}
+    tokens = source.fields["text"].fit(texts[2], 8)
+    assert [row[0] > 0 for row in tokens.tolist()] == [True, True] + [False] * 6 and tokens.shape == (8, 10)
+    assert len(open_source("tfds:captioned", "test", data_dir, ("text",))) == 1
+    assert source[0].keys() - open_source("tfds:captioned", data_dir=data_dir)[0].keys() == {"text"}
+    with pytest.raises(UserError, match=r"dots has no captions, its features are extra, id, image, label"):
+        open_source("tfds:dots", data_dir=data_dir, fields=("text",))
 
 
 @pytest.mark.parametrize(
