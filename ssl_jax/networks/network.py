@@ -110,7 +110,7 @@ class Network(nn.Module):
         depth = 0 if self.projector is None else self.projector.layers
         if not -1 <= layers <= depth:
             raise UserError(f"features cannot go on through {layers} layers of a projector with {depth}")
-        features = pooled(self.encoder(images, train=False), self.layers)
+        features = pooled(self.encoding(images), self.layers)
         if layers == 0 or self.projector is None:
             return widen(features)
         stop = None if layers in (-1, depth) else layers
@@ -139,12 +139,20 @@ class Network(nn.Module):
 
         def run(network, carry, group):
             images, mask, keep = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), group)
-            encoding = network.encoder(images, train=train, mask=mask, keep=keep)
+            encoding = network.encoding(images, train=train, mask=mask, keep=keep)
             parts = pooled(encoding, self.layers), encoding.patches
             features, patches = (x.reshape(-1, views.shape[1], *x.shape[1:]) for x in parts)
             return carry, Outputs(features, patches=(patches,))
 
         return self.in_chunks(run, (views, mask, keep))
+
+    def encoding(self, images, **options):
+        """The encoder's output for images [N, H, W, C] of one size."""
+        return self.encoder(images, **options)
+
+    def attended(self, images):
+        """How much of the attention each patch gets in the encoder's last block, see `ViT.attended`."""
+        return self.encoder.attended(images)
 
     def in_chunks(self, run, group):
         """The outputs that `run` makes of a group of arrays [B, ...], as `chunks` and `remat` say."""

@@ -127,6 +127,11 @@ class ViT(nn.Module):
         weights: Any = self.block(parent=None).apply(params, layers[block], method="weights")
         return weights
 
+    @property
+    def extra(self) -> int:
+        """Tokens in front of the patches: the class token, if any, and the registers."""
+        return (self.pool == "token") + self.registers
+
     def attended(self, x: jax.Array, block: int = -1) -> jax.Array:
         """Returns how much of the attention each patch gets in a block, [N, heads, S], for images [N, H, W, C].
 
@@ -135,11 +140,6 @@ class ViT(nn.Module):
         weights = self.attention(x, block)
         query = weights[:, :, 0] if self.pool == "token" else weights[:, :, self.extra :].mean(2)
         return query[:, :, self.extra :]
-
-    @property
-    def extra(self) -> int:
-        """Tokens in front of the patches: the class token, if any, and the registers."""
-        return (self.pool == "token") + self.registers
 
     def block(self, **options) -> Block:
         hidden = round(self.dim * self.mlp_ratio)
