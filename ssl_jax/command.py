@@ -72,7 +72,7 @@ def first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0][:200]
 
 
-def writable_folder(text: str) -> pathlib.Path:
+def writable_folder(text: str | os.PathLike) -> pathlib.Path:
     """Returns the path of a folder to write into, which is made if it is missing.
 
     Raises:

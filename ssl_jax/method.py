@@ -23,9 +23,9 @@ __all__ = [
     "Variables",
     "apply",
     "encode",
-    "encoder_variables",
     "follow",
     "initialize",
+    "look",
 ]
 
 PyTree = Any
@@ -116,16 +116,16 @@ class Method:
         """Returns the trained network, for evaluation, a student or another run."""
         return Variables(params["network"], state.stats)
 
-    def seen(self, params: PyTree, state: Any, images: jax.Array) -> tuple[Variables, jax.Array]:
-        """Returns the network that represents images, and normalised images [B, H, W, C] as it sees them."""
-        return self.variables(params, state), images
-
     def represent(self, params: PyTree, state: Any, images: jax.Array, layers: int = 0) -> jax.Array:
         """Returns [B, D] for normalised images [B, H, W, C], after `layers` layers of the projector; -1: all of them.
 
         Each row depends only on its own image.
         """
-        return encode(self.network, *self.seen(params, state, images), layers)
+        return encode(self.network, self.variables(params, state), images, layers)
+
+    def seen(self, params: PyTree, state: Any, images: jax.Array) -> tuple[Variables, jax.Array]:
+        """Returns the network that represents images, and normalised images [B, H, W, C] as it sees them."""
+        return self.variables(params, state), images
 
     def features(self, params: PyTree, state: Any, images: jax.Array) -> jax.Array:
         """Returns the encoder's features [B, D] of normalised images [B, H, W, C]."""
@@ -174,14 +174,13 @@ def apply(
 
 def encode(network: Network, variables: Variables, images: jax.Array, layers: int = 0) -> jax.Array:
     """Returns the features [B, D] of images [B, H, W, C] in evaluation mode, see `Network.encode`."""
+    return look(network, variables, "encode", images, layers)
+
+
+def look(network: Network, variables: Variables, function: str, *inputs: Any) -> Any:
+    """Returns what a function of a network, such as "encoding", makes of its inputs in evaluation mode."""
     tree = {"params": variables.params, "batch_stats": variables.stats}
-    features: Any = network.apply(tree, images, layers, method="encode")
-    return features
-
-
-def encoder_variables(variables: Variables) -> dict[str, PyTree]:
-    """Returns the variables of a network's encoder as its own `apply` takes them."""
-    return {"params": variables.params["encoder"], "batch_stats": variables.stats.get("encoder", {})}
+    return network.apply(tree, *inputs, method=function)
 
 
 def follow(target: Variables, params: PyTree, decay: jax.Array | float) -> Variables:

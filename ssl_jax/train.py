@@ -232,14 +232,11 @@ def train(run: Run, folder: pathlib.Path) -> None:
                 features = features or evaluator.extract(state)
                 if rows := evaluator.across_sizes(features, state):
                     monitor.save("sizes", {"rows": rows})
-<<<<<<< HEAD
                 see.write(run, trainer.mesh, state.params, state.state, folder)
-=======
                 matching = evaluator.matching(state)
                 for protocol, result in matching.items():
                     monitor.save(protocol, result)
                 monitor.record(run.steps, language.scalars(matching))
->>>>>>> clip
                 monitor.record(run.steps, evaluator.conclude(features, folder / "neighbours.png"))
     if jax.process_index() == 0:
         report.write([folder])

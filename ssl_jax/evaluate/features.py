@@ -72,12 +72,7 @@ def extract(encode: Encode, state: Any, sample: Sample) -> dict[str, Features]:
     """Encodes a sample in one pass.
 
     Args:
-<<<<<<< HEAD
         encode: a compiled function of the state and a raw batch, see `data.read`; returns arrays [B, D] by name.
-=======
-        encode: a compiled function of the state and a batch with `image`, `box` and, where there are captions, `text`;
-            returns arrays [B, ...] by name.
->>>>>>> clip
         state: of the run.
         sample: what to encode.
 
@@ -87,11 +82,7 @@ def extract(encode: Encode, state: Any, sample: Sample) -> dict[str, Features]:
     parts = []
     for batch in sample.cache or sample.read():
         rows = parallel.scatter(sample.mesh, batch)
-<<<<<<< HEAD
         encoded = encode(state, rows)
-=======
-        encoded = encode(state, {name: rows[name] for name in ("image", "box", "text") if name in rows})
->>>>>>> clip
         parts.append((encoded, rows["label"], rows["index"]))
     encoded, label, position = parallel.concatenate(sample.mesh, parts)
     return {name: Features(x, label, position) for name, x in encoded.items()}

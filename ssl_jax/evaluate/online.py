@@ -8,12 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import parallel
-<<<<<<< HEAD
-from ssl_jax.evaluate.features import Features, Sample, adapted_encoder, encoder, extract, layers, pixels
-=======
 from ssl_jax.evaluate import language
-from ssl_jax.evaluate.features import Features, Sample, encoder, extract, layers, pixels
->>>>>>> clip
+from ssl_jax.evaluate.features import Features, Sample, adapted_encoder, encoder, extract, layers, pixels
 from ssl_jax.evaluate.linear import raw_baseline
 from ssl_jax.evaluate.protocols import PROTOCOLS, Settings
 from ssl_jax.evaluate.sizes import AtSize, across_sizes

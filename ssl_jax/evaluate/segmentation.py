@@ -9,8 +9,8 @@ import numpy as np
 
 from ssl_jax import augment, data, parallel
 from ssl_jax.errors import UserError
-from ssl_jax.evaluate.features import Sample, extract
-from ssl_jax.method import PyTree, encoder_variables
+from ssl_jax.evaluate.features import Encode, Sample, extract
+from ssl_jax.method import PyTree, Variables, look
 from ssl_jax.networks import ViT
 from ssl_jax.patches import enlarge
 from ssl_jax.run import Run
@@ -47,12 +47,6 @@ def jaccard(mask: jax.Array, truth: jax.Array) -> jax.Array:
     return shared / jnp.maximum(either, 1)
 
 
-def attention_masks(encoder: ViT, variables: PyTree, images: jax.Array, mass: float = MASS) -> jax.Array:
-    """Returns the mask of each head of the last block, bool [N, heads, H, W], for images [N, H, W, C]."""
-    attended: Any = encoder.apply(variables, images, method="attended")
-    return enlarge(most_attended(attended, mass), images.shape[1], encoder.stride)
-
-
 def segmentation(
     run: Run, mesh: jax.sharding.Mesh, source: data.Source, params: PyTree, state: Any
 ) -> dict[str, float | int | str]:
@@ -76,23 +70,7 @@ def segmentation(
 
     Source: Caron et al. 2021 (DINO, arXiv:2104.14294), section 4.2.2 and figure 4.
     """
-    settings = run.config.evaluate
-    encoder: Any = run.method.network.encoder
-
-    @functools.partial(jax.jit, out_shardings=parallel.batch_sharding(mesh))
-    def score(trained, batch):
-        params, state = trained
-        truth = augment.center_mask(batch, run.config.data.size, settings.crop)
-        images = augment.center(run.recipe, batch, run.config.data.size, settings.crop)
-        variables, images = run.method.seen(params, state, images)
-        random = encoder.init(jax.random.key(run.config.seed), images[:1])
-        best = [
-            jnp.max(jaccard(attention_masks(encoder, one, images), truth[:, None]), axis=1)
-            for one in (encoder_variables(variables), random)
-        ]
-        return {"scores": jnp.stack([*best, jnp.mean(truth, axis=(1, 2))], axis=1)}
-
-    found = extract(score, (params, state), Sample(run, mesh, source, settings.test))["scores"]
+    found = extract(scorer(run, mesh), (params, state), Sample(run, mesh, source, run.config.evaluate.test))["scores"]
     scores, position = parallel.gather((found.x, found.position))
     scores = scores[(position >= 0) & (scores[:, -1] > 0) & (scores[:, -1] < 1)]
     if not len(scores):
@@ -101,4 +79,34 @@ def segmentation(
         )
     names = "jaccard", "random_jaccard", "whole_jaccard"
     means = dict(zip(names, (100 * np.mean(scores, axis=0, dtype=float)).tolist(), strict=True))
-    return means | {"images": len(scores), "source": source.name, "mass": MASS, "heads": encoder.heads}
+    return means | {
+        "images": len(scores),
+        "source": source.name,
+        "mass": MASS,
+        "heads": run.method.network.encoder.heads,
+    }
+
+
+def scorer(run: Run, mesh: jax.sharding.Mesh) -> Encode:
+    """Returns a compiled function for `extract`, of the parameters and the state of the method and of a batch.
+
+    Its `scores` [B, 3] are the Jaccard indices of the best head, as trained and with random weights, and the share of
+    the image that its mask covers.
+    """
+    network, size, crop = run.method.network, run.config.data.size, run.config.evaluate.crop
+
+    @functools.partial(jax.jit, out_shardings=parallel.batch_sharding(mesh))
+    def score(trained, batch):
+        params, state = trained
+        truth = augment.center_mask(batch, size, crop)
+        variables, images = run.method.seen(params, state, augment.center(run.recipe, batch, size, crop))
+        random = network.init(jax.random.key(run.config.seed), images[:1], method="encoding")
+
+        def best(variables):
+            masks = most_attended(look(network, variables, "attended", images))
+            return jnp.max(jaccard(enlarge(masks, size, network.encoder.stride), truth[:, None]), axis=1)
+
+        both = best(variables), best(Variables(random["params"], random.get("batch_stats", {})))
+        return {"scores": jnp.stack([*both, jnp.mean(truth, axis=(1, 2))], axis=1)}
+
+    return score

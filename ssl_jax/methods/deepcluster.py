@@ -10,7 +10,7 @@ from ssl_jax.augment import edges
 from ssl_jax.errors import UserError
 from ssl_jax.losses import cluster_weights, kmeans, prototype_cross_entropy, random_rows, whiten
 from ssl_jax.memory import padded
-from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, initialize
+from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, encode, initialize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +88,10 @@ class DeepCluster(Method):
 
     def seen(self, params, state, images):
         return self.variables(params, state), edges(images)
+
+    def represent(self, params, state, images, layers=0):
+        variables, seen = self.seen(params, state, images)
+        return encode(self.network, variables, seen, layers)
 
 
 def check_clustering(images: int, clusters: int, every: int) -> None:

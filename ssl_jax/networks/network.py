@@ -155,6 +155,10 @@ class Network(nn.Module):
         run = at_size(lambda encoder, images: encoder(images, **options), self.statistics, images.shape[1])
         return run(self.encoder, images)
 
+    def attended(self, images):
+        """How much of the attention each patch gets in the encoder's last block, see `ViT.attended`."""
+        return self.encoder.attended(images)
+
     def in_chunks(self, run, group):
         """The outputs that `run` makes of a group of arrays [B, ...], as `chunks` and `remat` say."""
         if self.is_initializing() or (self.chunks == 1 and not self.remat):

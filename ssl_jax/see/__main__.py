@@ -1,7 +1,5 @@
 """The command that draws what a trained network makes of images: `python -m ssl_jax.see --workdir=DIR`."""
 
-import pathlib
-
 from ssl_jax import command, data, parallel, report, see
 from ssl_jax.build import build
 from ssl_jax.evaluate import segmentation
@@ -13,20 +11,25 @@ ADVICE = "name the workdir of a trained run, as in --workdir=runs/dino"
 
 def main(options) -> None:
     opened = open_run(options.workdir, ADVICE)
-    folder = command.writable_folder(options.out or options.workdir)
+    workdir = opened.checkpoints.parent
+    folder = command.writable_folder(options.out or workdir)
     run, mesh = build(opened.config), parallel.make_mesh()
     masks = options.masks or run.config.data.masks
     source = images(options.images or run.config.data.source, run.config.data.dir, masks)
-    trained = parallel.replicate(mesh, opened.trained(run))
-    see.write(run, mesh, *trained, folder=folder, source=source)
+    params, state = parallel.replicate(mesh, opened.trained(run))
+    see.write(run, mesh, params, state, folder, source)
     print(f"{folder}: images of {source.name} as the run sees them at step {opened.step:,}")
     for name, sheet in see.SHEETS.items():
         print(f"  {name}.png" if sheet.applies(run) else f"  no {name}.png: it needs {sheet.needs}")
-    if masks:
-        measure(run, mesh, source, trained, folder, opened.step)
-    page = pathlib.Path(options.workdir, "report.html")
-    if not options.out and page.exists():
-        report.write([options.workdir])
+    if masks and segmentation.attends(run):
+        result = segmentation.segmentation(run, mesh, source, params, state)
+        writers.save(folder, "segmentation", {"step": opened.step} | result)
+        print(
+            f"Jaccard index of attention and masks, percent, {result['images']:,} images: {result['jaccard']:.1f}; "
+            f"random weights {result['random_jaccard']:.1f}; the whole image {result['whole_jaccard']:.1f}"
+        )
+    if not options.out and (workdir / "report.html").exists():
+        report.write([workdir])
 
 
 def images(name: str, folder: str | None, masks: bool) -> data.Source:
@@ -35,19 +38,6 @@ def images(name: str, folder: str | None, masks: bool) -> data.Source:
     source = data.open_source(name, "test", folder, fields) or data.open_source(name, "train", folder, fields)
     assert source is not None  # every source has a training split
     return source
-
-
-def measure(run, mesh, source, trained, folder: pathlib.Path, step: int) -> None:
-    """Compares attention with the masks of the images, if the network has any."""
-    if not segmentation.attends(run):
-        print("  no Jaccard index of its attention: it needs a vision transformer")
-        return
-    result = {"step": step} | segmentation.segmentation(run, mesh, source, *trained)
-    writers.save(folder, "segmentation", result)
-    print(
-        f"Jaccard index of attention and masks, percent, {result['images']:,} images: {result['jaccard']:.1f}; "
-        f"random weights {result['random_jaccard']:.1f}; the whole image {result['whole_jaccard']:.1f}"
-    )
 
 
 def parser() -> command.Parser:

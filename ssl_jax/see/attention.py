@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 
 from ssl_jax.evaluate.segmentation import MASS, attends, jaccard, most_attended
-from ssl_jax.method import encoder_variables
+from ssl_jax.method import look
 from ssl_jax.patches import enlarge
 from ssl_jax.report import pictures
 from ssl_jax.report.pictures import Cell
@@ -24,7 +24,7 @@ def compute(run, params, state, batch) -> dict[str, Any]:
     """
     encoder = run.method.network.encoder
     variables, images = run.method.seen(params, state, batch["image"])
-    attended = encoder.apply(encoder_variables(variables), images, method="attended")
+    attended = look(run.method.network, variables, "attended", images)
 
     def pictured(x):
         return enlarge(x, images.shape[1], encoder.stride)

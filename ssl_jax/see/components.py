@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssl_jax.method import encoder_variables
+from ssl_jax.method import look
 from ssl_jax.report import pictures
 from ssl_jax.report.pictures import Cell
 from ssl_jax.see.sheet import Sheet
@@ -13,7 +13,7 @@ LAYERS = 4  # shown, at equal distances; in the last are the features of the pat
 def compute(run, params, state, batch):
     """Returns the features of the patches [N, S, C] in some layers, by caption."""
     variables, images = run.method.seen(params, state, batch["image"])
-    encoding = run.method.network.encoder.apply(encoder_variables(variables), images)
+    encoding = look(run.method.network, variables, "encoding", images)
     depth = len(encoding.layers)
     numbers = sorted({depth * quarter // LAYERS for quarter in range(1, LAYERS)} - {0})
     return {f"layer {i} of {depth}": encoding.layers[i - 1] for i in numbers} | {"patch features": encoding.patches}
