@@ -229,18 +229,23 @@ def train(run: Run, folder: pathlib.Path) -> None:
                 monitor.record(0, evaluator.baselines(state))
             state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
             if not summary(folder):  # it may have been killed just before the last evaluation
-                features = features or evaluator.extract(state)
-                if rows := evaluator.across_sizes(features, state):
-                    monitor.save("sizes", {"rows": rows})
-                see.write(run, trainer.mesh, state.params, state.state, folder)
-                matching = evaluator.matching(state)
-                for protocol, result in matching.items():
-                    monitor.save(protocol, result)
-                monitor.record(run.steps, language.scalars(matching))
-                monitor.record(run.steps, evaluator.conclude(features, folder / "neighbours.png"))
+                conclude(trainer, state, features, evaluator, monitor, folder)
     if jax.process_index() == 0:
         report.write([folder])
         print(*filter(None, (summary(folder, run.config.init["from"]), f"report: {page}")), sep="\n")
+
+
+def conclude(trainer, state, features, evaluator, monitor, folder) -> None:
+    """Evaluates the last state of a run, logs and saves the results, and draws its pictures."""
+    features = features or evaluator.extract(state)
+    if rows := evaluator.across_sizes(features, state):
+        monitor.save("sizes", {"rows": rows})
+    matching = evaluator.matching(state)
+    for protocol, result in matching.items():
+        monitor.save(protocol, result)
+    monitor.record(trainer.run.steps, language.scalars(matching))
+    see.write(trainer.run, trainer.mesh, state.params, state.state, folder)
+    monitor.record(trainer.run.steps, evaluator.conclude(features, folder / "neighbours.png"))
 
 
 def start(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, TrainState]:

@@ -162,6 +162,11 @@ class ViT(nn.Module):
         query = weights[:, :, 0] if self.pool == "token" else weights[:, :, self.extra :].mean(2)
         return query[:, :, self.extra :]
 
+    @property
+    def extra(self) -> int:
+        """Tokens in front of the patches: the class token, if any, and the registers."""
+        return (self.pool == "token") + self.registers
+
     def block(self, **options) -> Block:
         hidden = round(self.dim * self.mlp_ratio)
         options |= {"mlp": self.mlp, "initializer": self.initializer, "dtype": self.dtype}
