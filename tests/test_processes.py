@@ -15,7 +15,7 @@ from test_train import command, finish, load_state, measured, wait_for_row
 from ssl_jax import checkpoint
 
 NAME = "moco_v2"  # its queue is split over the processes
-STEPS = 40
+STEPS = 24
 
 
 def start(monkeypatch, launch, processes=2):
