@@ -182,6 +182,7 @@ def latest_good(directory) -> int | None:
     Raises:
         UserError: if the checkpoints are of an older format.
     """
+    logging.get_absl_logger().addFilter(not_orbax)
     directory = epath.Path(directory)
     check_format(directory)
     return next((step for step in reversed(steps(directory)) if not find_fault(directory / str(step))), None)

@@ -4,6 +4,7 @@ from ssl_jax import command, data, parallel, report, see
 from ssl_jax.build import build
 from ssl_jax.evaluate import segmentation
 from ssl_jax.monitor import writers
+from ssl_jax.schema import complete
 from ssl_jax.workdir import open_run
 
 ADVICE = "name the workdir of a trained run, as in --workdir=runs/dino"
@@ -13,7 +14,7 @@ def main(options) -> None:
     opened = open_run(options.workdir, ADVICE)
     workdir = opened.checkpoints.parent
     folder = command.writable_folder(options.out or workdir)
-    run, mesh = build(opened.config), parallel.make_mesh()
+    run, mesh = build(complete(opened.config)), parallel.make_mesh()
     masks = options.masks or run.config.data.masks
     source = images(options.images or run.config.data.source, run.config.data.dir, masks)
     params, state = parallel.replicate(mesh, opened.trained(run))

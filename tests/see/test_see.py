@@ -98,6 +98,9 @@ def test_the_command_draws_and_measures_and_the_report_shows_it(masked, batch, c
 def test_a_network_without_attention_shows_the_rest_of_other_images_elsewhere(tmp_path, capsys):
     """Of CMC, which has two networks that see other things than images."""
     saved(tmp_path / "run", "cmc")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    del config["resolution"]  # as an older version wrote it
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     photos, out = tmp_path / "photos", tmp_path / "a" / "b"
     photos.mkdir()
     for i in range(3):
