@@ -32,6 +32,14 @@ def tokenize(texts: Sequence[str], context: int) -> np.ndarray:
     return tokens
 
 
+def detokenize(tokens: np.ndarray) -> str:
+    """Returns the text that `tokenize` made int [context] tokens of, clean and with a space after each word."""
+    symbols = (tokenizer().id_to_token(int(token)) for token in tokens[1 : int(np.argmax(tokens))])
+    words = "".join(symbols).replace("</w>", " ")
+    number = dict(zip(byte_symbols(), byte_order(), strict=True))
+    return bytes(number.get(character, ord(" ")) for character in words).decode(errors="replace").strip()
+
+
 def clean(text: str) -> str:
     """Returns a text in lower case, with single spaces and straight quotes, HTML entities and wrong decoding undone."""
     import ftfy
@@ -58,5 +66,15 @@ def tokenizer() -> Any:
 
 def byte_symbols() -> list[str]:
     """Returns the characters that stand for the 256 bytes, in the order of their tokens: the printable bytes first."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = printable_bytes()
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+
+
+def byte_order() -> list[int]:
+    """Returns the bytes in the order of their tokens."""
+    printable = printable_bytes()
+    return printable + [byte for byte in range(256) if byte not in printable]
+
+
+def printable_bytes() -> list[int]:
+    return [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]

@@ -188,6 +188,10 @@ class Network(nn.Module):
         wide = jax.tree.map(widen, Outputs(outputs.features, projection, prediction, dense=dense))
         return wide._replace(patches=outputs.patches)
 
+    def project(self, features: jax.Array) -> jax.Array:
+        """Returns the projections [..., E] of features [..., D]; without a projector, the features."""
+        return features if self.projector is None else self.projector(features)
+
     def dense_heads(self, x, train):
         shared = (self.projector, self.predictor) if self.shared_heads else (self.dense, self.dense_predictor)
         for head in shared:

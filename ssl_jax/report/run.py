@@ -15,6 +15,8 @@ PICTURES = {
     "attention.png": "Attention",
     "components.png": "Components of patch features",
     "reconstructions.png": "Reconstructions",
+    "removal.png": "Kept and removed patches",
+    "similarity.png": "Similarity of patches and captions",
 }
 
 

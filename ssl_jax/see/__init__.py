@@ -12,7 +12,7 @@ from ssl_jax import augment, data, parallel
 from ssl_jax.method import Batch, PyTree
 from ssl_jax.report import pictures
 from ssl_jax.run import Run
-from ssl_jax.see import attention, components, reconstructions
+from ssl_jax.see import attention, components, reconstructions, removal, similarity
 from ssl_jax.see.sheet import Sheet
 
 __all__ = ["SHEETS", "Sheet", "write"]
@@ -22,6 +22,8 @@ SHEETS: Mapping[str, Sheet] = {  # a row is drawn as NAME.png, whose title in th
     "attention": attention.SHEET,
     "components": components.SHEET,
     "reconstructions": reconstructions.SHEET,
+    "removal": removal.SHEET,
+    "similarity": similarity.SHEET,
 }
 
 

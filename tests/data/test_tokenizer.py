@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ssl_jax.data.tokenizer import END, START, VOCABULARY, tokenize
+from ssl_jax.data.tokenizer import END, START, VOCABULARY, detokenize, tokenize
 
 # What open_clip's own tokenizer gives, without start and end.
 KNOWN = {
@@ -41,3 +41,8 @@ def test_any_text_has_tokens():
     texts = ["日本語 😀", "\x00\x07", "x" * 1000, "½ ² №"]
     for row in tokenize(texts, 300):
         assert row[0] == START and END in row and row.max() == END
+
+
+@pytest.mark.parametrize("text", ["a photo of a cat", "naïve café — 7", ""])
+def test_tokens_become_their_text_again(text):
+    assert detokenize(tokenize([text], 16)[0]) == text
