@@ -10,7 +10,6 @@ from test_methods import ROOT
 COLLAPSES = {
     "simsiam": (["method.stop_gradient=false"], "projection_crowding"),
     "byol": (["network.projector.norm=none", "network.predictor.norm=none"], "projection_crowding"),
-    "dino": (["method.center_decay=1"], "one-dimensional"),
     "swav": (["method.iterations=0"], "marginal_entropy"),
 }
 # The unchanged recipe for the embedded images, but shorter.
