@@ -38,7 +38,7 @@ def test_the_caption_belongs_to_the_first_view_and_the_others_to_each_other():
 
 def test_without_its_second_part_it_is_clip():
     alone = dataclasses.replace(METHOD, weight=0.0)
-    grad = jax.grad(lambda p: toy.loss(alone, p, STATE, toy.captioned(1, views=3)).loss)(PARAMS)
+    grad = jax.jit(jax.grad(lambda p: toy.loss(alone, p, STATE, toy.captioned(1, views=3)).loss))(PARAMS)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(grad["head"]))
     assert np.abs(grad["text"]["projection"]["kernel"]).max() > 0
 
