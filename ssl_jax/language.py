@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.errors import UserError
 from ssl_jax.fields import one_of
 from ssl_jax.losses import image_text_sigmoid, image_text_softmax
-from ssl_jax.method import Batch, PyTree
+from ssl_jax.method import Batch, PyTree, Variables
 from ssl_jax.networks import Network, TextTower, ViT
 from ssl_jax.numeric import l2_normalize
 
@@ -98,3 +98,27 @@ def match(
     if objective == "softmax":
         metrics["uniform_loss"] = jnp.log(jnp.float32(len(text)))
     return jnp.mean(jnp.stack([loss(view) for view in jnp.unstack(l2_normalize(images), axis=1)])), metrics
+
+
+def patch_similarity(network: Network, variables: Variables, images: jax.Array, text: jax.Array) -> jax.Array:
+    """Returns how well each patch of an image matches each text, a picture of what a text speaks of.
+
+    The features of a patch go through the projector as those of an image do, for which it was not trained.
+
+    Args:
+        network: of the images.
+        variables: its own.
+        images: [B, H, W, C], normalised.
+        text: embeddings [T, E].
+
+    Returns:
+        Cosines [B, S, T] of the S patches, row by row.
+    """
+    encoder: Any = network.encoder
+    projector: Any = network.projector
+
+    def of(part: str, tree: PyTree) -> PyTree:
+        return {"params": tree.params[part], "batch_stats": tree.stats.get(part, {})}
+
+    patches = encoder.apply(of("encoder", variables), images).patches
+    return l2_normalize(projector.apply(of("projector", variables), patches)) @ l2_normalize(text).T

@@ -149,8 +149,8 @@ VALUES = [
     ("data.size=2", "views of 2 pixels are smaller than the network's stride of "),
     ("data.canvas=-1", "data.canvas is -1; set it to more than 0"),
     ("data.workers=-1", "data.workers is -1; set it to 0 or more"),
-    ("data.source=none", "write embedded:fashion_mnist, tfds:NAME or folder:/path"),
-    ("data.source=/photos", "write embedded:fashion_mnist, tfds:NAME or folder:/path"),
+    ("data.source=none", "write embedded:fashion_mnist, tfds:NAME, folder:/path or pairs:/path"),
+    ("data.source=/photos", "write embedded:fashion_mnist, tfds:NAME, folder:/path or pairs:/path"),
     ("data.source=foldr:/photos", "did you mean 'folder'?"),
     ("data.source=embedded:mnist", "did you mean 'fashion_mnist'?"),
     (
@@ -203,6 +203,31 @@ def test_masks_are_asked_for(complaint):
     assert "CAST needs masks of the objects; set data.masks=true" in complaint("data.masks=false", config="cast.py")
     assert "tfds:cifar10 has no masks; take a folder" in complaint("data.source=tfds:cifar10", config="cast.py")
     assert "there is no folder 'coco'; set data.source=folder:/path" in complaint(config="cast.py:imagenet")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("data.source=embedded:fashion_mnist", "has no captions; set data.source to embedded:fashion_mnist_captions"),
+        (
+            "data.source=folder:/photos",
+            "folder:/photos has no captions; take pairs:/path, a table of images and captions",
+        ),
+        ("data.source=pairs:/no/such", "there is no table '/no/such', nor train.csv or train.jsonl in it"),
+        ("data.context=2", "data.context is 2; set it to 3 or more"),
+        (
+            "evaluate.prompts=('a cat',)",
+            "set it to texts with {} for the name of a class, such as ('a photo of a {}',)",
+        ),
+        ("method.objective=softmx", "method.objective is softmx; set it to softmax or sigmoid"),
+        ("text.output=32", "network.projector.output is 64 and text.output 32; set both to the same number"),
+        ("text.depth=0", "text.depth is 0, so texts go through the blocks of the image encoder; set network.encoder"),
+        ("text.heads=3", "a dim of 64 cannot be shared by 3 heads: set one to fit the other"),
+        ("text.layers=2", "unknown config key 'text.layers'"),
+    ],
+)
+def test_captions_and_texts(complaint, change, sentence):
+    assert sentence in complaint(change, config="clip.py")
 
 
 @pytest.mark.parametrize(

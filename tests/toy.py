@@ -3,16 +3,18 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssl_jax import networks
 from ssl_jax.augment import Views
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.fields import to_dict
 from ssl_jax.method import Result, Variables, apply
-from ssl_jax.networks import MLP, Encoding, Network, Outputs, Prototypes
+from ssl_jax.networks import MLP, Encoding, Network, Outputs, Prototypes, TextTower
 from ssl_jax.workdir import claim
 
 BATCH, VIEWS, SIZE, DIMENSION, PROTOTYPES = 8, 2, 4, 6, 10
+TEXT = TextTower(vocabulary=20, dim=8, depth=1, heads=2, output=DIMENSION)
 
 
 class Linear(nn.Module):
@@ -44,6 +46,13 @@ def batch(seed=0, views=VIEWS, small=0):
     """A batch of random large views, and of small ones, which are of the same size."""
     arrays = jnp.split(jax.random.normal(jax.random.key(seed), (BATCH, views + small, SIZE, SIZE, 3)), [views], axis=1)
     return {"views": Views(arrays, ("large", "small")) if small else Views(arrays[:1])}
+
+
+def captioned(seed=0, **options):
+    """A batch with captions of three random tokens between 18, the start, and 19, the end."""
+    tokens = np.random.default_rng(seed).integers(1, 18, (BATCH, 5))
+    tokens[:, 0], tokens[:, -1] = 18, 19
+    return batch(seed, **options) | {"text": jnp.asarray(tokens, jnp.int32)}
 
 
 def outputs(method, params, state, batch) -> Outputs:

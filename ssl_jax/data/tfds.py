@@ -109,9 +109,8 @@ def caption_of(features: Any) -> tuple[str, ...] | None:
         feature = getattr(feature, "feature", feature)  # what a sequence holds
         if type(feature) is tfds.features.Text:
             return ()
-        if isinstance(feature, tfds.features.FeaturesDict) and type(feature.get("text")) is tfds.features.Text:
-            return ("text",)
-        return None
+        named = isinstance(feature, tfds.features.FeaturesDict) and "text" in feature
+        return ("text",) if named and type(feature["text"]) is tfds.features.Text else None
 
     paths = {key: inside(feature) for key, feature in features.items()}
     found = [(key, *paths[key]) for key in ("captions", "caption", "text") if paths.get(key) is not None]

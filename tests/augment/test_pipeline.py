@@ -202,3 +202,26 @@ def test_center_takes_the_middle_of_the_shorter_side():
     batch = {"image": ramp[None], "box": np.int32([[0, 0, 60, 40]])}
     rows = 255 * np.asarray(center(augment.recipe("simclr", 8), batch, 8, 0.5))[0, :, 0, 0]
     np.testing.assert_allclose(rows, 20.75 + 2.5 * np.arange(8), atol=0.02)  # 20 of the 60 rows, around the middle
+
+
+def test_each_caption_of_an_image_is_as_likely_and_depends_on_visit_and_index_alone():
+    images = 3000
+    text = np.broadcast_to(np.int32([[1, 0], [2, 0], [3, 0], [0, 0]]), (images, 4, 2)).copy()
+    text[: images // 2, 2] = 0  # two captions, not three
+    batch = batch_of(1) | {"index": np.arange(images, dtype=np.int32), "text": text}
+    choose = jax.jit(lambda key, index, text, visit: augment.pipeline.caption(key, text, index, visit))
+    first = choose(jax.random.key(0), batch["index"], text, 0)[:, 0]
+    for rows, expected in (
+        (first[: images // 2], [0, 1 / 2, 1 / 2, 0]),
+        (first[images // 2 :], [0, 1 / 3, 1 / 3, 1 / 3]),
+    ):
+        np.testing.assert_allclose(np.bincount(rows, minlength=4) / len(rows), expected, atol=0.05)
+    np.testing.assert_array_equal(choose(jax.random.key(0), batch["index"][::-1], text[::-1], 0)[::-1, 0], first)
+    assert 0.4 < np.mean(choose(jax.random.key(0), batch["index"], text, 1)[:, 0] == first) < 0.6
+
+
+def test_captions_leave_the_views_as_they_are():
+    text = np.ones((16, 1, 3), np.int32)
+    seen = jax.jit(functools.partial(augment.batch, BYOL))(jax.random.key(0), BATCH | {"text": text}, 0)
+    assert seen["text"].shape == (16, 3)
+    np.testing.assert_array_equal(seen["views"][0], views(BYOL, BATCH)[0])

@@ -128,7 +128,7 @@ def test_captions(data_dir):
     assert [row[0] > 0 for row in tokens.tolist()] == [True, True] + [False] * 6 and tokens.shape == (8, 10)
     assert len(open_source("tfds:captioned", "test", data_dir, ("text",))) == 1
     assert source[0].keys() - open_source("tfds:captioned", data_dir=data_dir)[0].keys() == {"text"}
-    with pytest.raises(UserError, match=r"dots has no captions, its features are extra, id, image, label"):
+    with pytest.raises(UserError, match=r"dots has no captions, its features are .*id"):
         open_source("tfds:dots", data_dir=data_dir, fields=("text",))
 
 

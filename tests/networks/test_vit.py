@@ -197,3 +197,28 @@ def test_mistakes_are_named(key, options, message):
 def test_an_image_that_the_patch_does_not_divide_is_named(key):
     with pytest.raises(UserError, match="14 pixels"):
         ViT(**TINY).init(key, images((1, 16, 14)))
+
+
+def test_salience_is_what_the_class_token_attends_to(key):
+    model = ViT(**TINY, registers=1)
+    variables = random_variables(model, key)
+    x = images((2, 16, 16))
+    each = [model.apply(variables, x, block, method="attention")[:, :, 0, 2:] for block in range(2)]
+    salience = model.apply(variables, x, method="salience")
+    np.testing.assert_allclose(salience, np.mean(each, axis=(0, 2)), rtol=1e-5)
+
+
+def test_the_tokens_of_clip_are_normalised_before_the_first_block(key):
+    plain, clip = ViT(**TINY), ViT(**TINY, pre_norm=True, patch_bias=False)
+    variables = random_variables(plain, key)
+    params = variables["params"] | {
+        "patch": {"kernel": variables["params"]["patch"]["kernel"]},
+        "pre_norm": {"scale": jnp.full(16, 2.0), "bias": jnp.ones(16)},
+    }
+    assert jax.tree.structure(clip.init(key, images((1, 16, 16)))["params"]) == jax.tree.structure(params)
+    x = images((2, 16, 16))
+    tokens = np.asarray(plain.apply(variables, x, method="tokens")[1][0])
+    centred = tokens - tokens.mean(-1, keepdims=True)
+    expected = 2 * centred / np.sqrt(centred.var(-1, keepdims=True) + 1e-6) + 1
+    first = clip.apply({"params": params}, x, method="tokens")[1][0]
+    np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1e-5)
