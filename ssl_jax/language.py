@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.errors import UserError
 from ssl_jax.fields import one_of
 from ssl_jax.losses import image_text_sigmoid, image_text_softmax
-from ssl_jax.method import Batch, PyTree, Variables
+from ssl_jax.method import Batch, PyTree, Variables, look
 from ssl_jax.networks import Network, TextTower, ViT
 from ssl_jax.numeric import l2_normalize
 
@@ -114,11 +114,5 @@ def patch_similarity(network: Network, variables: Variables, images: jax.Array, 
     Returns:
         Cosines [B, S, T] of the S patches, row by row.
     """
-    encoder: Any = network.encoder
-    projector: Any = network.projector
-
-    def of(part: str, tree: PyTree) -> PyTree:
-        return {"params": tree.params[part], "batch_stats": tree.stats.get(part, {})}
-
-    patches = encoder.apply(of("encoder", variables), images).patches
-    return l2_normalize(projector.apply(of("projector", variables), patches)) @ l2_normalize(text).T
+    patches = look(network, variables, "encoding", images).patches
+    return l2_normalize(look(network, variables, "project", patches)) @ l2_normalize(text).T

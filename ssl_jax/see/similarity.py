@@ -1,12 +1,10 @@
 """How similar each patch of an image is to a text."""
 
-import jax.numpy as jnp
+import jax
 
 from ssl_jax.data.tokenizer import detokenize
 from ssl_jax.evaluate.segmentation import attends
-from ssl_jax.language import embed_text
-from ssl_jax.method import look
-from ssl_jax.numeric import l2_normalize
+from ssl_jax.language import embed_text, patch_similarity
 from ssl_jax.patches import enlarge
 from ssl_jax.report import pictures
 from ssl_jax.report.pictures import Cell
@@ -19,16 +17,12 @@ def applies(run) -> bool:
 
 
 def compute(run, params, state, batch):
-    """Returns for each image its first caption, int [N, L], and the cosine between it and each patch, [N, H, W].
-
-    Patches go through the projector of the images, which is trained on what the attention makes of them.
-    """
+    """Returns for each image its first caption, int [N, L], and the cosine of it and each patch, [N, H, W]."""
     method, tokens = run.method, batch["text"][:, 0]
     variables, images = method.seen(params, state, batch["image"])
-    patches = look(method.network, variables, "encoding", images).patches
-    projected = l2_normalize(look(method.network, variables, "project", patches))
-    text = l2_normalize(embed_text(method.network, method.text, params, tokens))
-    cosine = jnp.einsum("nse,ne->ns", projected, text)
+    text = embed_text(method.network, method.text, params, tokens)
+    each = jax.vmap(lambda image, text: patch_similarity(method.network, variables, image[None], text[None])[0, :, 0])
+    cosine = each(images, text)
     return tokens, enlarge(cosine[:, None], images.shape[1], method.network.encoder.stride)[:, 0]
 
 
