@@ -23,6 +23,7 @@ any value of the config can be changed:
   --config.data.source=folder:/photos   your own images: jpg, png or webp, in any tree; in
                                         {train,test}/CLASS/ the features are also evaluated
   --config.data.source=tfds:cifar10     a prepared TensorFlow Datasets set
+  --config.data.source=pairs:/photos    images with captions, listed in train.csv or train.jsonl
   --config.data.size=64                 pixels
   --config.epochs=10   --config.steps=500   --config.batch_size=128
   --config.optimizer.learning_rate=0.1      --config.network.encoder.name=resnet18

@@ -152,8 +152,7 @@ class Network(nn.Module):
 
     def encoding(self, images, **options):
         """The encoder's output for images [N, H, W, C] of one size."""
-        run = at_size(lambda encoder, images: encoder(images, **options), self.statistics, images.shape[1])
-        return run(self.encoder, images)
+        return at_size(lambda encoder, x: encoder(x, **options), self.encoder, images, self.statistics)
 
     def attended(self, images):
         """How much of the attention each patch gets in the encoder's last block, see `ViT.attended`."""
