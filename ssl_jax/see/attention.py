@@ -55,8 +55,8 @@ def draw(images, found):
         captions += [f"{share} the mean"]
         for row, image, mask in zip(rows, images, found["mask"], strict=True):
             row += [Cell(inside(image, mask))]
-    query = "the class token" if found["token"] else "the patches, their mean, since there is no class token"
-    title = f"Attention of {query}: the last block, from black (none) to white (the most of a patch)"
+    query = "class token" if found["token"] else "mean patch, as there is no class token,"
+    title = f"Attention of the {query} in the last block, from none (black) to the most (white)"
     return pictures.layout(rows, captions, title=title)
 
 
