@@ -164,7 +164,7 @@ class DetailCLIP(Method):
             return jnp.ones(shape, bool)
         salience: Any = jax.random.uniform(key, shape)
         if self.removal == "attention":
-            params = {"params": target.params["encoder"]}
+            params = {"params": target.params["encoder"]}  # the same pass as the teacher's, which XLA does once
             salience = self.network.encoder.apply(params, as_images(images), method="salience")
             salience = salience.reshape(shape)
         return most_salient(salience, grid, self.cell, self.count(grid) // self.cell**2)
@@ -188,7 +188,7 @@ class DetailCLIP(Method):
         """Returns the scores [..., K] that the dense heads give features or patches [..., C]."""
         tree = {"params": network.params, "batch_stats": network.stats}
         scores: Any = self.network.apply(tree, x, True, method="dense_heads")
-        return scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        return widen(scores)
 
     def error(self, pixels: jax.Array, images: jax.Array, compared: jax.Array) -> jax.Array:
         """Returns the squared error of predictions [B, V, S, D], the mean over views of the mean over what counts."""
