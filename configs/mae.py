@@ -16,13 +16,13 @@ from configs import base
 
 
 def embedded() -> dict:
-    """Clothes fill the image, so crops are large; the decoder is as wide as the encoder and shallow."""
+    """Clothes fill the image, so crops are large; the decoder is shallow, features are the mean over the patches."""
     shared = base.embedded_recipe()
     kept = {key: shared["augment"][key] for key in ("mean", "std", "crop", "ratio")}
     return shared | {
         "augment": {"recipe": "mae"} | kept,
         "method": {"name": "mae"},
-        "network": {"encoder": base.small_vit() | {"positions": "sincos_columns"}},
+        "network": {"encoder": base.small_vit() | {"positions": "sincos_columns", "pool": "mean"}},
         "decoder": {"dim": 96, "depth": 2, "heads": 3},
         "optimizer": adamw(1e-3) | {"scaling": "none", "warmup": "1 epochs"},
     }
