@@ -1,9 +1,10 @@
 """Builds a run from a config, and reports every mistake in the config before any long work."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ssl_jax import augment, data, networks, schedule, schema
@@ -32,8 +33,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     schema.check(config)
     recipes = build_recipes(config)
     recipe = recipes[-1]
-    for one in recipes:
-        check_sizes(config, one)
+    check_sizes(config, recipes)
     check_batch(config.batch_size)
     check_chunks(config)
     method_class = schema.method_class(config)
@@ -136,16 +136,21 @@ def check_chunks(config: ConfigDict) -> None:
             )
 
 
-def check_sizes(config: ConfigDict, recipe: augment.Recipe) -> None:
-    """Checks that views are at least as large as the stride of each encoder."""
-    sizes = [one.size for group in recipe.groups for one in group.buckets or (group,)]
+def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
+    """Checks that each encoder takes the images of every size that it will see."""
+    *others, last = ({one.size for group in recipe.groups for one in group.buckets or (group,)} for recipe in recipes)
+    sizes = last.union(*others, config.evaluate.sizes)
     for name in schema.network_names(schema.method_class(config)):
-        least = networks.minimum_size(networks.build(to_dict(config[name])).encoder)
+        encoder = networks.build(to_dict(config[name])).encoder
+        least = networks.minimum_size(encoder)
         if min(sizes) < least:
             raise UserError(
                 f"views of {min(sizes)} pixels are smaller than the network's stride of {least}; raise data.size, "
-                "augment.small_size or resolution.sizes, or set a stem with a smaller stride"
+                "augment.small_size, resolution.sizes or evaluate.sizes, or set a stem with a smaller stride"
             )
+        for size in sorted(sizes - last):  # those of the last recipe are in the example batch
+            image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+            jax.eval_shape(encoder.init, jax.eval_shape(jax.random.key, 0), image)
 
 
 def check_run(run: Run) -> None:

@@ -232,6 +232,13 @@ def test_bad_sizes_say_what_to_set(values, sentence):
     assert sentence in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["resolution.sizes", "evaluate.sizes"])
+def test_every_size_must_suit_the_encoder_before_anything_runs(key):
+    changes = [*overrides("mae"), ("resolution.mode", "random"), (key, "(12,16)")]
+    with pytest.raises(UserError, match="an image side of 12 pixels is no multiple of the patch of 8"):
+        build(load(str(ROOT / "configs" / "mae.py"), changes))
+
+
 def test_methods_that_compare_patches_take_one_size_per_batch():
     config = load(str(ROOT / "configs" / "densecl.py"), [*overrides("densecl"), ("resolution.sizes", "(8,16)")])
     with pytest.raises(UserError, match=r"set resolution\.mode to random, ramp, repeat or all"):
