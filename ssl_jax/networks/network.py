@@ -114,7 +114,7 @@ class Network(nn.Module):
         depth = 0 if self.projector is None else self.projector.layers
         if not -1 <= layers <= depth:
             raise UserError(f"features cannot go on through {layers} layers of a projector with {depth}")
-        features = pooled(self.encoding(images), self.layers)
+        features = pooled(self.encoding(images, train=False), self.layers)
         if layers == 0 or self.projector is None:
             return widen(features)
         stop = None if layers in (-1, depth) else layers

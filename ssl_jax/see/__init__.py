@@ -52,7 +52,7 @@ def write(
     batch = compiled(functools.partial(observed, run))(raw)
     images = parallel.gather(compiled(functools.partial(augment.denormalize, run.recipe))(batch["image"]))
     for name, sheet in SHEETS.items():
-        if sheet.applies(run):
+        if sheet.applies(run, source.fields):
             found = parallel.gather(compiled(functools.partial(sheet.compute, run))(params, state, batch))
             if jax.process_index() == 0:
                 sheet.draw(pictures.levels(images), found).save(folder / f"{name}.png")

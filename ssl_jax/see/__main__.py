@@ -1,5 +1,7 @@
 """The command that draws what a trained network makes of images: `python -m ssl_jax.see --workdir=DIR`."""
 
+from ml_collections import ConfigDict
+
 from ssl_jax import command, data, parallel, report, see
 from ssl_jax.build import build
 from ssl_jax.evaluate import segmentation
@@ -16,12 +18,13 @@ def main(options) -> None:
     folder = command.writable_folder(options.out or workdir)
     run, mesh = build(complete(opened.config)), parallel.make_mesh()
     masks = options.masks or run.config.data.masks
-    source = images(options.images or run.config.data.source, run.config.data.dir, masks)
+    wanted = ("mask",) * masks + ("text",) * (run.method.needs_text and not options.images)
+    source = images(options.images or run.config.data.source, run.config, wanted)
     params, state = parallel.replicate(mesh, opened.trained(run))
     see.write(run, mesh, params, state, folder, source)
     print(f"{folder}: images of {source.name} as the run sees them at step {opened.step:,}")
     for name, sheet in see.SHEETS.items():
-        print(f"  {name}.png" if sheet.applies(run) else f"  no {name}.png: it needs {sheet.needs}")
+        print(f"  {name}.png" if sheet.applies(run, source.fields) else f"  no {name}.png: it needs {sheet.needs}")
     if masks and segmentation.attends(run):
         result = segmentation.segmentation(run, mesh, source, params, state)
         writers.save(folder, "segmentation", {"step": opened.step} | result)
@@ -33,12 +36,12 @@ def main(options) -> None:
         report.write([workdir])
 
 
-def images(name: str, folder: str | None, masks: bool) -> data.Source:
+def images(name: str, config: ConfigDict, fields: tuple[str, ...]) -> data.Source:
     """Opens the test images of a source, or its training images if it has no others."""
-    fields = ("mask",) if masks else ()
-    source = data.open_source(name, "test", folder, fields) or data.open_source(name, "train", folder, fields)
-    assert source is not None  # every source has a training split
-    return source
+    splits = (
+        data.open_source(name, split, config.data.dir, fields, config.data.context) for split in ("test", "train")
+    )
+    return next(source for source in splits if source is not None)  # every source has a training split
 
 
 def parser() -> command.Parser:

@@ -72,4 +72,4 @@ def inside(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[:, :, None], image, tinted)
 
 
-SHEET = Sheet("a vision transformer", attends, compute, draw)
+SHEET = Sheet("a vision transformer", lambda run, fields: attends(run), compute, draw)

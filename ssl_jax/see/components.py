@@ -46,4 +46,4 @@ def principal(features: np.ndarray, count: int = 3) -> np.ndarray:
     return (values / np.maximum(values.max(0), 1e-12)).reshape(*features.shape[:2], count)
 
 
-SHEET = Sheet("", lambda run: True, compute, draw)
+SHEET = Sheet("", lambda run, fields: True, compute, draw)

@@ -7,7 +7,7 @@ from ssl_jax.report import pictures
 from ssl_jax.see.sheet import Sheet
 
 
-def applies(run) -> bool:
+def applies(run, fields) -> bool:
     return hasattr(run.method, "reconstruct")
 
 

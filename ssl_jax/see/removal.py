@@ -10,7 +10,7 @@ from ssl_jax.see.attention import inside
 from ssl_jax.see.sheet import Sheet
 
 
-def applies(run) -> bool:
+def applies(run, fields) -> bool:
     return hasattr(run.method, "choose")
 
 

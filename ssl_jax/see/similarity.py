@@ -12,8 +12,8 @@ from ssl_jax.see.attention import heat
 from ssl_jax.see.sheet import Sheet
 
 
-def applies(run) -> bool:
-    return run.method.needs_text and attends(run)
+def applies(run, fields) -> bool:
+    return run.method.needs_text and attends(run) and "text" in fields
 
 
 def compute(run, params, state, batch):
@@ -36,4 +36,4 @@ def draw(images, found):
     return pictures.layout(rows, ["image", "similarity"], title=title)
 
 
-SHEET = Sheet("a vision transformer that is trained on captions", applies, compute, draw)
+SHEET = Sheet("a vision transformer that is trained on captions, and images with captions", applies, compute, draw)

@@ -16,18 +16,19 @@ from ssl_jax.build import build
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
+from ssl_jax.language import embed_text, patch_similarity
 from ssl_jax.report.pictures import GAP, LINE, levels
 from ssl_jax.report.run import PICTURES
-from ssl_jax.see import SHEETS, SHOWN, attention, components, observed
+from ssl_jax.see import SHEETS, SHOWN, attention, components, observed, removal, similarity
 from ssl_jax.see.__main__ import main, parser
 from ssl_jax.workdir import claim, open_run
 
 SIDE = 5 * 16  # pixels of an image in a sheet
 
 
-def saved(workdir, name):
+def saved(workdir, name, **more):
     """Makes a workdir as left by a run with its first weights."""
-    config = load(str(ROOT / "configs" / f"{name}.py"), overrides(name))
+    config = load(str(ROOT / "configs" / f"{name}.py"), overrides(name, **more))
     claim(workdir, config)
     run = build(config)
     batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), run.example_batch)
@@ -50,7 +51,7 @@ def picture(path):
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("mae")
-    return workdir, saved(workdir, "mae")
+    return workdir, saved(workdir, "mae", **{"network.encoder.pool": "token"})
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_the_command_draws_and_measures_and_the_report_shows_it(masked, batch, c
     assert 0 < result["jaccard"] < 100 and (result["images"], result["step"]) == (64, 3)
     assert f"64 images: {result['jaccard']:.1f}" in said
     page = (workdir / "report.html").read_text()
-    assert page.count("<img") == len(SHEETS)
+    assert page.count("<img") == len(shape)
     assert f"{result['random_jaccard']:.1f}" in page and f"{result['whole_jaccard']:.1f}" in page
 
 
@@ -199,3 +200,30 @@ def test_a_checkpoint_of_another_network_is_named(masked, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"does not fit this config: params/decoder/.*\[.*\] now"):
         see(f"--workdir={tmp_path}")
+
+
+def test_removed_patches_and_the_captions_of_images_are_shown(tmp_path, capsys):
+    run = saved(tmp_path, "detailclip")
+    see(f"--workdir={tmp_path}")
+    said = capsys.readouterr().out
+    assert "  removal.png\n" in said and "  similarity.png\n" in said
+    drawn = picture(tmp_path / "removal.png")
+    shown = observed(
+        run, jax.device_put(data.read(run.test, np.linspace(0, len(run.test) - 1, SHOWN, dtype=np.int32), run.canvas))
+    )
+    images = levels(augment.denormalize(run.recipe, shown["image"]))
+    params, state = jax.device_put(open_run(tmp_path, "").trained(run))
+    kept = np.asarray(removal.compute(run, params, state, shown))
+    count = run.method.count((4, 4)) * run.method.network.encoder.stride**2
+    assert (kept.sum((1, 2)) == count).all() and count < kept[0].size
+    for row, (image, mask) in enumerate(zip(images, kept, strict=True)):
+        top = GAP + LINE + row * (SIDE + GAP)
+        sides = [drawn[top : top + SIDE : 5, GAP + column * (SIDE + GAP) :][:, :SIDE:5] for column in (1, 2)]
+        for side, seen in zip(sides, (mask, ~mask), strict=True):
+            np.testing.assert_array_equal(side[seen], image[seen])
+    tokens, cosine = jax.device_get(similarity.compute(run, params, state, shown))
+    np.testing.assert_array_equal(tokens, shown["text"][:, 0])
+    text = embed_text(run.method.network, run.method.text, params, shown["text"][:, 0])
+    variables = run.method.variables(params, state)
+    every = np.asarray(patch_similarity(run.method.network, variables, shown["image"], text))
+    np.testing.assert_allclose(cosine[:, ::4, ::4].reshape(SHOWN, -1), every[range(SHOWN), :, range(SHOWN)], atol=1e-5)
