@@ -182,6 +182,16 @@ def scheduled(at: Callable[[jax.Array], optax.GradientTransformation]) -> optax.
     return optax.GradientTransformation(init, update)
 
 
+def scaled(optimizer: optax.GradientTransformation, factor: float) -> optax.GradientTransformation:
+    """Returns an optimiser whose updates are multiplied by a factor; its state is that of the original."""
+
+    def update(updates, state, params=None):
+        updates, state = optimizer.update(updates, state, params)
+        return jax.tree.map(lambda x: factor * x, updates), state
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
 def frozen(inner: optax.GradientTransformation, still: jax.Array) -> optax.GradientTransformation:
     """Returns the inner transformation, whose updates are zero and whose state does not change while `still`."""
 

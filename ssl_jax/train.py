@@ -17,6 +17,7 @@ from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
 from ssl_jax.monitor import Interruption, Monitor, summary
+from ssl_jax.optimizer import scaled
 from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run
 
@@ -125,16 +126,6 @@ def make_program(run: Run, resident: bool, number: int = -1):
         return train, metrics | {"learning_rate": rate}
 
     return program
-
-
-def scaled(optimizer: optax.GradientTransformation, factor: float) -> optax.GradientTransformation:
-    """Returns an optimiser whose updates are multiplied by a factor; its state is that of the original."""
-
-    def update(updates, state, params=None):
-        updates, state = optimizer.update(updates, state, params)
-        return jax.tree.map(lambda x: factor * x, updates), state
-
-    return optax.GradientTransformation(optimizer.init, update)
 
 
 class Trainer:
