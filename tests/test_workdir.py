@@ -49,6 +49,12 @@ class Evaluator:
     def measure(self, features, probe):
         return {"knn_top1": 20.0}
 
+    def across_sizes(self, features, state):
+        return []
+
+    def matching(self, state):
+        return {}
+
     def conclude(self, features, picture):
         return {"linear_top1": 30.0}
 
@@ -75,10 +81,10 @@ def stopped(source, tmp_path_factory):
     """The workdir of a run that started from weights and was stopped in its second step."""
     workdir = tmp_path_factory.mktemp("stopped") / "run"
 
-    def step(trainer, state, batch, original=Trainer.step):
+    def step(trainer, state, batch, taken, original=Trainer.step):
         if int(jax.device_get(state.step)) == STEPS - 1:
             raise Stopped
-        return original(trainer, state, batch)
+        return original(trainer, state, batch, taken)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", step)
