@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 from ssl_jax.errors import UserError
 from ssl_jax.report.run import Run, load
-from ssl_jax.report.sections import escape, figures, heading, health, legend, pictures, results, settings, sizes
+from ssl_jax.report.sections import (
+    escape,
+    figures,
+    heading,
+    health,
+    language,
+    legend,
+    pictures,
+    results,
+    settings,
+    sizes,
+)
 
 STYLE = """
 :root { color-scheme: light }
@@ -65,6 +76,7 @@ def page(runs: Sequence[Run]) -> str:
         "Results": results(runs) + "".join(health(run, named=len(runs) > 1) for run in runs),
         "Curves": legend(runs) + figures(runs),
         "Image sizes": sizes(runs),
+        "Images and texts": language(runs),
         **pictures(runs),
         "Config": settings(runs, [run.config for run in runs]),
         "Environment": settings(runs, [run.environment for run in runs]),

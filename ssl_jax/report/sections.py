@@ -3,7 +3,7 @@
 import base64
 import html
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ssl_jax.monitor import first_weights
@@ -221,6 +221,29 @@ def sizes(runs: Sequence[Run]) -> str:
         for row in table
     ]
     return f'<div class="charts">{"".join(drawn)}</div>{grid(["", *SIZES.values()], rows)}'
+
+
+WAYS = {"image to text": "image_to_text", "text to image": "text_to_image"}
+RECALLS = (1, 5, 10)
+
+
+def language(runs: Sequence[Run]) -> str:
+    """Returns a table of how well images and texts are matched, each number beside chance; empty if no run has one."""
+    names = ["", "zero-shot top-1", *(f"{way}, recall@{k}" for way in WAYS for k in RECALLS)]
+    rows = []
+    for run in runs:
+        shot = run.evaluations.get("zero_shot", {})
+        found = run.evaluations.get("image_text_retrieval", {})
+        kinds = {"": found} if "images" in found else found
+        for kind, result in kinds.items():
+            pairs = [(f"{way}_recall{k}", f"{way}_chance{k}") for way in WAYS.values() for k in RECALLS]
+            cells = [beside_chance(shot, "top1", "chance"), *(beside_chance(result, *pair) for pair in pairs)]
+            rows.append([f"{run.name}, {kind.replace('_', ' ')}" if kind else run.name, *cells])
+    return grid(names, rows) + "<p>In percent, and by chance.</p>" if rows else ""
+
+
+def beside_chance(result: Mapping[str, float], name: str, chance: str) -> str:
+    return f"{result[name]:.1f} ({result[chance]:.1f})" if name in result else ABSENT
 
 
 def pictures(runs: Sequence[Run]) -> dict[str, str]:

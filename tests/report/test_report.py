@@ -253,3 +253,25 @@ def test_features_at_several_sizes_have_charts_and_a_table(tmp_path):
     assert all(
         words in page for words in ("Image sizes", "byol, 16 px", "51.2", "50.2", "61.2", "0.512", "49.2", "48.2")
     )
+
+
+WAYS = ("image_to_text", "text_to_image")
+
+
+def test_matching_of_images_and_texts_is_shown_beside_chance(tmp_path):
+    run = make(tmp_path / "clip")
+    assert "Images and texts" not in report.write([run]).read_text()
+    (run / "evaluations").mkdir()
+    recalls = {f"{way}_recall{k}": 10.0 * k + i for k in (1, 5, 10) for i, way in enumerate(WAYS)}
+    chances = {f"{way}_chance{k}": 0.1 * k for k in (1, 5, 10) for way in WAYS}
+    result = recalls | chances | {"images": 100, "captions": 50}
+    (run / "evaluations" / "zero_shot.json").write_text(json.dumps({"top1": 61.24, "chance": 10.0, "images": 100}))
+    path = run / "evaluations" / "image_text_retrieval.json"
+    path.write_text(json.dumps({"other_words": result}))
+    report.write([run])
+    page = Page(run / "report.html")
+    for words in ("Images and texts", "clip, other words", "61.2 (10.0)", "10.0 (0.1)", "11.0 (0.1)", "101.0 (1.0)"):
+        assert words in page
+    path.write_text(json.dumps(result))  # of captions of one kind
+    report.write([run])
+    assert "51.0 (0.5)" in Page(run / "report.html") and "other words" not in Page(run / "report.html")
