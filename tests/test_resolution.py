@@ -196,13 +196,14 @@ def test_features_are_compared_at_several_sizes():
     assert same["fixed_linear_top1"] > 10 < small["fixres_top1"]
 
 
-def test_statistics_are_estimated_at_a_size():
-    """Features of the adapted encoder are those of training mode on a batch, where the sample is that batch."""
-    run = make(evaluate__bank=16)
+@pytest.mark.parametrize("bank", [16, 20])  # one whole batch, and a padded one after it, which does not count
+def test_statistics_are_estimated_at_a_size(bank):
+    """Features of the adapted encoder are those of training mode on a batch, where that is the only whole one."""
+    run = make(evaluate__bank=bank)
     trainer = Trainer(run, parallel.make_mesh(jax.devices()[:1]))
     evaluator, state = Evaluator(run, trainer.mesh), trainer.init()
     adapted = adapted_encoder(run, evaluator.bank, state, {"backbone": 0}, 8)
-    (batch,) = evaluator.bank.read()
+    batch, *_ = evaluator.bank.read()
     given = {name: batch[name] for name in ("image", "box")}
     plain = encoder_of(run, trainer.mesh, {"backbone": 0}, 8)(state, given)["backbone"]
     images = augment.center(run.recipe, given, 8, run.config.evaluate.crop)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import augment, data, parallel
@@ -124,13 +125,13 @@ def adapted_encoder(run: Run, sample: Sample, state: Any, layers: dict[str, int]
 
     @jax.jit
     def move(variables, batch):
-        return variables._replace(stats=apply(network, variables, Views([crops(batch)[:, None]]))[1])
+        _, stats = apply(network, variables, Views([crops(batch)[:, None]]))
+        whole = jnp.all(batch["index"] >= 0)  # known to every process only here
+        return variables._replace(stats=jax.tree.map(functools.partial(jnp.where, whole), stats, variables.stats))
 
     variables = run.method.variables(state.params, state.state)
     for batch in sample.cache or sample.read():
-        if (batch["index"] >= 0).all() and jax.tree.leaves(variables.stats):
-            rows = parallel.scatter(sample.mesh, batch)
-            variables = move(variables, {name: rows[name] for name in ("image", "box")})
+        variables = move(variables, parallel.scatter(sample.mesh, batch))
 
     @functools.partial(jax.jit, out_shardings=parallel.batch_sharding(sample.mesh))
     def encode_batch(variables, batch):

@@ -94,12 +94,17 @@ class Evaluator:
         if not self.test:
             return []
         layer = {self.chosen: self.layers[self.chosen]}
+        method = self.run.method
+        # Some methods encode something else than images, and some networks have no running statistics.
+        adapts = type(method).represent is Method.represent and bool(
+            jax.tree.leaves(method.variables(state.params, state.state).stats)
+        )
 
         def at(size):
             own = self.encode_samples(encoder(self.run, self.mesh, layer, size), state)
-            if type(self.run.method).represent is not Method.represent:  # it encodes something else than images
-                return AtSize(size, own[self.chosen], own[self.chosen])
-            adapted = self.encode_samples(adapted_encoder(self.run, self.bank, state, layer, size), state)
+            adapted = own
+            if adapts:
+                adapted = self.encode_samples(adapted_encoder(self.run, self.bank, state, layer, size), state)
             return AtSize(size, own[self.chosen], adapted[self.chosen])
 
         others = map(at, self.run.config.evaluate.sizes)
