@@ -156,7 +156,7 @@ class Network(nn.Module):
 
     def attended(self, images):
         """How much of the attention each patch gets in the encoder's last block, see `ViT.attended`."""
-        return self.encoder.attended(images)
+        return at_size(lambda encoder, x: encoder.attended(x), self.encoder, images, self.statistics)
 
     def in_chunks(self, run, group):
         """The outputs that `run` makes of a group of arrays [B, ...], as `chunks` and `remat` say."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.positions import stretched
+from ssl_jax.patches import patchify
 
 
 class Projection(nn.Module):
@@ -36,8 +37,7 @@ class Projection(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         p = self.patch
         batch, height, width, channels = x.shape
-        x = x.reshape(batch, height // p, p, width // p, p, channels).swapaxes(2, 3)
-        x = x.reshape(batch, height // p, width // p, p * p * channels)
+        x = patchify(x, p).reshape(batch, height // p, width // p, -1)
         kernel = self.param("kernel", self.kernel_init, (self.stored**2 * channels, self.dim))
         bias = self.param("bias", nn.initializers.zeros, (self.dim,)) if self.use_bias else jnp.zeros(self.dim)
         kernel = resize_kernel(kernel, self.stored, p)
