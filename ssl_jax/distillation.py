@@ -1,11 +1,8 @@
 """Shared by methods whose targets are distributions over prototypes, for whole views and for their hidden patches."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.augment import Views
 from ssl_jax.errors import UserError
 from ssl_jax.losses import entropy, hidden_weights
 from ssl_jax.networks import Network
@@ -44,13 +41,6 @@ def check_hiding(network: Network, ratio: tuple[float, float]) -> None:
         )
     if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1] <= 1:
         raise UserError(f"method.mask_ratio is {ratio}; set it to two shares, as in (0.1,0.5)")
-
-
-def patch_grid(network: Network, views: Views) -> tuple[int, int]:
-    """Returns the rows and columns of the patches of large views."""
-    encoder: Any = network.encoder
-    height, width = views.large[0].shape[2:4]
-    return height // encoder.stride, width // encoder.stride
 
 
 def choose_hidden(mask: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:

@@ -1,7 +1,15 @@
 """Images as rows of patches, and back."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+
+def grid_of(network: Any, images: jax.Array) -> tuple[int, int]:
+    """Returns the rows and columns of the patches that the encoder of a network makes of images [..., H, W, C]."""
+    stride = network.encoder.stride
+    return images.shape[-3] // stride, images.shape[-2] // stride
 
 
 def patchify(images: jax.Array, patch: int) -> jax.Array:

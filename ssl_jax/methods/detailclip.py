@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.augment import Views
-from ssl_jax.distillation import patch_grid, target_entropies
+from ssl_jax.distillation import target_entropies
 from ssl_jax.errors import UserError
 from ssl_jax.fields import not_negative, one_of, positive, share
 from ssl_jax.language import Objective, check_pairs, clip_scale, embed_text, first_scale, first_text, match
@@ -17,7 +17,7 @@ from ssl_jax.masking import most_salient
 from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
 from ssl_jax.networks import Decoder, Outputs, TextTower, ViT
 from ssl_jax.numeric import ema, widen
-from ssl_jax.patches import moments, patchify
+from ssl_jax.patches import grid_of, moments, patchify
 
 
 class Said(NamedTuple):
@@ -79,7 +79,7 @@ class DetailCLIP(Method):
             raise UserError("the method removes patches of large views alone; leave augment.small_views out")
         if self.network.dense is None or getattr(self.network.dense, "norm", "none") == "batch":
             raise UserError("patches and views share dense heads without BatchNorm; set network.dense.norm=none")
-        rows, columns = patch_grid(self.network, batch["views"])
+        rows, columns = grid_of(self.network, batch["views"].large[0])
         divides = rows % self.cell == columns % self.cell == 0
         if self.removal != "none" and not (divides and self.count((rows, columns)) < rows * columns):
             raise UserError(
@@ -93,7 +93,7 @@ class DetailCLIP(Method):
         patches, size = shapes.patches[0], views[0].shape[-1] * self.network.encoder.stride**2
         places = jnp.zeros(patches.shape[:3], int)[:, 0]
         decoder = self.decoder.init(
-            jax.random.fold_in(key, 2), patches[:, 0], places, patch_grid(self.network, views), None
+            jax.random.fold_in(key, 2), patches[:, 0], places, grid_of(self.network, views.large[0]), None
         )
         params = {
             "network": variables.params,
@@ -109,12 +109,12 @@ class DetailCLIP(Method):
         views = batch["views"]
         seen = self.choose(state.target, views, jax.random.fold_in(key, 1))
         order = jnp.argsort(~seen, axis=2, stable=True)  # of the patches: first those that the student sees
-        keep = order[:, :, : self.count(patch_grid(self.network, views))]
+        keep = order[:, :, : self.count(grid_of(self.network, views.large[0]))]
         network = self.variables(params, state)
         teacher, teacher_stats = apply(self.network, state.target, views)
         student, stats = apply(self.network, network, views, key, keep=(keep,))
 
-        decoded = self.decode(params["decoder"], student, order, patch_grid(self.network, views))
+        decoded = self.decode(params["decoder"], student, order, grid_of(self.network, views.large[0]))
         pixels: Any = nn.Dense(params["pixels"]["bias"].size).apply({"params": params["pixels"]}, decoded)
         scores, patch_scores = (self.heads(network, x) for x in (student.features, decoded))
         own = Said(scores, patch_scores, student.projection, pixels)
@@ -158,7 +158,7 @@ class DetailCLIP(Method):
 
     def choose(self, target: Variables, views: Views, key: jax.Array) -> jax.Array:
         """Returns bool [B, V, S], the patches of views [B, V, H, W, C] that the student sees."""
-        images, grid = views[0], patch_grid(self.network, views)
+        images, grid = views[0], grid_of(self.network, views.large[0])
         shape = *images.shape[:2], grid[0] * grid[1]
         if self.removal == "none":
             return jnp.ones(shape, bool)

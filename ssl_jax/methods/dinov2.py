@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax.distillation import check_hiding, check_scores, choose_hidden, patch_grid, target_entropies
+from ssl_jax.distillation import check_hiding, check_scores, choose_hidden, target_entropies
 from ssl_jax.errors import UserError
 from ssl_jax.fields import not_negative, one_of, positive, share
 from ssl_jax.losses import centered_softmax, cross_views, koleo, sinkhorn, soft_cross_entropy
 from ssl_jax.masking import block_mask
 from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
 from ssl_jax.numeric import as_rows, ema
+from ssl_jax.patches import grid_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class DINOv2(Method):
                 f"method.mask_group is {self.mask_group}, which does not divide the batch of {images} images; "
                 "set it to a divisor"
             )
-        patches = math.prod(patch_grid(self.network, batch["views"]))
+        patches = math.prod(grid_of(self.network, batch["views"].large[0]))
         if not self.most_hidden(large, patches):
             raise UserError(
                 f"of {patches} patches none is ever hidden; raise method.mask_ratio, method.mask_share or "
@@ -104,7 +105,7 @@ class DINOv2(Method):
 
     def hidden(self, key, views):
         """Returns bool [R, G A, S], the hidden patches of the large views of each group of images."""
-        grid, (images, large) = patch_grid(self.network, views), views.large[0].shape[:2]
+        grid, (images, large) = grid_of(self.network, views.large[0]), views.large[0].shape[:2]
         ratios = jnp.asarray(self.ratios(large))
         seen = jnp.zeros(self.mask_group * large - len(ratios) + 1)
 

@@ -6,12 +6,13 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.distillation import check_hiding, check_scores, choose_hidden, patch_grid, target_entropies
+from ssl_jax.distillation import check_hiding, check_scores, choose_hidden, target_entropies
 from ssl_jax.fields import not_negative, one_of, positive, share
 from ssl_jax.losses import centered_softmax, cross_views, soft_cross_entropy
 from ssl_jax.masking import block_mask, random_mask
 from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
 from ssl_jax.numeric import ema
+from ssl_jax.patches import grid_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class IBOT(Method):
 
     def hidden(self, key, views):
         """Returns bool [B, A, S], the patches of the large views that are hidden."""
-        grid = patch_grid(self.network, views)
+        grid = grid_of(self.network, views.large[0])
         shape, patches = views.large[0].shape[:2], grid[0] * grid[1]
         use, ratio, place = jax.random.split(key, 3)
         ratios = jax.random.uniform(ratio, shape, minval=self.mask_ratio[0], maxval=self.mask_ratio[1])

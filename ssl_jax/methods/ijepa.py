@@ -12,9 +12,10 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import positive, share
 from ssl_jax.masking import random_blocks, random_context
 from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
-from ssl_jax.methods.masked import check_masked, grid_of
+from ssl_jax.methods.masked import check_masked
 from ssl_jax.networks import Decoder
 from ssl_jax.numeric import widen
+from ssl_jax.patches import grid_of
 
 
 @dataclasses.dataclass(frozen=True)

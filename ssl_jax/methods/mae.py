@@ -11,10 +11,10 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import share
 from ssl_jax.masking import random_order
 from ssl_jax.method import Method, Result, apply, initialize
-from ssl_jax.methods.masked import check_masked, grid_of, whole_features
+from ssl_jax.methods.masked import check_masked, whole_features
 from ssl_jax.networks import Decoder
 from ssl_jax.numeric import widen
-from ssl_jax.patches import fill, moments, patchify
+from ssl_jax.patches import fill, grid_of, moments, patchify
 
 
 @dataclasses.dataclass(frozen=True)

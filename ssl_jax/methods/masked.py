@@ -27,12 +27,6 @@ def check_masked(network: Network, views: Views) -> None:
         raise UserError("the method hides patches, and a ResNet has none; choose a ViT as network.encoder.name")
 
 
-def grid_of(network: Network, images: jax.Array) -> tuple[int, int]:
-    """Returns the rows and columns of patches of images [..., H, W, C]."""
-    patch = network.encoder.stride
-    return images.shape[-3] // patch, images.shape[-2] // patch
-
-
 def whole_features(network: Network, variables: Variables, images: jax.Array) -> jax.Array:
     """Returns the features [B / k, D] of every k-th of images [B, H, W, C], without a mask, to learn a probe from.
 

@@ -13,9 +13,9 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import positive, share
 from ssl_jax.masking import random_cells
 from ssl_jax.method import Method, Result, apply, initialize
-from ssl_jax.methods.masked import check_masked, grid_of, whole_features
+from ssl_jax.methods.masked import check_masked, whole_features
 from ssl_jax.numeric import widen
-from ssl_jax.patches import fill, patchify
+from ssl_jax.patches import fill, grid_of, patchify
 
 
 @dataclasses.dataclass(frozen=True)
