@@ -41,6 +41,9 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
         wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
         where = config.data.source, config.evaluate.labels, config.data.dir
         source, test = data.open_splits(*where, wanted, config.data.context)
+    labelled = None
+    if config.evaluate.source:
+        labelled, test = open_evaluation(config)
     if method_class.needs_labels and not source.classes:
         raise UserError(
             f"the method {config.method.name} needs labels, but {config.data.source} has none; "
@@ -56,11 +59,28 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
         Teacher: functools.partial(open_teacher, space=recipe.space),
     }
     method = build_method(config, method_class, from_data, makers)
-    run = Run(config, source, test, recipes, method, steps, steps_per_epoch)
+    run = Run(config, source, test, recipes, method, steps, steps_per_epoch, labelled)
     check_run(run)
     if recipe.covers and not config.data.masks:
         raise UserError("augment.cover needs masks, but data.masks is false; set data.masks=true or augment.cover=0")
     return run
+
+
+def open_evaluation(config: ConfigDict) -> tuple[data.Source, data.Source]:
+    """Opens both splits of the images that `evaluate.source` names.
+
+    Raises:
+        UserError: if they have no labels.
+    """
+    name = config.evaluate.source
+    fields = ("text",) * schema.method_class(config).needs_text
+    bank, test = data.open_splits(name, "auto", config.data.dir, fields, config.data.context)
+    if bank.classes is None or test is None or test.classes is None:
+        raise UserError(
+            f"evaluate.source is {name!r}, which has no labelled training and test images; name a set with both, such "
+            "as a folder with train/CLASS/ and test/CLASS/, or leave it unset"
+        )
+    return bank, test
 
 
 def build_method(config: ConfigDict, cls: type[Method], from_data: Mapping, makers: Mapping) -> Method:

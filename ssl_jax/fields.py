@@ -30,6 +30,18 @@ def one_of(choices: Iterable[str]) -> Rule:
     return Rule(lambda value: value in words, " or ".join(words))
 
 
+def every(rule: Rule) -> Rule:
+    """Returns the rule that a value is a tuple whose members, one or more, follow a rule."""
+
+    def hold(values: Any) -> bool:
+        try:
+            return len(values) > 0 and all(rule.holds(one) for one in values)
+        except TypeError:  # of another type than the rule expects
+            return False
+
+    return Rule(hold, f"one or several, each {rule.says}")
+
+
 class Field(NamedTuple):
     """One key of a config group."""
 

@@ -27,6 +27,7 @@ class Run:
     method: Method
     steps: int  # of the whole run
     steps_per_epoch: int
+    labelled: data.Source | None = None  # images to learn from in evaluation; None: those to train on
 
     @property
     def batch_size(self) -> int:
@@ -56,9 +57,19 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes; empty if labels are missing or ignored."""
-        if self.test is None or self.source.classes is None or self.config.evaluate.labels == "ignored":
+        if self.test is None or self.bank.classes is None or self.config.evaluate.labels == "ignored":
             return ()
         return self.test.classes or ()
+
+    @property
+    def bank(self) -> data.Source:
+        """The images that evaluation learns from: neighbours, the linear classifier."""
+        return self.labelled or self.source
+
+    @property
+    def probed(self) -> bool:
+        """Whether a probe learns online: the images to train on have the classes of the evaluation."""
+        return bool(self.classes) and self.labelled is None
 
     def to_steps(self, duration: int | str) -> int:
         """Converts a duration to steps."""

@@ -60,6 +60,7 @@ class Evaluate:
     """Evaluation during training."""
 
     every: str = "4 epochs"
+    source: str | None = None  # labelled images to evaluate on, instead of the images to train on
     labels: str = "auto"  # auto, required or ignored
     feature: Annotated[str, FEATURE] | None = None  # backbone, projection or hidden:K; None: what the paper uses
     bank: Annotated[int, positive] = 10_000  # number of training images to search for neighbours

@@ -91,7 +91,7 @@ def initial_state(run: Run, key: jax.Array) -> TrainState:
 def untrained(run: Run, params: PyTree, state: Any, key: jax.Array) -> TrainState:
     """Returns the state of step 0, given the results of `method.init`."""
     online = None
-    if run.classes:
+    if run.probed:
         image = jax.ShapeDtypeStruct((1, *[run.config.data.size] * 2, 3), jnp.float32)
         features = jax.eval_shape(run.method.features, params, state, image)
         online = probe.init(jax.random.fold_in(key, 2), features.shape[-1], len(run.classes))

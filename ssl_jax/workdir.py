@@ -25,7 +25,7 @@ from ssl_jax.teacher import Teacher
 
 # What may change between two starts of one run without changing what it trains; but not what shapes its state.
 FREE = ("log.", "checkpoint.", "evaluate.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
-FIXED = ("evaluate.labels",)
+FIXED = ("evaluate.labels", "evaluate.source")
 LOCK = "lock"
 SHOWN = 5  # keys named in an error
 

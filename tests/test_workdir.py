@@ -147,6 +147,7 @@ def refused(workdir, **changes):
     ("key", "value", "difference"),
     [
         ("evaluate.labels", "ignored", "evaluate.labels ('auto' there, 'ignored' now)"),
+        ("evaluate.source", "embedded:fashion_mnist", "evaluate.source (unset there, 'embedded:fashion_mnist' now)"),
         ("data.canvas", 20, "data.canvas (unset there, 20 now)"),
         ("steps", 4, "steps (2 there, 4 now)"),
         ("init.from", "runs/other", "now)"),

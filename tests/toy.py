@@ -7,6 +7,7 @@ import numpy as np
 
 from ssl_jax import networks
 from ssl_jax.augment import Views
+from ssl_jax.build import build
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.fields import to_dict
 from ssl_jax.method import Result, Variables, apply
@@ -63,6 +64,18 @@ def outputs(method, params, state, batch) -> Outputs:
 def loss(method, params, state, batch, key=0, step=0) -> Result:
     """Returns the method's result for a batch."""
     return method.loss(params, state, batch, jax.random.key(key), jnp.int32(step))
+
+
+def save_run(workdir, config):
+    """Makes a workdir as left by a run of this config that stopped before it moved its weights; returns the run."""
+    claim(workdir, config)
+    run = build(config)
+    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), run.example_batch)
+    params, state = jax.jit(run.method.init)(jax.random.key(1), batch)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(3, {"params": params, "state": state})
+    (workdir / "metrics.jsonl").write_text('{"step": 3, "loss": 1.0}\n')
+    return run
 
 
 def write_run(workdir, config, nest=lambda tree: tree):

@@ -29,7 +29,7 @@ class Features(NamedTuple):
 class Sample:
     """A fixed sample of a source: the same images, in the same order, whatever the mesh.
 
-    It is read once if it takes at most `data.host_bytes`, else in every pass.
+    It is read once, in the first pass, if it takes at most `data.host_bytes`, else in every pass.
 
     Args:
         run: the run, which sets the batch size and the canvas.
@@ -42,8 +42,12 @@ class Sample:
         self.run, self.mesh = run, mesh
         order = np.random.default_rng(0).permutation(len(source))[:limit]
         self.images = data.Subset(source, np.sort(order))
-        fits = data.fits(self.images, run.canvas, run.config.data.host_bytes)
-        self.cache = list(self.read()) if fits else None
+
+    @functools.cached_property
+    def cache(self) -> list[dict[str, np.ndarray]] | None:
+        """This process's share of all batches; None if it is too large to be kept."""
+        fits = data.fits(self.images, self.run.canvas, self.run.config.data.host_bytes)
+        return list(self.read()) if fits else None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -184,3 +188,14 @@ def layers(method: Method, feature: str | None = None) -> tuple[str, dict[str, i
     if feature not in known:
         raise UserError(f"evaluate.feature is {feature!r}; set it to backbone, projection or hidden:K")
     return feature, known
+
+
+def leading(mesh: jax.sharding.Mesh, x: jax.Array, count: int) -> jax.Array:
+    """Returns the first `count` rows of an array that is split by rows, on one device of each process."""
+    return jnp.asarray(parallel.gather(head(mesh, count)(x)))
+
+
+@functools.cache
+def head(mesh: jax.sharding.Mesh, count: int):
+    """Returns a compiled function that replicates the first `count` rows of an array on every device."""
+    return jax.jit(lambda x: x[:count], out_shardings=parallel.replicated(mesh))

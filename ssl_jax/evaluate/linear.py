@@ -1,6 +1,8 @@
 """Logistic regression on frozen features, fitted to convergence, and the raw-pixel baselines."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +26,18 @@ OVERSAMPLED = 16  # extra directions, and
 POWERS = 6  # rounds of subspace iteration, after which the leading components are practically exact
 
 
-def linear_probe(train_features, train_labels, features, labels, classes: int) -> float:
-    """Fits multinomial logistic regression to frozen features and tests it.
+class Scaling(NamedTuple):
+    """What standardises features."""
 
-    The features are standardised with the training statistics. The strength of the L2 penalty is the one of `STRENGTHS`
-    that does best on a held-out tenth of the training features; the classifier is then fitted to all of them. The
-    result is deterministic, and nothing is chosen on the test features. Rows that are split over devices are not moved;
-    only sums over them are communicated.
+    mean: jax.Array  # [1, D]
+    factor: jax.Array  # [1, D]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return (x - self.mean) * self.factor
+
+
+def linear_probe(train_features, train_labels, features, labels, classes: int) -> float:
+    """Fits multinomial logistic regression to frozen features, see `linear_classifier`, and tests it.
 
     Args:
         train_features: [N, D] of any float type.
@@ -42,18 +49,38 @@ def linear_probe(train_features, train_labels, features, labels, classes: int) -
     Returns:
         Top-1 accuracy on the test features, in percent.
     """
-    train_labels = np.asarray(train_labels)
-    x, test = standardize(jnp.asarray(train_features), jnp.asarray(features), train_labels >= 0)
-    known = np.flatnonzero(train_labels >= 0)
+    return top1(parallel.gather(linear_classifier(train_features, train_labels, classes)(features)), labels)
+
+
+def linear_classifier(features, labels, classes: int) -> Callable[[jax.Array], jax.Array]:
+    """Fits multinomial logistic regression to frozen features, deterministically.
+
+    The features are standardised. The strength of the L2 penalty is the one of `STRENGTHS` that does best on a held-out
+    tenth; the classifier is then fitted to all of them. Rows that are split over devices are not moved; only sums over
+    them are communicated.
+
+    Args:
+        features: [N, D] of any float type.
+        labels: [N] on the host, in 0 .. classes - 1; rows with a negative label are ignored.
+        classes: the number of classes.
+
+    Returns:
+        A function from features [M, D] to their classes [M].
+    """
+    labels = np.asarray(labels)
+    x = widen(jnp.asarray(features))
+    scale = scaling(x, labels >= 0)
+    x = with_constant(scale, x)
+    known = np.flatnonzero(labels >= 0)
     order = np.random.default_rng(0).permutation(len(known))  # the images of a folder are sorted by class
     held_out = known[order[: max(1, len(known) // 10)]]
-    others = train_labels.copy()
+    others = labels.copy()
     others[held_out] = -1
     candidates = jax.vmap(fit, (None, None, None, 0))(x, others, classes, jnp.array(STRENGTHS, x.dtype))
     guesses = parallel.gather(jax.vmap(classify, (None, 0))(x, candidates))
-    scores = [top1(guess[held_out], train_labels[held_out]) for guess in guesses]
-    kernel = fit(x, train_labels, classes, STRENGTHS[int(np.argmax(scores))])
-    return top1(parallel.gather(classify(test, kernel)), labels)
+    scores = [top1(guess[held_out], labels[held_out]) for guess in guesses]
+    kernel = fit(x, labels, classes, STRENGTHS[int(np.argmax(scores))])
+    return lambda features: classify(with_constant(scale, widen(jnp.asarray(features))), kernel)
 
 
 @jax.jit
@@ -101,14 +128,24 @@ def fit(x: jax.Array, labels: jax.Array, classes: int, strength: float, steps: i
     return basis @ jax.lax.fori_loop(0, steps, descend, (start, start))[0]
 
 
-@jax.jit
 def standardize(train: jax.Array, test: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns both as [., D + 1], standardised by the labelled training rows, with a constant feature appended."""
+    """Returns both as [., D + 1], standardised by the known training rows, with a constant feature appended."""
     train, test = widen(train), widen(test)
-    mean, std = (over(train, axis=0, keepdims=True, where=known[:, None]) for over in (jnp.mean, jnp.std))
-    scale = jnp.where(std > 0, 1 / jnp.where(std > 0, std, 1), 0)  # a constant feature becomes 0
-    train, test = (jnp.pad((x - mean) * scale, ((0, 0), (0, 1)), constant_values=1) for x in (train, test))
-    return train, test
+    scale = scaling(train, known)
+    return with_constant(scale, train), with_constant(scale, test)
+
+
+@jax.jit
+def with_constant(scale: Scaling, x: jax.Array) -> jax.Array:
+    """Returns standardised features with a constant one appended, [N, D + 1]."""
+    return jnp.pad(scale(x), ((0, 0), (0, 1)), constant_values=1)
+
+
+@jax.jit
+def scaling(x: jax.Array, known: jax.Array) -> Scaling:
+    """Returns what gives features [N, D] zero mean and unit deviation over the rows that a bool [N] marks."""
+    mean, std = (over(x, axis=0, keepdims=True, where=known[:, None]) for over in (jnp.mean, jnp.std))
+    return Scaling(mean, jnp.where(std > 0, 1 / jnp.where(std > 0, std, 1), 0))  # a constant feature becomes 0
 
 
 def raw_baseline(bank: Features, test: Features, classes: int, mesh: Mesh | None = None) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Evaluates features during training, beside the baselines of raw pixels and of the initial weights."""
 
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,14 @@ import numpy as np
 
 from ssl_jax import parallel
 from ssl_jax.evaluate import language
-from ssl_jax.evaluate.features import Features, Sample, adapted_encoder, encoder, extract, layers, pixels
+from ssl_jax.evaluate.features import Features, Sample, adapted_encoder, encoder, extract, layers, leading, pixels
+from ssl_jax.evaluate.knn import KNN, Votes, top1
 from ssl_jax.evaluate.linear import raw_baseline
-from ssl_jax.evaluate.protocols import PROTOCOLS, Settings
+from ssl_jax.evaluate.logistic import Logistic
+from ssl_jax.evaluate.probe import predict
+from ssl_jax.evaluate.result import Protocol
 from ssl_jax.evaluate.sizes import AtSize, across_sizes
+from ssl_jax.evaluate.spectrum import rankme
 from ssl_jax.method import Method
 from ssl_jax.report import pictures
 from ssl_jax.run import Run
@@ -20,7 +24,24 @@ from ssl_jax.run import Run
 RAW_SIZE = 32  # pixels, largest side of the images of the raw-pixel baseline
 SHOWN, NEIGHBOURS = 8, 7  # rows and neighbours of the picture
 
+RANKED = 8192  # rows of the bank, enough to estimate the effective rank
+
 Pairs = dict[str, tuple[Features, Features | None]]  # name -> features of the bank and, with labels, of the test sample
+
+
+class Extracted(NamedTuple):
+    """Features of a training state, as the subject of a protocol."""
+
+    pair: tuple[Features, Features]
+    classes: tuple[str, ...]
+    mesh: jax.sharding.Mesh
+    chosen: str = "backbone"
+
+    def features(self, layer: str | None = None) -> tuple[Features, Features]:
+        return self.pair
+
+    def compact(self, x: jax.Array) -> jax.Array:
+        return x
 
 
 class Evaluator:
@@ -36,9 +57,11 @@ class Evaluator:
         self.chosen, self.layers = layers(run.method, settings.get("feature"))
         if not run.classes:
             self.layers = {"backbone": 0}
-        self.bank = Sample(run, mesh, run.source, settings.bank)
+        self.bank = Sample(run, mesh, run.bank, settings.bank)
         self.test = Sample(run, mesh, run.test, settings.test) if run.classes else None
-        self.settings = Settings(len(run.classes), settings.neighbours, settings.temperature)
+        self.votes = Votes(len(run.classes), settings.neighbours, settings.temperature)
+        self.knn = KNN(k=(self.votes.k,), temperature=(self.votes.temperature,))
+        self.linear = Logistic(shots=())
         self.encode = encoder(run, mesh, self.layers)
 
     def extract(self, state: Any) -> Pairs:
@@ -50,8 +73,12 @@ class Evaluator:
         test = extract(encode, state, self.test) if self.test else dict.fromkeys(bank)
         return {name: (bank[name], test[name]) for name in bank}
 
-    def run_protocol(self, name: str, pair: tuple[Features, Features | None], **settings) -> dict[str, float]:
-        return PROTOCOLS[name](*pair, self.settings._replace(**settings), self.mesh)
+    def top1(self, protocol: Protocol, pair: tuple[Features, Features]) -> float:
+        return protocol(Extracted(pair, self.run.classes, self.mesh)).numbers["top1"]
+
+    def effective_rank(self, bank: Features) -> float:
+        """Returns RankMe of the first rows of the bank."""
+        return float(rankme(leading(self.mesh, bank.x, min(RANKED, len(self.bank)))))
 
     def measure(self, features: Pairs, probe: Any) -> dict[str, float]:
         """Returns the metrics that are logged during training.
@@ -64,30 +91,37 @@ class Evaluator:
             The effective rank; with labels, also top-1 in percent of the online probe and of k-NN: `knn_top1` for the
             chosen features, `backbone_knn_top1` or `projection_knn_top1` for those that are not chosen.
         """
-        measured = self.run_protocol("rank", features["backbone"])
+        bank, test = features["backbone"]
+        measured = {"rank": self.effective_rank(bank)}
         if not self.test:
             return measured
         for name, pair in features.items():
             prefix = "" if name == self.chosen else f"{name}_"
-            measured |= prefixed(prefix, self.run_protocol("knn", pair))
-        return measured | self.run_protocol("online_probe", features["backbone"], probe=probe)
+            measured[f"{prefix}knn_top1"] = self.top1(self.knn, pair)
+        if probe is not None:
+            guesses = jax.jit(predict)(probe, test.x)
+            measured["probe_top1"] = top1(*parallel.gather((guesses, test.label)))
+        return measured
 
     def baselines(self, state: Any) -> dict[str, float]:
         """Returns top-1 in percent of raw pixels and of the features of step 0; empty without labels."""
         if not self.test:
             return {}
         raw = self.encode_samples(pixels(self.run, self.mesh, RAW_SIZE), state)["pixels"]
-        raw_knn, raw_linear = raw_baseline(*raw, self.settings.classes, self.mesh)
+        raw_knn, raw_linear = raw_baseline(*raw, self.votes.classes, self.mesh)
         measured = {"raw_knn_top1": raw_knn, "raw_linear_top1": raw_linear}
         init = self.extract(state)[self.chosen]
-        return measured | prefixed("init_", self.run_protocol("knn", init) | self.run_protocol("linear", init))
+        return measured | {
+            "init_knn_top1": self.top1(self.knn, init),
+            "init_linear_top1": self.top1(self.linear, init),
+        }
 
     def conclude(self, features: Pairs, picture: pathlib.Path) -> dict[str, float]:
         """Returns the top-1 in percent of the linear classifier, and draws the neighbours of some test images."""
         if not self.test:
             return {}
         self.draw(*features[self.chosen], picture)
-        return self.run_protocol("linear", features[self.chosen])
+        return {"linear_top1": self.top1(self.linear, features[self.chosen])}
 
     def across_sizes(self, features: Pairs, state: Any) -> list[dict[str, float]]:
         """Returns how the chosen features compare at each of `evaluate.sizes`, see `sizes.across_sizes`."""
@@ -108,7 +142,7 @@ class Evaluator:
             return AtSize(size, own[self.chosen], adapted[self.chosen])
 
         others = map(at, self.run.config.evaluate.sizes)
-        return across_sizes(features[self.chosen], others, self.settings, self.mesh)
+        return across_sizes(features[self.chosen], others, self.votes, self.mesh)
 
     def matching(self, state: Any) -> dict[str, dict[str, Any]]:
         """Returns by protocol how well images and texts are matched, see `language.evaluate`; empty without texts."""
@@ -131,7 +165,3 @@ class Evaluator:
         images = [[self.bank.image(i) for i in row] for row in found]
         drawn = [self.test.image(i) for i in shown]
         pictures.neighbours(drawn, images, labels[shown], bank_labels[found], self.run.classes).save(path)
-
-
-def prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
-    return {prefix + name: value for name, value in metrics.items()}

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 
 from ssl_jax import parallel
 from ssl_jax.evaluate.features import Features
-from ssl_jax.evaluate.knn import top1, weighted_knn
+from ssl_jax.evaluate.knn import Votes, top1, weighted_knn
 from ssl_jax.evaluate.linear import linear_probe
-from ssl_jax.evaluate.protocols import Settings
 from ssl_jax.numeric import l2_normalize
 
 Pair = tuple[Features, Features]  # of the bank and of the test sample
@@ -26,14 +25,14 @@ class AtSize(NamedTuple):
 
 
 def across_sizes(
-    reference: Pair, others: Iterable[AtSize], settings: Settings, mesh: jax.sharding.Mesh
+    reference: Pair, others: Iterable[AtSize], votes: Votes, mesh: jax.sharding.Mesh
 ) -> list[dict[str, float]]:
     """Compares features of the same images at several sizes with those at the size of evaluation.
 
     Args:
         reference: the features at `data.size`.
         others: the features at other sizes.
-        settings: of k-NN.
+        votes: of k-NN.
         mesh: the devices.
 
     Returns:
@@ -47,11 +46,10 @@ def across_sizes(
             fixres_top1: accuracy of one fitted at this size, with running statistics estimated at this size: both last
                 layers that FixRes adapts (Touvron et al. 2019, arXiv:1906.06423, section 4).
     """
-    votes = settings.classes, settings.neighbours, settings.temperature
 
     def linear(bank: Features, test: Features) -> float:
         labels, test_labels = parallel.gather((bank.label, test.label))
-        return linear_probe(bank.x, labels, test.x, test_labels, settings.classes)
+        return linear_probe(bank.x, labels, test.x, test_labels, votes.classes)
 
     def predictions(bank: Features, test: Features) -> Any:
         found = weighted_knn(bank.x, bank.label, test.x, *votes, bank.position >= 0, mesh)

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from ssl_jax.errors import UserError
+from ssl_jax.report.evaluations import evaluations
 from ssl_jax.report.run import Run, load
 from ssl_jax.report.sections import (
     escape,
@@ -75,6 +76,7 @@ def page(runs: Sequence[Run]) -> str:
     sections = {
         "Results": results(runs) + "".join(health(run, named=len(runs) > 1) for run in runs),
         "Curves": legend(runs) + figures(runs),
+        "Evaluations": evaluations(runs),
         "Image sizes": sizes(runs),
         "Images and texts": language(runs),
         **pictures(runs),

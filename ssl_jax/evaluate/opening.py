@@ -1,0 +1,94 @@
+"""Opens what is evaluated, and checks that a protocol can be."""
+
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import ssl_jax
+from ssl_jax import data, parallel, workdir
+from ssl_jax.build import build
+from ssl_jax.errors import UserError
+from ssl_jax.evaluate.protocols import Protocol
+from ssl_jax.evaluate.subject import RawPixels, Samples, Subject, Weights, draw_samples, open_samples
+from ssl_jax.run import Run
+from ssl_jax.schema import complete
+
+ADVICE = "name the workdir of a trained run, as in --workdir=runs/byol"
+
+
+class Judged(NamedTuple):
+    """What is evaluated."""
+
+    folder: pathlib.Path  # for the results
+    subjects: tuple[Subject, ...]  # the trained network, and baselines
+    about: dict[str, int | str]  # more to record
+
+
+def judge_run(folder: str, source: str | None, mesh: jax.sharding.Mesh) -> Judged:
+    """Opens the run in a workdir, and the images of a source; None: those that it is evaluated on while it trains.
+
+    Raises:
+        UserError: if there is no run or no such source.
+    """
+    opened = workdir.open_run(folder, ADVICE)
+    run = build(complete(opened.config))
+    samples = open_samples(run, mesh, source) if source else own_samples(run, mesh)
+    trained = Subject(run, mesh, Weights(*parallel.replicate(mesh, opened.trained(run))), samples)
+    first = trained.replace(weights=initial(run, mesh), title="random initialisation")
+    return Judged(opened.checkpoints.parent, (trained, first, RawPixels(trained)), {"step": opened.step})
+
+
+def judge_weights(file: str, source: str | None, mesh: jax.sharding.Mesh) -> Judged:
+    """Opens published weights, for the images of a source.
+
+    Raises:
+        UserError: if they cannot be read, or no source is named.
+    """
+    if not source:
+        raise UserError("--weights has no images of its own; name labelled ones with --data")
+    model = ssl_jax.import_weights(file)  # type: ignore[attr-defined]  # found when it is asked for
+    config = complete({"method": {"name": "supervised"}})
+    config.data.size, config.data.canvas = model.size, model.canvas
+    config.evaluate.crop, config.evaluate.feature = model.crop, model.feature
+    bank = data.open_source(source, "train")
+    assert bank is not None  # every source has a training split
+    run = Run(config, bank, None, (model.recipe,), model.method, 0, 0)
+    weights = Weights(*parallel.replicate(mesh, tuple(model.weights)))
+    trained = Subject(run, mesh, weights, open_samples(run, mesh, source))
+    path = pathlib.Path(file)
+    return Judged(path.with_name(f"{path.stem}_evaluated"), (trained, RawPixels(trained)), {"weights": file})
+
+
+def own_samples(run: Run, mesh: jax.sharding.Mesh) -> Samples:
+    """Returns the images that the run is evaluated on while it trains; without labels, all of its images."""
+    return draw_samples(run, mesh, run.bank, run.test if run.classes else None)
+
+
+def initial(run: Run, mesh: jax.sharding.Mesh) -> Weights:
+    """Returns the random weights that the run's seed gives."""
+
+    def init(key):
+        batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), run.example_batch)
+        return Weights(*run.method.init(key, batch))
+
+    return jax.jit(init, out_shardings=parallel.replicated(mesh))(jax.random.key(run.config.seed))
+
+
+def check(name: str, protocol: Protocol, subject: Subject) -> None:
+    """Checks that a protocol has what it needs.
+
+    Raises:
+        UserError: if it has not.
+    """
+    bank, test = subject.samples
+    source = bank.images.name
+    if "labels" in protocol.needs and not subject.classes:
+        raise UserError(f"the protocol {name} needs labels, but {source} has none; name labelled images with --data")
+    if "test" in protocol.needs and test is None:
+        raise UserError(
+            f"the protocol {name} needs a test split, but {source} has none; name other images with --data, or take "
+            "knn, which then leaves out one image at a time"
+        )
+    protocol.check(subject)

@@ -1,0 +1,102 @@
+"""Protocols on a small run: what they extract, of which images, and what they make of it."""
+
+import jax
+import numpy as np
+import pytest
+import toy
+from test_methods import BARE, ROOT, overrides
+
+from ssl_jax import parallel
+from ssl_jax.augment.planes import each
+from ssl_jax.config import load
+from ssl_jax.errors import UserError
+from ssl_jax.evaluate import dense, opening, robustness
+from ssl_jax.evaluate.corruptions import CORRUPTIONS, Corruption
+from ssl_jax.evaluate.health import Health
+from ssl_jax.evaluate.logistic import Logistic
+from ssl_jax.evaluate.retrieval import Retrieval
+from ssl_jax.evaluate.transfer import Transfer
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    """The network of a small run on one device."""
+    workdir = tmp_path_factory.mktemp("simclr")
+    toy.save_run(workdir, load(str(ROOT / "configs" / "simclr.py"), overrides("simclr", **BARE)))
+    return opening.judge_run(str(workdir), None, parallel.make_mesh(jax.devices()[:1])).subjects[0]
+
+
+def test_features_are_extracted_once_for_a_layer_and_a_size(subject):
+    pair = subject.features()
+    assert subject.features("backbone", 16) is pair
+    assert subject.features("projection").bank.x.shape != pair.bank.x.shape
+    assert subject.features(size=12) is subject.features(size=12) is not pair
+
+
+def test_logistic_regression_is_that_of_training_and_the_few_have_an_error_bar(subject):
+    found = Logistic(shots=(2,), draws=3)(subject).numbers
+    bank, test = subject.features()
+    assert found["top1"] == pytest.approx(100 * np.mean(Logistic(shots=())(subject).scores))
+    (few,) = found["few"]
+    assert few["shots"] == 2 and few["std"] > 0 and 0 < few["top1"] < 100
+    assert (len(bank.x), len(test.x)) == (64, 64)
+
+
+def test_corrupted_images_are_classified_as_clean_ones_are(subject, monkeypatch):
+    for name, factor in (("nothing", 1.0), ("black", 0.0)):
+        change = Corruption(lambda image, strength, key, factor=factor: each(lambda x: factor * x, image), (1,) * 5)
+        monkeypatch.setitem(CORRUPTIONS, name, change)
+    found = robustness.Robustness(corruptions=("nothing", "black"))(subject).numbers
+    clean, black = (row["top1"] for row in found["rows"])
+    np.testing.assert_allclose(clean, found["clean_top1"], atol=2)  # rounding in colours and back
+    label = np.asarray(subject.features().test.label)
+    assert black == [black[0]] * 5 and any(black[0] == 100 * np.mean(label == one) for one in range(10))
+    assert found["top1"] == pytest.approx(np.mean([clean, black]))
+
+
+def test_transfer_is_logistic_regression_on_each_source(subject):
+    source = "embedded:fashion_mnist"
+    found = Transfer(sources=(source, source))(subject).numbers
+    own = Logistic(shots=())(subject).numbers["top1"]
+    assert [(row["source"], row["top1"], row["classes"]) for row in found["rows"]] == [(source, own, 10)] * 2
+    assert found["top1"] == pytest.approx(own)
+
+
+def test_spread_and_retrieval_of_a_network(subject):
+    found = Health()(subject).numbers
+    assert found["images"] == 64 and len(found["spectrum"]) == found["dimensions"] == 8
+    assert 1 <= found["rank"] <= 8 and found["alignment"] > 0 > found["uniformity"]
+    assert found["cohesion"] > found["separation"] and len(found["classes"]) == 10
+    retrieved = Retrieval()(subject).numbers
+    assert 0 < retrieved["map_at_r"] < retrieved["recall1"] < retrieved["recall8"]
+
+
+def test_patches_segment_images(subject):
+    found = dense.Dense()(subject).numbers
+    assert found["iou"].keys() == {"background", *subject.classes}
+    assert found["miou"] == pytest.approx(np.mean(list(found["iou"].values())))
+    assert 0 < found["miou"] < found["pixel_accuracy"] < 100
+
+
+def test_intersection_over_union_is_that_of_all_pixels():
+    random = np.random.default_rng(0)
+    ours, theirs = random.integers(0, 3, (2, 5, 7, 7))
+    counts = np.stack(
+        [
+            [[np.sum((o == k) & (t == k)), np.sum((o == k) | (t == k))] for k in range(4)]
+            for o, t in zip(ours, theirs, strict=True)
+        ]
+    )
+    found = dense.summary(counts, ("a", "b", "c", "absent")).numbers
+    expected = [np.sum((ours == k) & (theirs == k)) / np.sum((ours == k) | (theirs == k)) for k in range(3)]
+    assert found["miou"] == pytest.approx(100 * np.mean(expected))
+    assert found["pixel_accuracy"] == pytest.approx(100 * np.mean(ours == theirs))
+    assert list(found["iou"]) == ["a", "b", "c"]
+
+
+def test_dense_prediction_needs_masks(subject):
+    images = subject.samples.bank.images
+    other = type(images)(images.source, images.index)
+    other.name = "pairs:/nowhere"
+    with pytest.raises(UserError, match="pairs:/nowhere has no masks; take a folder of png images"):
+        dense.Dense().check(subject.replace(samples=subject.samples._replace(bank=type("Bank", (), {"images": other}))))
