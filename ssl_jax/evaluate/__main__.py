@@ -25,9 +25,9 @@ def main(options) -> None:
         raise UserError(f"--protocol is not given; name one or several of {', '.join(PROTOCOLS)}")
     mesh = parallel.make_mesh()
     if options.weights:
-        judged = opening.judge_weights(options.weights, options.data, mesh)
+        judged = opening.judge_weights(options.weights, options.data, mesh, options.overrides)
     else:
-        judged = opening.judge_run(options.workdir, options.data, mesh)
+        judged = opening.judge_run(options.workdir, options.data, mesh, options.overrides)
     for name, protocol in protocols.items():
         opening.check(name, protocol, judged.subjects[0])
     folder = command.writable_folder(options.out or judged.folder)
@@ -89,7 +89,9 @@ def read(text: str, kind: type) -> Any:
 
 def parser() -> command.Parser:
     parser = command.Parser(
-        "evaluate", "Evaluates what a run has learned, beside raw pixels and its random initialisation."
+        "evaluate",
+        "Evaluates what a run has learned, beside raw pixels and its random initialisation.\n"
+        "What its config says of evaluation can be changed, as in --config.evaluate.feature=projection.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--workdir", metavar="DIR", help="the workdir of a trained run")

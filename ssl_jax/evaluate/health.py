@@ -4,7 +4,6 @@ import dataclasses
 from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import parallel
@@ -57,7 +56,9 @@ class Health(Protocol):
 
 def spectrum(x: jax.Array) -> np.ndarray:
     """Returns the share of the variance of features [N, D] in each principal direction, falling: [min(N, D)]."""
-    values = np.linalg.svd(np.asarray(x - jnp.mean(x, axis=0, keepdims=True), float), compute_uv=False) ** 2
+    centred = np.asarray(x, float) - np.mean(x, axis=0, dtype=float)
+    product = centred @ centred.T if len(x) < x.shape[1] else centred.T @ centred
+    values = np.maximum(np.linalg.eigvalsh(product)[::-1], 0)
     return values / max(values.sum(), np.finfo(float).tiny)
 
 

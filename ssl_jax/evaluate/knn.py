@@ -126,7 +126,7 @@ class KNN(Protocol):
         }
         rows = [{"k": k, "temperature": t} | result.numbers for (k, t), result in results.items()]
         first = results[self.k[0], self.temperature[0]]
-        return first._replace(numbers=first.numbers | {"rows": rows})
+        return first._replace(numbers=first.numbers | {"rows": rows}) if len(rows) > 1 else first
 
 
 def top1(predictions: Any, labels: Any) -> float:

@@ -1,19 +1,23 @@
 """Opens what is evaluated, and checks that a protocol can be."""
 
 import pathlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 import ssl_jax
 from ssl_jax import data, parallel, workdir
 from ssl_jax.build import build
+from ssl_jax.config import override
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocols import Protocol
 from ssl_jax.evaluate.subject import RawPixels, Samples, Subject, Weights, draw_samples, open_samples
 from ssl_jax.run import Run
 from ssl_jax.schema import complete
+from ssl_jax.workdir import FIXED
 
 ADVICE = "name the workdir of a trained run, as in --workdir=runs/byol"
 
@@ -26,21 +30,42 @@ class Judged(NamedTuple):
     about: dict[str, int | str]  # more to record
 
 
-def judge_run(folder: str, source: str | None, mesh: jax.sharding.Mesh) -> Judged:
-    """Opens the run in a workdir, and the images of a source; None: those that it is evaluated on while it trains.
+def judge_run(
+    folder: str, source: str | None, mesh: jax.sharding.Mesh, overrides: Iterable[tuple[str, str]] = ()
+) -> Judged:
+    """Opens a run, and the images that it is evaluated on.
+
+    Args:
+        folder: its workdir.
+        source: the images; None: those of its evaluation during training.
+        mesh: the devices.
+        overrides: keys of the group `evaluate` of its config, and their values as text.
 
     Raises:
-        UserError: if there is no run or no such source.
+        UserError: if there is no run, no such source or no such key.
     """
     opened = workdir.open_run(folder, ADVICE)
-    run = build(complete(opened.config))
+    run = build(changed(complete(opened.config), overrides))
     samples = open_samples(run, mesh, source) if source else own_samples(run, mesh)
     trained = Subject(run, mesh, Weights(*parallel.replicate(mesh, opened.trained(run))), samples)
     first = trained.replace(weights=initial(run, mesh), title="random initialisation")
     return Judged(opened.checkpoints.parent, (trained, first, RawPixels(trained)), {"step": opened.step})
 
 
-def judge_weights(file: str, source: str | None, mesh: jax.sharding.Mesh) -> Judged:
+def changed(config: ConfigDict, overrides: Iterable[tuple[str, str]]) -> ConfigDict:
+    """Returns a config with other settings of evaluation."""
+    for key, text in overrides:
+        if not key.startswith("evaluate.") or key in FIXED:
+            raise UserError(
+                f"--config.{key} is not for an evaluation; set keys such as evaluate.bank or evaluate.feature"
+            )
+        override(config, key, text)
+    return config
+
+
+def judge_weights(
+    file: str, source: str | None, mesh: jax.sharding.Mesh, overrides: Iterable[tuple[str, str]] = ()
+) -> Judged:
     """Opens published weights, for the images of a source.
 
     Raises:
@@ -54,6 +79,7 @@ def judge_weights(file: str, source: str | None, mesh: jax.sharding.Mesh) -> Jud
     config.evaluate.crop, config.evaluate.feature = model.crop, model.feature
     bank = data.open_source(source, "train")
     assert bank is not None  # every source has a training split
+    changed(config, overrides)
     run = Run(config, bank, None, (model.recipe,), model.method, 0, 0)
     weights = Weights(*parallel.replicate(mesh, tuple(model.weights)))
     trained = Subject(run, mesh, weights, open_samples(run, mesh, source))

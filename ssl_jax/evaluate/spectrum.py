@@ -57,5 +57,8 @@ def uniformity(x: jax.Array, t: float = 2) -> jax.Array:
 
     Source: Wang and Isola 2020 (arXiv:2005.10242), section 4.1.
     """
-    first, second = jnp.triu_indices(len(x), 1)
-    return jnp.log(jnp.mean(jnp.exp(-t * jnp.sum((x[first] - x[second]) ** 2, -1))))
+    square = jnp.sum(x**2, axis=1)
+    product = jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
+    distance = square[:, None] + square[None] - 2 * product  # an array [N, N], not one of all pairs [N, N, D]
+    pairs = jnp.triu(jnp.ones(distance.shape, bool), 1)
+    return jnp.log(jnp.mean(jnp.exp(-t * distance), where=pairs))

@@ -186,7 +186,10 @@ def train(x, labels, rows, points, recipe: Recipe, classes: int) -> Classifiers:
         updates, opt_state = solver(point).update(jax.grad(loss)(params, x, y), opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    of_points = jax.vmap(move, (0, None, None, 0))
+    start = zero, solver((1.0, 0.0)).init(zero)
+    # Kernels of all points lie side by side, [D, P, C], so that one product of matrices serves them all.
+    axes = jax.tree.map(lambda leaf: max(leaf.ndim - 1, 0), start)
+    of_points = jax.vmap(move, (axes, None, None, 0), axes)
     of_layers = jax.vmap(of_points, (0, 0, None, None))
 
     def epoch(number, state):
@@ -198,10 +201,12 @@ def train(x, labels, rows, points, recipe: Recipe, classes: int) -> Classifiers:
 
         return jax.lax.scan(step, state, order)[0]
 
-    start = zero, solver((1.0, 0.0)).init(zero)
-    shape = x.shape[0], len(points)
-    state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*shape, *leaf.shape)), start)
-    return jax.lax.fori_loop(0, recipe.epochs, epoch, state)[0]
+    def repeat(leaf, axis):
+        of_points = jnp.repeat(jnp.expand_dims(leaf, axis), len(points), axis)
+        return jnp.broadcast_to(of_points, (len(x), *of_points.shape))
+
+    params, _ = jax.lax.fori_loop(0, recipe.epochs, epoch, jax.tree.map(repeat, start, axes))
+    return params | {"kernel": params["kernel"].swapaxes(1, 2)}
 
 
 @jax.jit

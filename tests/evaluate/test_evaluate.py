@@ -89,10 +89,18 @@ def test_several_protocols_beside_their_baselines(workdir, capsys):
 
 
 def test_one_split_of_another_source_leaves_out_one_image_at_a_time(workdir, folder, tmp_path, capsys):
-    evaluate(f"--workdir={workdir}", "--protocol=knn", f"--data=folder:{folder}", f"--out={tmp_path}", "--knn.k=3")
+    evaluate(
+        f"--workdir={workdir}",
+        "--protocol=knn",
+        f"--data=folder:{folder}",
+        f"--out={tmp_path}",
+        "--knn.k=3",
+        "--config.evaluate.feature=projection",
+    )
     knn = found(tmp_path, "knn")
     assert (knn["images"], knn["bank"], knn["source"]) == (10, 10, f"folder:{folder}")
     assert knn["baselines"]["raw pixels"]["top1"] == 100.0
+    assert knn["feature"] == "projection"
     with pytest.raises(UserError, match=r"the protocol linear needs a test split, but folder:.* has none"):
         evaluate(f"--workdir={workdir}", "--protocol=knn,linear", f"--data=folder:{folder}", f"--out={tmp_path}")
 
@@ -153,6 +161,7 @@ def test_training_is_evaluated_on_another_source(folder, tmp_path):
         (["--protocol=knn", "--linear.epochs=3"], "--linear.epochs is given, but not its protocol; add linear"),
         (["--protocol=linear", "--linear.recipe=mocco"], "--linear.recipe is mocco; set it to grid or moco"),
         (["--protocol=logreg", "--logreg.shots=50"], "but a class has . images to learn from; name fewer"),
+        (["--protocol=knn", "--config.data.size=8"], r"--config\.data\.size is not for an evaluation"),
         (["--protocol=transfer"], "--transfer.sources is not given; set it to the sources of labelled images"),
     ],
 )
