@@ -98,6 +98,14 @@ def kind(annotation: Any) -> type:
     return dict if origin is Mapping else str  # text names what is opened
 
 
+def member(annotation: Any) -> type | None:
+    """Returns the type of the members of a tuple in a config; None if the value is none."""
+    parts = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple:
+        return kind(parts[0])
+    return next((found for part in parts if (found := member(part))), None)
+
+
 def rules(annotation: Any) -> tuple[Rule, ...]:
     """Returns the rules of an annotation and of the members of a union."""
     own = tuple(one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Rule))

@@ -1,6 +1,5 @@
 """The command that evaluates what was learned: `python -m ssl_jax.evaluate --workdir=DIR --protocol=knn,linear`."""
 
-import ast
 import inspect
 import pathlib
 from typing import Any
@@ -8,11 +7,12 @@ from typing import Any
 import jax
 
 from ssl_jax import command, parallel, report
+from ssl_jax.config import NAMES, parse
 from ssl_jax.errors import UserError, suggest
 from ssl_jax.evaluate import opening, records
 from ssl_jax.evaluate.protocols import PROTOCOLS, Protocol
 from ssl_jax.evaluate.subject import RawPixels
-from ssl_jax.fields import fields
+from ssl_jax.fields import Field, fields, member
 
 
 def main(options) -> None:
@@ -65,7 +65,7 @@ def make(name: str, given: dict[str, str]) -> Protocol:
     for field, about in fields(PROTOCOLS[name]).items():
         key = f"{name}.{field}"
         if key in given:
-            values[field] = read(given[key], about.kind)
+            values[field] = read(key, given[key], about)
         value = values.get(field, about.default)
         for rule in about.rules if value is not None else ():
             if not rule.holds(value):
@@ -73,18 +73,19 @@ def make(name: str, given: dict[str, str]) -> Protocol:
     return PROTOCOLS[name](**values)
 
 
-def read(text: str, kind: type) -> Any:
-    """Returns the value that a text of the command line stands for: of a tuple, words or numbers between commas."""
+def read(key: str, text: str, about: Field) -> Any:
+    """Returns the value that a text of the command line stands for; members of a tuple are between commas.
 
-    def literal(word: str) -> Any:
-        try:
-            return ast.literal_eval(word)
-        except (ValueError, SyntaxError):
-            return word
-
-    if kind is tuple:
-        return tuple(literal(word) for word in text.split(",") if word)
-    return text if kind is str else literal(text)
+    Raises:
+        UserError: if it is of another type.
+    """
+    one = member(about.annotation) or about.kind
+    try:
+        if about.kind is tuple:
+            return tuple(parse(word, one) for word in text.split(",") if word)
+        return parse(text, one)
+    except (ValueError, KeyError):
+        raise UserError(f"--{key} takes {NAMES.get(one, one.__name__)}, not {text!r}") from None
 
 
 def parser() -> command.Parser:

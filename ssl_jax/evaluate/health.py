@@ -56,7 +56,8 @@ class Health(Protocol):
 
 def spectrum(x: jax.Array) -> np.ndarray:
     """Returns the share of the variance of features [N, D] in each principal direction, falling: [min(N, D)]."""
-    centred = np.asarray(x, float) - np.mean(x, axis=0, dtype=float)
+    rows = np.asarray(x, float)
+    centred = rows - rows.mean(axis=0)
     product = centred @ centred.T if len(x) < x.shape[1] else centred.T @ centred
     values = np.maximum(np.linalg.eigvalsh(product)[::-1], 0)
     return values / max(values.sum(), np.finfo(float).tiny)

@@ -80,7 +80,7 @@ def judge_weights(
     bank = data.open_source(source, "train")
     assert bank is not None  # every source has a training split
     changed(config, overrides)
-    run = Run(config, bank, None, (model.recipe,), model.method, 0, 0)
+    run = Run(config, bank, None, (model.recipe,), model.method, steps=0, steps_per_epoch=0)
     weights = Weights(*parallel.replicate(mesh, tuple(model.weights)))
     trained = Subject(run, mesh, weights, open_samples(run, mesh, source))
     path = pathlib.Path(file)

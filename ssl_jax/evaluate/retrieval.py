@@ -66,4 +66,4 @@ def nmi(features: Features, known: np.ndarray, classes: int) -> float:
     points = jnp.asarray(parallel.gather(l2_normalize(features.x)))[known]
     start = points[np.random.default_rng(0).permutation(len(points))[:classes]]
     _, clusters = losses.spherical_kmeans(points, start, ITERATIONS)
-    return 100 * agreement(np.asarray(features.label)[known], np.asarray(clusters))["v_measure"]
+    return 100 * agreement(parallel.gather(features.label)[known], np.asarray(clusters))["v_measure"]

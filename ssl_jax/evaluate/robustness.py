@@ -43,7 +43,8 @@ class Robustness(Protocol):
                 (seen,) = subject.see(subject.samples.test, view, None, jnp.int32(severity)).values()
                 results.append(accuracy(seen))
             scores += [result.scores for result in results]
-            rows.append({"corruption": name, "top1": [result.numbers["top1"] for result in results]})
+            of_each = zip(SEVERITIES, results, strict=True)
+            rows.append({"corruption": name} | {f"severity {n}": result.numbers["top1"] for n, result in of_each})
         total = scored("top1", np.mean(scores, axis=0))
         more = {"clean_top1": clean.numbers["top1"], "clean_interval": clean.numbers["interval"], "rows": rows}
         return total._replace(numbers=total.numbers | more)

@@ -92,7 +92,7 @@ class Linear(Protocol):
         points = jnp.array(grid, clean.dtype)
         fit = functools.partial(train, labels=jnp.asarray(labels), recipe=recipe, classes=len(subject.classes))
         guesses = predict(clean[:, held_out], fit(copies, rows=jnp.asarray(others), points=points))
-        accuracies = 100 * np.mean(np.asarray(guesses) == labels[held_out], axis=-1)  # [L, P]
+        accuracies = 100 * np.mean(parallel.gather(guesses) == labels[held_out], axis=-1)  # [L, P]
         layer, point = np.unravel_index(np.argmax(accuracies), accuracies.shape)
 
         only = slice(layer, layer + 1)

@@ -158,6 +158,8 @@ def test_training_is_evaluated_on_another_source(folder, tmp_path):
         (["--protocol=kn"], "unknown protocol 'kn'; did you mean 'knn'"),
         ([], "--protocol is not given; name one or several of knn, linear"),
         (["--protocol=knn", "--knn.k=0"], "--knn.k is 0; set it to one or several, each more than 0"),
+        (["--protocol=knn", "--knn.k=2,x"], "--knn.k takes a whole number, not '2,x'"),
+        (["--protocol=finetune", "--finetune.rate=fast"], "--finetune.rate takes a number, not 'fast'"),
         (["--protocol=knn", "--linear.epochs=3"], "--linear.epochs is given, but not its protocol; add linear"),
         (["--protocol=linear", "--linear.recipe=mocco"], "--linear.recipe is mocco; set it to grid or moco"),
         (["--protocol=logreg", "--logreg.shots=50"], "but a class has . images to learn from; name fewer"),

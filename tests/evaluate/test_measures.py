@@ -11,7 +11,7 @@ from ssl_jax.augment.planes import each
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import dense, opening, robustness
-from ssl_jax.evaluate.corruptions import CORRUPTIONS, Corruption
+from ssl_jax.evaluate.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from ssl_jax.evaluate.health import Health
 from ssl_jax.evaluate.logistic import Logistic
 from ssl_jax.evaluate.retrieval import Retrieval
@@ -47,7 +47,7 @@ def test_corrupted_images_are_classified_as_clean_ones_are(subject, monkeypatch)
         change = Corruption(lambda image, strength, key, factor=factor: each(lambda x: factor * x, image), (1,) * 5)
         monkeypatch.setitem(CORRUPTIONS, name, change)
     found = robustness.Robustness(corruptions=("nothing", "black"))(subject).numbers
-    clean, black = (row["top1"] for row in found["rows"])
+    clean, black = ([row[f"severity {n}"] for n in SEVERITIES] for row in found["rows"])
     np.testing.assert_allclose(clean, found["clean_top1"], atol=2)  # rounding in colours and back
     label = np.asarray(subject.features().test.label)
     assert black == [black[0]] * 5 and any(black[0] == 100 * np.mean(label == one) for one in range(10))
