@@ -18,7 +18,7 @@ NAMES = "EIO EAGAIN EINTR EBUSY ESTALE ETIMEDOUT ECONNRESET ECONNABORTED EHOSTUN
 TRANSIENT = {getattr(errno, name) for name in NAMES.split() if hasattr(errno, name)}
 CONTENT = (None, errno.EINVAL)  # of errors that Pillow raises for what a file holds
 WAITS = (0.1, 0.5, 2.0, 8.0)  # seconds before each further try
-ABSENT = (errno.ENOENT, errno.ELOOP)  # of what a link points to
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # of what a link points to
 # Folders that systems put beside the user's files.
 SYSTEM = ("lost+found", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "#recycle")
 
@@ -105,7 +105,7 @@ def scan(folder: str | os.PathLike) -> Found:
             continue
         for entry in inside:
             name = os.path.join(at, entry.name)
-            status = status_of(entry)
+            status = status_of(entry.path)
             if is_hidden(entry.name):
                 left_out[HIDDEN].append(name)
             elif status is None:
@@ -121,12 +121,18 @@ def scan(folder: str | os.PathLike) -> Found:
     return Found(names, sizes, list(seen.values())[1:], {why: sorted(left_out[why]) for why in left_out})
 
 
-def status_of(entry: os.DirEntry) -> os.stat_result | None:
-    """Returns the status of what an entry is or links to; None if there is nothing."""
+def status_of(path: str) -> os.stat_result | None:
+    """Returns the status of what a path is or links to; None if there is nothing."""
     try:
-        return entry.stat()
+        return os.stat(path)
     except OSError as error:
-        return None if error.errno in ABSENT else patiently(os.stat, entry.path)
+        return None if error.errno in ABSENT else patiently(os.stat, path)
+
+
+def is_file(path: str) -> bool:
+    """Returns whether there is a file, or raises as `patiently`."""
+    status = status_of(path)
+    return status is not None and stat.S_ISREG(status.st_mode)
 
 
 def is_hidden(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Image files with captions, listed in a table: `pairs:/path`."""
 
 import csv
+import io
 import json
 import os
 import pathlib
@@ -148,9 +149,9 @@ def usable_rows(table: pathlib.Path, warn: bool = True) -> list[Row]:
     Raises:
         UserError: if none can be used.
     """
-    with open(table, encoding="utf-8-sig", errors="replace", newline="") as lines:
-        rows = list((csv_rows if table.suffix == ".csv" else json_rows)(lines, table))
-    present = os.path.isfile if len(rows) <= folder.CHECKED else lambda file: True
+    lines = io.StringIO(files.content(str(table)).decode("utf-8-sig", "replace"), newline="")
+    rows = list((csv_rows if table.suffix == ".csv" else json_rows)(lines, table))
+    present = files.is_file if len(rows) <= folder.CHECKED else lambda file: True
     good: list[Row] = []
     broken: list[str] = []
     for line, row in rows:

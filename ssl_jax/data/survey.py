@@ -51,6 +51,9 @@ def describe(source: Any, test: Any, labels: str = "auto", canvas: int | None = 
     reasons = dict.fromkeys(why for survey in given for why in survey.left_out)
     parts = {why: list(dict.fromkeys(n for one in given for n in one.left_out.get(why, ()))) for why in reasons}
     said += [f"left out ({why}): {len(names):,}; {examples(why, names)}" for why, names in parts.items()]
+    if source.survey.counts is not None:
+        bare = [name for name, count in zip(source.classes, source.survey.counts, strict=True) if not count]
+        said += [f"note: no image of {', '.join(bare)} can be read"] * bool(bare)
     said += [f"note: {note}" for note in dict.fromkeys(note for survey in given for note in survey.notes)]
     return [printable(line) for line in said]
 

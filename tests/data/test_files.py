@@ -124,3 +124,16 @@ def test_a_large_photograph_is_decoded_at_a_reduced_size(tmp_path):
         np.testing.assert_allclose(image[5, :, 0], np.linspace(0, 255, shape[1]), atol=4)
     kept = open_source(f"folder:{tmp_path}", reading=Reading(100))[0]["image"]
     assert kept.shape == (120, 160, 3)  # a quarter, which has enough
+
+
+def test_a_table_of_images_does_not_lose_rows_to_a_disk_that_fails(images, monkeypatch):
+    (images / "train.csv").write_text("image,caption\n0.png,a\n1.png,b\ngone.png,c\n")
+
+    def stat(path, *args, original=os.stat, **options):
+        if str(path).endswith("1.png"):
+            raise OSError(errno.EACCES, "Permission denied", path)
+        return original(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(UserError, match=r"1\.png cannot be read \(Permission denied\)"):
+        open_source(f"pairs:{images}")

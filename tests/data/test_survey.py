@@ -103,3 +103,13 @@ def test_progress_is_shown_when_it_takes_long(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ssl_jax.data.decoding.QUIET", -1)
     said(tmp_path)
     assert f"reading the images of folder:{tmp_path}: 1 of 3, " in capsys.readouterr().out
+
+
+def test_a_class_whose_images_cannot_be_read_is_named(tmp_path):
+    for label in "ab":
+        write(tmp_path / label)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "0.png").touch()
+    lines = said(tmp_path)
+    assert "3 classes (a 10, b 10, c 0)" in lines[0]
+    assert "note: no image of c can be read" in lines
