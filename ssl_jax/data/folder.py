@@ -233,8 +233,12 @@ class Part(NamedTuple):
 def split_of(found: files.Found, split: str) -> Part | None:
     """Returns the files of a split, with the classes of the training split; None if there is no such split."""
     layout = find_layout(found.names, found.folders)
-    trained = [name for name in below(found.names, layout.train) if not name.startswith(layout.apart or ("\0",))]
-    classes = classes_of(trained, below(found.folders, layout.train))
+
+    def training(names: Sequence[str]) -> list[str]:
+        return [name for name in below(names, layout.train) if not (name + os.sep).startswith(layout.apart)]
+
+    trained = training(found.names)
+    classes = classes_of(trained, training(found.folders))
     if split == "train":
         left_out = found.left_out | ({STRAY: list(classes.strays)} if classes.strays else {})
         names = sorted(set(trained) - set(classes.strays))

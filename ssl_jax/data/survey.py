@@ -46,7 +46,7 @@ def describe(source: Any, test: Any, labels: str = "auto", canvas: int | None = 
     """
     given = [source.survey] + ([test.survey] if test else [])
     where = source.name + place(source.survey)
-    said = [f"{len(source):,} images{classes(source)} from {where}{pixels(source.survey, canvas)}"]
+    said = [f"{count(len(source), 'image')}{classes(source)} from {where}{pixels(source.survey, canvas)}"]
     said.append(evaluated(source, test, labels))
     reasons = dict.fromkeys(why for survey in given for why in survey.left_out)
     parts = {why: list(dict.fromkeys(n for one in given for n in one.left_out.get(why, ()))) for why in reasons}
@@ -58,12 +58,16 @@ def describe(source: Any, test: Any, labels: str = "auto", canvas: int | None = 
     return [printable(line) for line in said]
 
 
+def count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def classes(source: Any) -> str:
     """Returns how many classes there are, and how many images each has."""
     if source.classes is None:
         return " without labels"
     number, counts = len(source.classes), source.survey.counts
-    said = f" of {number:,} {'class' if number == 1 else 'classes'}"
+    said = f" of {number:,} classes"
     if counts is None:
         return said
     if number <= LISTED and not np.ptp(counts):
@@ -91,7 +95,7 @@ def evaluated(source: Any, test: Any, labels: str) -> str:
     """Returns what the run is evaluated on."""
     if test is not None:
         how = [*["k-NN and linear accuracy"] * bool(test.classes), *["matches of captions"] * ("text" in test.fields)]
-        return f"evaluated on {len(test):,} test images{place(test.survey)}: {' and '.join(how)}"
+        return f"evaluated on {count(len(test), 'test image')}{place(test.survey)}: {' and '.join(how)}"
     if labels == "ignored":
         return "evaluated on nothing: evaluate.labels is ignored"
     if source.classes is None:

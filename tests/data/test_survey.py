@@ -113,3 +113,12 @@ def test_a_class_whose_images_cannot_be_read_is_named(tmp_path):
     lines = said(tmp_path)
     assert "3 classes (a 10, b 10, c 0)" in lines[0]
     assert "note: no image of c can be read" in lines
+
+
+def test_class_folders_beside_a_test_split(tmp_path):
+    for label in "ab":
+        write(tmp_path / label, 3)
+        write(tmp_path / "test" / label, 1)
+    first, second = said(tmp_path)
+    assert first.startswith("6 images of 2 classes (a, b; 3 each)")
+    assert second == "evaluated on 2 test images (test/): k-NN and linear accuracy"
