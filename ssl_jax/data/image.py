@@ -105,7 +105,8 @@ def size_of(stream: IO[bytes], max_pixels: int | None = None) -> tuple[int, int]
     """
     with opened(stream, max_pixels) as file:
         width, height = file.size
-        return (height, width) if orientation(file) in TURNED else (width, height)
+        known = file.format != "PNG" or "exif" in file.info  # else Pillow would decode all of it to find one at the end
+        return (height, width) if known and orientation(file) in TURNED else (width, height)
 
 
 @contextlib.contextmanager

@@ -27,11 +27,11 @@ def make(path: pathlib.Path, size: tuple[int, int], seed: int) -> None:
 
 
 def speed(read, files: list[str]) -> float:
-    """Returns how many files a second a function reads."""
-    began = time.perf_counter()
+    """Returns how many files a function reads in a second of one core."""
+    began = time.process_time()
     for file in files:
         read(file)
-    return len(files) / (time.perf_counter() - began)
+    return len(files) / (time.process_time() - began)
 
 
 def main() -> None:

@@ -107,6 +107,9 @@ def test_the_header_says_the_size_that_decoding_gives(orientation, size):
     exif[0x0112] = orientation
     data = encode(Image.new("RGB", (30, 10)), "jpeg", exif=exif)
     assert size_of(io.BytesIO(data)) == decode(data).shape[1::-1] == size
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (10, 30, 3), np.uint8))
+    png = encode(noise, exif=exif)
+    assert size_of(io.BytesIO(png[: len(png) // 2])) == size  # the rest is not read
 
 
 def test_palette():
