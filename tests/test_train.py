@@ -43,7 +43,7 @@ def train(*args, **changes):
 def command(*args, devices=2, **changes):
     """Starts the command as a process of its own."""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices}"),
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
         "PYTHONUNBUFFERED": "1",
     }
