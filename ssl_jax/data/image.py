@@ -30,11 +30,17 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         Exception: whatever Pillow raises for damaged files, of many types.
     """
-    with upright(data) as image:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB"))
+    with Image.open(io.BytesIO(data)) as file:
+        return rgb(file)
+
+
+def rgb(image: Image.Image) -> np.ndarray:
+    """Returns an opened image as `decode` does."""
+    image = turned(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
 
 
 def decode_with_mask(data: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -60,11 +66,16 @@ def decode_with_mask(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 def upright(data: bytes) -> Iterator[Image.Image]:
     """Opens a file as an 8-bit image, rotated by its EXIF orientation."""
     with Image.open(io.BytesIO(data)) as file:
-        turn = UPRIGHT.get(orientation(file))
-        image: Image.Image = file if turn is None else file.transpose(turn)
-        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scaling
-            image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-        yield image
+        yield turned(file)
+
+
+def turned(file: Image.Image) -> Image.Image:
+    """Returns an opened image as an 8-bit image, rotated by its EXIF orientation."""
+    turn = UPRIGHT.get(orientation(file))
+    image: Image.Image = file if turn is None else file.transpose(turn)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scaling
+        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    return image
 
 
 def orientation(file: Image.Image) -> int:
