@@ -178,8 +178,8 @@ def parser() -> command.Parser:
         metavar="N|FILE,FILE",
         help="also write a page of the neighbours of N images or of these files, of near-duplicates and outliers",
     )
-    cosine = "least similarity of near-duplicates, a cosine; default 0.95"
-    parser.add_argument("--duplicates", type=float, default=0.95, metavar="COSINE", help=cosine)
+    cosine = "least similarity of near-duplicates, a cosine; default 0.98"
+    parser.add_argument("--duplicates", type=float, default=0.98, metavar="COSINE", help=cosine)
     return parser
 
 

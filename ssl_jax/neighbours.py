@@ -124,7 +124,7 @@ def write(out: pathlib.Path, images: Any, found: Found, shown: Sequence[int] | n
     table(outliers, ("file", "mean_similarity"), ([files[i], f"{means[i]:.4f}"] for i in found.outliers))
     sections = {
         "Nearest neighbours": "".join(row(images, found, i) for i in shown),
-        f"Near-duplicates: {len(found.pairs):,} pairs": pairs(images, found),
+        f"Near-duplicates: {len(found.pairs):,} pairs": pairs(images, found, duplicates.name),
         "Outliers": '<p class="sub">The images that are least similar to their '
         f'{found.position.shape[1]} nearest others.</p><div class="items">'
         + "".join(figure(images, i, f"{means[i]:.2f}") for i in found.outliers[:SHOWN])
@@ -142,13 +142,18 @@ def row(images: Any, found: Found, i: int) -> str:
     return f'<div class="row">{"".join(cells)}</div>'
 
 
-def pairs(images: Any, found: Found) -> str:
-    """Returns the HTML of the pairs of near-duplicates that are nearest."""
+def pairs(images: Any, found: Found, file: str) -> str:
+    """Returns the HTML of the pairs of near-duplicates that are nearest; all of them are in a file."""
     cells = (
         f'<div class="row">{figure(images, i, f"{value:.3f}")}{figure(images, j, "")}</div>'
         for i, j, value in found.pairs[:SHOWN]
     )
-    return f'<div class="pairs">{"".join(cells)}</div>' if found.pairs else "<p>There are none.</p>"
+    words = (
+        f"The most similar {min(SHOWN, len(found.pairs))}; all are in {escape(file)}."
+        if found.pairs
+        else "There are none."
+    )
+    return f'<p class="sub">{words}</p><div class="pairs">{"".join(cells)}</div>'
 
 
 def figure(images: Any, i: int, words: str) -> str:
