@@ -35,7 +35,8 @@ def import_weights(file: str | os.PathLike, format: str | None = None, **encoder
     Args:
         file: a .pth (with PyTorch installed), .safetensors or .npz file, or a folder with such a file.
         format: one of `published.FORMATS`; None: what the names of the arrays look like.
-        **encoder: fields of `networks.ViT` that the weights do not tell, such as `heads=12`.
+        **encoder: fields of `networks.ViT` that the weights do not tell, such as `heads`, `eps` and `mlp`; published
+            networks of usual widths need none.
 
     Raises:
         UserError: if the file cannot be read, or holds no network that can be expressed here.
@@ -133,8 +134,9 @@ def told(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of a vision transformer that a config of timm or Hugging Face sets and arrays do not tell."""
     names = {"num_attention_heads": "heads", "num_heads": "heads", "layer_norm_eps": "eps"}
     fields = {ours: config[theirs] for theirs, ours in names.items() if theirs in config}
-    quick = "quick_gelu" in (config.get("hidden_act"), config.get("act_layer"))
-    return fields | ({"mlp": "quick_gelu"} if quick else {})
+    architecture = config.get("architecture", "")  # timm's CLIP has OpenAI's epsilon, and some of it OpenAI's GELU
+    quick = "quickgelu" in architecture or "quick_gelu" in (config.get("hidden_act"), config.get("act_layer"))
+    return fields | ({"eps": 1e-5} if "clip" in architecture else {}) | ({"mlp": "quick_gelu"} if quick else {})
 
 
 def colours(config: Mapping[str, Any]) -> dict[str, Any]:

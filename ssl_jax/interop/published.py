@@ -25,7 +25,7 @@ MOCO, DINO = r"module\.(encoder_q|base_encoder)\.", r"(module\.)?backbone\."
 # The first whose sign is there is taken. DINO and DINOv2 interpolate positions in their own way.
 FORMATS = {
     "ssl_jax": Format("params/encoder/"),
-    "moco": Format(MOCO, MOCO),
+    "moco": Format(MOCO, MOCO, {"heads": 12}),  # of both transformers of MoCo v3, the small one too
     "hf": Format(r".*(embeddings\.cls_token|embedder\.)", r"(vit|dinov2|dinov2_with_registers|resnet)\.(?=em|en|la)"),
     "mae": Format("decoder_pos_embed"),
     "dinov2": Format(r".*(register_tokens|mask_token)", r"backbone\.", {"resampling": "offset"}, 224),

@@ -151,3 +151,13 @@ def test_weights_of_timm_are_imported(name, tmp_path):
     model = imported(network.state_dict(), tmp_path, heads=2)
     assert "unused" not in model.origin and model.network.encoder.depth == 2
     close(ours(model, 3 * patch), theirs(network, 3 * patch))
+
+
+def test_the_folder_that_timm_makes_of_clip_is_imported(tmp_path):
+    timm = library("timm")
+    tiny = {"embed_dim": 24, "depth": 2, "num_heads": 2, "img_size": 32, "patch_size": 16, "num_classes": 0}
+    network = randomized(timm.create_model("vit_base_patch16_clip_quickgelu_224", **tiny))
+    timm.models.save_for_hf(network, tmp_path, model_args=tiny, safe_serialization=True)
+    model = ssl_jax.import_weights(tmp_path)
+    close(ours(model, 32), theirs(network, 32))
+    assert model.recipe.space.mean == network.pretrained_cfg["mean"]
