@@ -12,7 +12,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
 from ssl_jax.rules import gradient_norms
-from ssl_jax.run import Run, build_recipes
+from ssl_jax.run import Run, build_recipes, reading
 from ssl_jax.teacher import Teacher
 from ssl_jax.workdir import open_teacher
 
@@ -37,10 +37,13 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
     check_batch(config.batch_size)
     check_chunks(config)
     method_class = schema.method_class(config)
+    needs = reading(config, recipes)
+    canvas = config.data.canvas or needs.least
     if source is None:
         wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
         where = config.data.source, config.evaluate.labels, config.data.dir
-        source, test = data.open_splits(*where, wanted, config.data.context)
+        source, test = data.open_splits(*where, wanted, config.data.context, config.data.split, needs)
+        canvas = needs.canvas(source.survey.largest)
     if method_class.needs_labels and not source.classes:
         raise UserError(
             f"the method {config.method.name} needs labels, but {config.data.source} has none; "
@@ -56,7 +59,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
         Teacher: functools.partial(open_teacher, space=recipe.space),
     }
     method = build_method(config, method_class, from_data, makers)
-    run = Run(config, source, test, recipes, method, steps, steps_per_epoch)
+    run = Run(config, source, test, recipes, method, steps, steps_per_epoch, canvas)
     check_run(run)
     if recipe.covers and not config.data.masks:
         raise UserError("augment.cover needs masks, but data.masks is false; set data.masks=true or augment.cover=0")

@@ -34,8 +34,8 @@ photos_outliers.csv beside the file, and embeds nothing again if the file is the
 def main(options) -> None:
     out = command.writable_file(options.out)
     embeddings.format_of(out)
-    images = open_images(options.source, options.split, options.dir)
     model = load(options.workdir)
+    images = open_images(options.source, options.split, options.dir, model.canvas)
     feature, _ = layers(model.method, options.feature or model.feature, "--feature")
     shown = neighbours.choose(options.nearest, images.columns["file"]) if options.nearest else None
     about = {
@@ -93,13 +93,14 @@ def files_of(split: str, source: Any) -> list[str]:
     return list(files) if files else [f"{split}/{i}" for i in range(len(source))]
 
 
-def open_images(name: str, split: str | None, data_dir: str | None) -> Images:
-    """Opens one split of a source, or all of them.
+def open_images(name: str, split: str | None, data_dir: str | None, canvas: int) -> Images:
+    """Opens one split of a source, or all of them, at the size that a canvas needs.
 
     Raises:
         UserError: if there is no such source or split.
     """
-    opened = {one: data.open_source(name, one, data_dir) for one in ([split] if split else SPLITS)}
+    reading = data.Reading(wanted=canvas, least=canvas)  # as the run reads images
+    opened = {one: data.open_source(name, one, data_dir, reading=reading) for one in ([split] if split else SPLITS)}
     found = {one: source for one, source in opened.items() if source is not None}
     if not found:
         raise UserError(f"{name} has no {split} split; leave --split out")

@@ -7,9 +7,9 @@ import pathlib
 
 import jax
 
-from ssl_jax import command, parallel
+from ssl_jax import command, data, parallel
 from ssl_jax.config import load
-from ssl_jax.schema import lookup
+from ssl_jax.schema import lookup, remembers_images
 from ssl_jax.workdir import check_start, hold, shapes_run
 
 EXAMPLES = """
@@ -20,8 +20,9 @@ presets of every config:
   (some configs have more, such as swav.py:imagenet_w2; see the table at the top of the config file)
 
 any value of the config can be changed:
-  --config.data.source=folder:/photos   your own images: jpg, png or webp, in any tree; in
-                                        {train,test}/CLASS/ the features are also evaluated
+  --config.data.source=folder:/photos   your own images, in any tree; in {train,test}/CLASS/ the
+                                        features are also evaluated
+  --config.data.split=0.1               holds out a tenth of each class, if there is no test split
   --config.data.source=tfds:cifar10     a prepared TensorFlow Datasets set
   --config.data.source=pairs:/photos    images with captions, listed in train.csv or train.jsonl
   --config.data.size=64                 pixels
@@ -43,6 +44,8 @@ and curves in WORKDIR/report.html.
 
 def main(options) -> None:
     config = load(options.config, options.overrides)
+    if config.data.source.endswith("/") and not config.data.source.endswith(":/"):
+        config.data.source = config.data.source.rstrip("/")
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/ssl_jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # hundreds of small programs add up
@@ -54,7 +57,12 @@ def main(options) -> None:
     run = build(config)
     workdir = pathlib.Path(options.workdir or default_workdir(options, config)).resolve()
     check_start(run, workdir)
+    if jax.process_index() == 0:
+        print(*data.describe(run.source, run.test, config.evaluate.labels, run.canvas), sep="\n")
+    fixed = remembers_images(run.method), bool(run.classes) or run.method.needs_labels
+    data.identity.check(run.source, workdir, config.data.changed, *fixed)
     with hold(workdir, config):
+        data.identity.settle(run.source, workdir, config.data.changed)
         train(run, workdir)
 
 

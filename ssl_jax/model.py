@@ -21,7 +21,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluate.features import Encode, center_encoder, layers
 from ssl_jax.method import ClassCount, ImageCount, Method, PyTree, Schedule, Steps, Variables
 from ssl_jax.networks import Network
-from ssl_jax.run import Run, build_recipes
+from ssl_jax.run import build_recipes, reading
 from ssl_jax.teacher import Teacher
 from ssl_jax.workdir import Opened, open_run
 
@@ -200,9 +200,9 @@ def load(workdir: str | os.PathLike) -> Model:
     config = schema.complete(opened.config)
     recipes = build_recipes(config)
     method = representing(config, recipes[-1])
-    run = Run(config, None, None, recipes, method, 0, 1)
     feature, _ = layers(method, config.evaluate.get("feature"))
-    how = run.recipe, config.data.size, run.canvas, config.evaluate.crop, feature
+    # A run whose images are all smaller has a smaller canvas, on which it sees them alike.
+    how = recipes[-1], config.data.size, reading(config, recipes).wanted, config.evaluate.crop, feature
     return Model(method, read(opened, method), *how, f"{opened.checkpoints.parent} at step {opened.step:,}")
 
 
