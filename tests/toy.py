@@ -81,8 +81,12 @@ def drawn(shapes):
     return jax.tree.map(draw, shapes)
 
 
-def save_run(workdir, config):
-    """Makes a workdir as left by a run of this config, with random weights; returns the run, parameters and state."""
+def random_run(workdir, config):
+    """Makes a workdir as left by a run of this config, with weights that no network begins with.
+
+    Returns:
+        The run, its parameters and its state.
+    """
     claim(workdir, config)
     run = build(config)
     params, state = drawn(run.shapes)

@@ -71,7 +71,7 @@ def test_positions_are_those_of_the_size_of_evaluation(positions, tmp_path):
 
 
 def test_a_run_is_exported_and_imported_with_its_heads(tmp_path, capsys):
-    toy.save_run(tmp_path / "run", read("byol.py", overrides("byol"), None))
+    toy.random_run(tmp_path / "run", read("byol.py", overrides("byol"), None))
     options = [f"--workdir={tmp_path / 'run'}", "--to=npz", f"--out={tmp_path / 'byol.npz'}"]
     export.main(export.parser().parse(options))
     assert "model = ssl_jax.import_weights(" in capsys.readouterr().out
