@@ -48,6 +48,7 @@ def main(options) -> None:
         embed(model, feature, images, out, about)
     print(f"{out}: {feature} of {len(images):,} images of {options.source}, {model.origin}")
     if shown is not None:
+        print("compares all images with each other", flush=True)
         found = neighbours.search(embeddings.read(out), options.duplicates)
         for file in neighbours.write(out, images, found, shown):
             print(f"{file}")

@@ -20,7 +20,7 @@ SUFFIXES = (".npz", ".parquet")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
-    toy.save_run(workdir, read("byol.py", overrides("byol"), None))
+    toy.random_run(workdir, read("byol.py", overrides("byol"), None))
     return workdir
 
 

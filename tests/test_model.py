@@ -22,7 +22,7 @@ from ssl_jax.train import TrainState
 @pytest.fixture(scope="module")
 def byol(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("byol")
-    toy.save_run(workdir, read("byol.py", overrides("byol"), None))
+    toy.random_run(workdir, read("byol.py", overrides("byol"), None))
     return ssl_jax.load(workdir)
 
 
@@ -47,7 +47,7 @@ def move_away(workdir):
     [("byol", "hidden:1"), ("cmc", "projection"), ("cpc", None), ("crd", None), ("clip", "projection"), ("dino", None)],
 )
 def test_features_are_those_of_evaluation_without_the_images_of_training(name, feature, teacher, tmp_path):
-    run, params, state = toy.save_run(tmp_path, read(f"{name}.py", overrides(name), teacher))
+    run, params, state = toy.random_run(tmp_path, read(f"{name}.py", overrides(name), teacher))
     mesh, count = parallel.make_mesh(), 20
     chosen, known = layers(run.method, feature)
     train = parallel.replicate(mesh, TrainState(None, params, state, None, None))

@@ -67,6 +67,21 @@ def loss(method, params, state, batch, key=0, step=0) -> Result:
     return method.loss(params, state, batch, jax.random.key(key), jnp.int32(step))
 
 
+def write_run(workdir, config, nest=lambda tree: tree):
+    """Makes a workdir as left by a run of this config, with random weights, `nest`ed in its state; returns them.
+
+    It also has a moving average, in which each weight is larger by 1.
+    """
+    claim(workdir, config)
+    variables = networks.build(to_dict(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
+    target = Variables(jax.tree.map(lambda x: x + 1, variables["params"]), variables["batch_stats"])
+    kept = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((2, 4, 4)), "target": target}
+    state = {"params": {"network": nest(variables["params"])}, "state": kept}
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(3, state)
+    return Variables(variables["params"], variables["batch_stats"])
+
+
 def drawn(shapes):
     """Random arrays of these shapes: matrices that keep the size of what they multiply, else numbers around 1."""
     random = np.random.default_rng(0)
@@ -81,8 +96,12 @@ def drawn(shapes):
     return jax.tree.map(draw, shapes)
 
 
-def save_run(workdir, config):
-    """Makes a workdir as left by a run of this config, with random weights; returns the run, parameters and state."""
+def random_run(workdir, config):
+    """Makes a workdir as left by a run of this config, with weights that no network begins with.
+
+    Returns:
+        The run, its parameters and its state.
+    """
     claim(workdir, config)
     run = build(config)
     params, state = drawn(run.shapes)
@@ -99,18 +118,3 @@ def model(encoder, size):
     space = augment.SPACES["rgb"]._replace(mean=(0.5, 0.4, 0.3))
     recipe = augment.Recipe((), space)
     return Model(Method(Network(encoder)), weights, recipe, size, size, 1.0, "backbone", "toy")
-
-
-def write_run(workdir, config, nest=lambda tree: tree):
-    """Makes a workdir as left by a run of this config, with random weights, `nest`ed in its state; returns them.
-
-    It also has a moving average, in which each weight is larger by 1.
-    """
-    claim(workdir, config)
-    variables = networks.build(to_dict(config.network)).init(jax.random.key(7), (jnp.zeros((1, 1, 16, 16, 3)),))
-    target = Variables(jax.tree.map(lambda x: x + 1, variables["params"]), variables["batch_stats"])
-    kept = {"stats": nest(variables["batch_stats"]), "queue": jnp.zeros((2, 4, 4)), "target": target}
-    state = {"params": {"network": nest(variables["params"])}, "state": kept}
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        checkpoints.save(3, state)
-    return Variables(variables["params"], variables["batch_stats"])

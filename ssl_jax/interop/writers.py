@@ -138,11 +138,12 @@ def preprocessor(model: Model) -> dict[str, Any]:
     """Returns how Hugging Face prepares images as evaluation here does."""
     _, _, mean, std = model.recipe.space
     return {
-        "image_processor_type": "ConvNextImageProcessor" if model.crop < 1 else "ViTImageProcessor",
-        "size": {"shortest_edge": model.size} if model.crop < 1 else {"height": model.size, "width": model.size},
-        "crop_pct": model.crop,
+        "image_processor_type": "BitImageProcessor",
         "do_resize": True,
-        "resample": 3,
+        "size": {"shortest_edge": round(model.size / model.crop)},
+        "resample": 3,  # bicubic
+        "do_center_crop": True,
+        "crop_size": {"height": model.size, "width": model.size},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

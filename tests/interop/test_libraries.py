@@ -1,5 +1,7 @@
 """Weights are what the real libraries compute with. It needs the extra `interop`, see CONTRIBUTING.md."""
 
+import argparse
+import dataclasses
 import warnings
 
 import jax
@@ -8,7 +10,7 @@ import pytest
 import toy
 
 import ssl_jax
-from ssl_jax import export
+from ssl_jax import augment, export
 from ssl_jax.interop.writers import WRITERS
 from ssl_jax.networks import ResNet, ViT
 
@@ -126,6 +128,18 @@ def test_hugging_face(encoder, tmp_path):
         close(ours(one, size), ours(model, size))
 
 
+def test_hugging_face_prepares_images_as_evaluation_does(tmp_path):
+    transformers = library("transformers")
+    model = dataclasses.replace(toy.model(VIT, 16), crop=0.8)
+    WRITERS["hf"]("hf", model, *export.encoder_of(model, "hf"), str(tmp_path))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)  # 20 is 16 / 0.8
+    found = processor(images=image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    batch = {"image": image[None], "box": np.array([[0, 0, 20, 30]])}
+    expected = augment.center(model.recipe, jax.device_put(batch), model.size, model.crop)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def imported(state, path, **options):
     torch.save(state, path / "weights.pth")
     return ssl_jax.import_weights(path / "weights.pth", **options)
@@ -133,7 +147,8 @@ def imported(state, path, **options):
 
 def test_weights_of_torchvision_are_imported(tmp_path):
     network = randomized(library("torchvision").models.resnet50())
-    model = imported({"state_dict": network.state_dict()}, tmp_path, format="torchvision")
+    checkpoint = {"state_dict": network.state_dict(), "args": argparse.Namespace(lr=0.1), "epoch": 3}
+    model = imported(checkpoint, tmp_path, format="torchvision")
     assert model.origin.endswith("; unused: fc (2)")
     network.fc = torch.nn.Identity()
     close(ours(model, 64), theirs(network, 64))

@@ -3,6 +3,7 @@
 import functools
 import json
 import pickle
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,7 @@ def test_positions_are_those_of_the_size_of_evaluation(positions, tmp_path):
 
 
 def test_a_run_is_exported_and_imported_with_its_heads(tmp_path, capsys):
-    toy.save_run(tmp_path / "run", read("byol.py", overrides("byol"), None))
+    toy.random_run(tmp_path / "run", read("byol.py", overrides("byol"), None))
     options = [f"--workdir={tmp_path / 'run'}", "--to=npz", f"--out={tmp_path / 'byol.npz'}"]
     export.main(export.parser().parse(options))
     assert "model = ssl_jax.import_weights(" in capsys.readouterr().out
@@ -234,9 +235,14 @@ def test_heads_that_cannot_be_told_are_asked_for(tmp_path):
         ssl_jax.import_weights(out)
 
 
-def test_a_file_that_is_not_there_or_no_weights_is_named(tmp_path):
+def test_a_file_that_is_not_there_or_no_weights_is_named(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"there is no file .*name a .pth, .safetensors or .npz file"):
         ssl_jax.import_weights(tmp_path / "a.pth")
+    (tmp_path / "b.pth").touch()
+    monkeypatch.setitem(sys.modules, "torch", None)  # not installed
+    with pytest.raises(UserError, match=r"needs PyTorch to be read: pip install torch, or save it as .safetensors"):
+        ssl_jax.import_weights(tmp_path / "b.pth")
+    (tmp_path / "b.pth").unlink()
     (tmp_path / "a.safetensors").write_bytes(b"no")
     with pytest.raises(UserError, match=r"a.safetensors cannot be read as weights"):
         ssl_jax.import_weights(tmp_path)

@@ -5,13 +5,15 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 from PIL import Image
 from test_methods import ROOT, overrides
 
 from ssl_jax import augment, data, report
+from ssl_jax.build import build
+from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.language import embed_text, patch_similarity
@@ -19,15 +21,20 @@ from ssl_jax.report.pictures import GAP, LINE, levels
 from ssl_jax.report.run import PICTURES
 from ssl_jax.see import SHEETS, SHOWN, attention, components, observed, removal, similarity
 from ssl_jax.see.__main__ import main, parser
-from ssl_jax.workdir import open_run
+from ssl_jax.workdir import claim, open_run
 
 SIDE = 5 * 16  # pixels of an image in a sheet
 
 
 def saved(workdir, name, **more):
-    """Makes a workdir as left by a run with random weights."""
+    """Makes a workdir as left by a run with its first weights."""
     config = load(str(ROOT / "configs" / f"{name}.py"), overrides(name, **more))
-    run, *_ = toy.save_run(workdir, config)
+    claim(workdir, config)
+    run = build(config)
+    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), run.example_batch)
+    params, state = jax.jit(run.method.init)(jax.random.key(1), batch)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(3, {"params": params, "state": state})
     (workdir / "metrics.jsonl").write_text('{"step": 3, "loss": 1.0}\n')
     return run
 
