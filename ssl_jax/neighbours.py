@@ -124,7 +124,7 @@ def write(out: pathlib.Path, images: Any, found: Found, shown: Sequence[int] | n
     table(outliers, ("file", "mean_similarity"), ([files[i], f"{means[i]:.4f}"] for i in found.outliers))
     sections = {
         "Nearest neighbours": "".join(row(images, found, i) for i in shown),
-        f"Near-duplicates: {len(found.pairs):,} pairs": pairs(images, found, duplicates.name),
+        "Near-duplicates": pairs(images, found, duplicates.name),
         "Outliers": '<p class="sub">The images that are least similar to their '
         f'{found.position.shape[1]} nearest others.</p><div class="items">'
         + "".join(figure(images, i, f"{means[i]:.2f}") for i in found.outliers[:SHOWN])
@@ -148,19 +148,15 @@ def pairs(images: Any, found: Found, file: str) -> str:
         f'<div class="row">{figure(images, i, f"{value:.3f}")}{figure(images, j, "")}</div>'
         for i, j, value in found.pairs[:SHOWN]
     )
-    words = (
-        f"The most similar {min(SHOWN, len(found.pairs))}; all are in {escape(file)}."
-        if found.pairs
-        else "There are none."
-    )
+    count = len(found.pairs)
+    words = f"Pairs: {count:,}. At most {SHOWN} are shown, the most similar first; all are in {escape(file)}."
     return f'<p class="sub">{words}</p><div class="pairs">{"".join(cells)}</div>'
 
 
 def figure(images: Any, i: int, words: str) -> str:
     """Returns the HTML of a picture, with words and the name of the file below it, and its path where a mouse rests."""
-    path, name = (
-        escape(text) for text in (images.columns["file"][i], os.path.basename(str(images.columns["file"][i])))
-    )
+    path = str(images.columns["file"][i])
+    name = escape(os.path.basename(path))
     label = escape(images.columns["class"][i]) if "class" in images.columns else ""
     caption = "<br>".join(filter(None, (words, label, name)))
     image = f'<img alt="{name}" src="{picture(images[i]["image"])}">'

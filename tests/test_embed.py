@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
         pixels = random.integers(0, 256, (16, 14 + i, 3), np.uint8)
         Image.fromarray(pixels).save(place / f"{i}.png")
         if i == 2:
-            Image.fromarray(pixels).save(root / "train" / "dog" / "copy.png")
+            Image.fromarray(pixels).save(root / "train" / "dog" / "co&py.png")
     return root
 
 
@@ -107,7 +107,7 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.images = [], []
+        self.open, self.images, self.titles = [], [], []
         self.feed(text)
         assert not self.open
 
@@ -116,6 +116,7 @@ class Page(html.parser.HTMLParser):
             self.images.append(dict(attributes))
         elif tag not in ("meta", "br"):
             self.open.append(tag)
+            self.titles += [value for name, value in attributes if name == "title"]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -131,11 +132,12 @@ def test_neighbours_duplicates_and_outliers_are_shown(run, folder, tmp_path, mon
     assert said.count("photos_outliers.csv") == 2
     page = Page((tmp_path / "photos.html").read_text())
     assert len(page.images) == 2 * 11 + 2 + 11
-    assert [image["alt"] for image in page.images[:2]] == ["2.png", "copy.png"]
+    assert [image["alt"] for image in page.images[:2]] == ["2.png", "co&py.png"]
+    assert page.titles[1] == str(folder / "train/dog/co&py.png")
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.images)
     with (tmp_path / "photos_duplicates.csv").open() as stream:
         _, row = csv.reader(stream)
-    assert row == [str(folder / "train/cat/2.png"), str(folder / "train/dog/copy.png"), "1.0000"]
+    assert row == [str(folder / "train/cat/2.png"), str(folder / "train/dog/co&py.png"), "1.0000"]
     with (tmp_path / "photos_outliers.csv").open() as stream:
         _, *rows = csv.reader(stream)
     means = [float(mean) for _, mean in rows]
