@@ -68,17 +68,17 @@ class Images:
         self.sources = list(splits.values())
         first = self.sources[0]
         self.fields = {name: first.fields[name] for name in ("image", "label")}
-        self.name, self.classes = first.name, first.classes
+        self.name = first.name
         self.starts = np.cumsum([0, *map(len, self.sources)])
         names = [name for split, source in splits.items() for name in files_of(split, source)]
         split = np.repeat(list(splits), [len(source) for source in self.sources])
         self.columns = {"file": np.array(names), "split": split}
-        if self.classes:
-            self.labels = np.concatenate([np.asarray(source.labels, np.int32) for source in self.sources])
-            classes = np.array([*self.classes, ""])  # the last is that of label -1
-            self.columns |= {"label": self.labels, "class": classes[self.labels]}
-        else:
-            self.labels = np.full(len(self), -1, np.int32)
+        if first.classes:
+            labels = np.concatenate([np.asarray(source.labels, np.int32) for source in self.sources])
+            self.columns |= {
+                "label": labels,
+                "class": np.array([*first.classes, ""])[labels],
+            }  # -1, unknown, is the last
 
     def __len__(self) -> int:
         return int(self.starts[-1])

@@ -91,12 +91,12 @@ class Model:
         return np.concatenate(list(self.embed_source(Pictures(images), feature)))
 
     def embed_source(
-        self, source: data.Source, feature: str | None = None, start: int = 0, stop: int | None = None
+        self, source: Any, feature: str | None = None, start: int = 0, stop: int | None = None
     ) -> Iterator[np.ndarray]:
         """Yields the features of the images start, ..., stop - 1 of a source, in their order, a batch at a time.
 
         Args:
-            source: the images.
+            source: a `data.Source`, of which the fields, the length and the examples are used.
             feature: see `embed`.
             start: position of the first image.
             stop: position after the last; None: that of the end.
@@ -148,7 +148,7 @@ class Model:
 
 
 class Pictures:
-    """Images in memory as a source without labels.
+    """Images in memory, as a source has them.
 
     Args:
         images: uint8 [H, W, 3] or PIL images.
@@ -159,16 +159,10 @@ class Pictures:
 
     def __init__(self, images: Sequence[np.ndarray | Image.Image] | np.ndarray):
         self.images, self.fields = images, data.image_fields()
-        self.name: str = "images in memory"
-        self.classes: tuple[str, ...] | None = None
         if not len(images):
             raise UserError("there are no images to embed")
         for i, image in enumerate(images):
             check_picture(i, image)
-
-    @property
-    def labels(self) -> np.ndarray:
-        return np.full(len(self), -1)
 
     def __len__(self) -> int:
         return len(self.images)
