@@ -75,10 +75,8 @@ class Images:
         self.columns = {"file": np.array(names), "split": split}
         if first.classes:
             labels = np.concatenate([np.asarray(source.labels, np.int32) for source in self.sources])
-            self.columns |= {
-                "label": labels,
-                "class": np.array([*first.classes, ""])[labels],
-            }  # -1, unknown, is the last
+            classes = np.array([*first.classes, ""])  # the last is that of -1, unknown
+            self.columns |= {"label": labels, "class": classes[labels]}
 
     def __len__(self) -> int:
         return int(self.starts[-1])
