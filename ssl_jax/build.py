@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, data, networks, schedule, schema
+from ssl_jax import augment, data, networks, resolution, schedule, schema
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
@@ -156,9 +156,32 @@ def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
             jax.eval_shape(encoder.init, jax.eval_shape(jax.random.key, 0), image)
 
 
+def check_patches(run: Run) -> None:
+    """Checks that the network cuts images into each of `resolution.patches` with the same parameters."""
+    settings = run.resolution
+    if not settings.patches:
+        return
+    if not isinstance(run.method.network.encoder, networks.ViT):
+        raise UserError(
+            "resolution.patches needs a vision transformer; leave it out, or set network.encoder.name, as to vit_tiny"
+        )
+    shapes = jax.tree.map(lambda x: x.shape, run.shapes[0])
+    for number, (size, patch) in enumerate(zip(settings.sizes, settings.patches, strict=True)):
+        if size % patch:
+            raise UserError(f"resolution.sizes has {size} pixels, which patches of {patch} pixels do not divide")
+        method = resolution.with_patches(run.method, settings, number)
+        batch = run.example_batch_of(number)
+        params, _ = jax.eval_shape(method.init, jax.eval_shape(jax.random.key, 0), batch)
+        if jax.tree.map(lambda x: x.shape, params) != shapes:
+            raise UserError(
+                f"the method {run.config.method.name} predicts patches of one size; leave resolution.patches out"
+            )
+
+
 def check_run(run: Run) -> None:
     """Checks what depends on shapes or steps: hyper-parameters, patterns, durations, `evaluate.feature`."""
     check_buckets(run)
+    check_patches(run)
     run.method.check(run.example_batch)
     _ = run.optimizer, run.recipe_at
     params, _ = run.shapes

@@ -73,9 +73,13 @@ class Run:
     @functools.cached_property
     def example_batch(self) -> Batch:
         """The shapes of a batch as methods see it."""
+        return self.example_batch_of(-1)
+
+    def example_batch_of(self, number: int) -> Batch:
+        """Returns the shapes of a batch that one of the recipes makes."""
         raw = data.spec(self.source, self.batch_size, self.canvas)
         key = jax.eval_shape(jax.random.key, 0)
-        return jax.eval_shape(functools.partial(augment.batch, self.recipe), key, raw, jnp.int32(0))
+        return jax.eval_shape(functools.partial(augment.batch, self.recipes[number]), key, raw, jnp.int32(0))
 
     @functools.cached_property
     def shapes(self) -> tuple[PyTree, Any]:
