@@ -116,6 +116,10 @@ class Method:
         """Returns the trained network, for evaluation, a student or another run."""
         return Variables(params["network"], state.stats)
 
+    def networks(self, params: PyTree, state: Any) -> list[Variables]:
+        """Returns all trained networks; most methods have one."""
+        return [self.variables(params, state)]
+
     def represent(self, params: PyTree, state: Any, images: jax.Array, layers: int = 0) -> jax.Array:
         """Returns [B, D] for normalised images [B, H, W, C], after `layers` layers of the projector; -1: all of them.
 

@@ -68,10 +68,20 @@ def decode(data: bytes, least: int | None = None, max_pixels: int | None = None)
         Exception: whatever Pillow raises for damaged files, of many types.
     """
     with upright(data, least, max_pixels) as image:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB"))
+        return on_white(image)
+
+
+def rgb(image: Image.Image) -> np.ndarray:
+    """Returns an opened image as `decode` does."""
+    return on_white(turned(image))
+
+
+def on_white(image: Image.Image) -> np.ndarray:
+    """Returns an 8-bit image as uint8 [height, width, 3], on a white background."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
 
 
 def decode_with_mask(
@@ -122,14 +132,17 @@ def opened(stream: IO[bytes], max_pixels: int | None) -> Iterator[Image.Image]:
 def upright(data: bytes, least: int | None, max_pixels: int | None) -> Iterator[Image.Image]:
     """Opens a file as an 8-bit image, rotated by its EXIF orientation."""
     with opened(io.BytesIO(data), max_pixels) as file:
-        turn = UPRIGHT.get(orientation(file))
         if least and max(file.size) > least:
             scale = least / max(file.size)
             file.draft(None, (math.ceil(file.width * scale), math.ceil(file.height * scale)))
-        image: Image.Image = file
-        if file.mode.startswith("I") or file.mode == "F":
-            image = eight_bits(file)
-        yield image if turn is None else image.transpose(turn)
+        yield turned(file)
+
+
+def turned(file: Image.Image) -> Image.Image:
+    """Returns an opened image as an 8-bit image, rotated by its EXIF orientation."""
+    image = eight_bits(file) if file.mode.startswith("I") or file.mode == "F" else file
+    turn = UPRIGHT.get(orientation(file))
+    return image if turn is None else image.transpose(turn)
 
 
 def eight_bits(file: Image.Image) -> Image.Image:

@@ -62,6 +62,10 @@ class PairSource:
         self.fields = image_fields(text=text)
 
     @property
+    def files(self) -> list[str]:
+        return self.images.files
+
+    @property
     def labels(self) -> list[int]:
         return self.images.labels
 

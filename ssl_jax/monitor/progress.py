@@ -20,12 +20,18 @@ class Progress:
         batch_size: images per step, over all devices.
         stream: the text stream to write to.
         clock: a function that returns seconds.
+        unit: what is counted.
     """
 
     def __init__(
-        self, total: int, batch_size: int, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        batch_size: int,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        unit: str = "step",
     ):
-        self.total, self.batch_size, self.clock = total, batch_size, clock
+        self.total, self.batch_size, self.clock, self.unit = total, batch_size, clock, unit
         self.stream = stream or sys.stdout
         self.live = self.stream.isatty()
         self.latest: dict[str, float] = {}
@@ -79,7 +85,7 @@ class Progress:
 
     def line(self) -> str:
         step = self.seen[-1][1]
-        parts = [f"step {step:,}/{self.total:,}"]
+        parts = [f"{self.unit} {step:,}/{self.total:,}"]
         if "loss" in self.latest:
             parts.append(f"loss {self.latest['loss']:.4g}")
         if speed := self.images_per_second:

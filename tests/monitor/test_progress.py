@@ -52,6 +52,13 @@ def test_the_latest_knn_stays(monkeypatch):
     assert screen(stream) == ["step 20/100  loss 0.5  80 images/s  ETA 0:08  k-NN 78.3 %"]
 
 
+def test_other_things_than_steps_are_counted():
+    stream, clock = Terminal(), Clock()
+    progress = Progress(100, 1, stream, clock, unit="image")
+    progress.update(20, {})
+    assert screen(stream) == ["image 20/100"]
+
+
 def test_a_narrow_terminal_does_not_wrap(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     stream = Terminal()
