@@ -33,6 +33,7 @@ any value of the config can be changed:
 
 examples:
   python -m ssl_jax.main --config=configs/byol.py
+  ssl-jax train --config=byol           the same, from any folder
   python -m ssl_jax.main --config=configs/swav.py:imagenet --workdir=/data/swav
   python -m ssl_jax.main --config=configs/simclr.py --config.data.source=folder:/photos --config.data.size=64
 
@@ -71,7 +72,7 @@ def default_workdir(options, config) -> str:
 def parser() -> command.Parser:
     parser = command.Parser("main", __doc__, epilog=EXAMPLES)
     parser.add_argument(
-        "--config", required=True, metavar="FILE[:PRESET]", help="a recipe, such as configs/byol.py:cifar10"
+        "--config", required=True, metavar="FILE[:PRESET]", help="a recipe: byol, byol:cifar10 or a file of your own"
     )
     parser.add_argument("--workdir", metavar="DIR", help="where the run lives; default: runs/ and the config's name")
     return parser
