@@ -1,7 +1,7 @@
 """Builds a run from a config, and reports every mistake in the config before any long work."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,21 +19,25 @@ from ssl_jax.workdir import open_teacher
 __all__ = ["Run", "build"]
 
 
-def build(config: ConfigDict, source: data.Source | None = None, test: data.Source | None = None) -> Run:
+def build(
+    config: ConfigDict,
+    source: data.Source | None = None,
+    test: data.Source | None = None,
+    choose: Callable[[ConfigDict, data.Source], ConfigDict] | None = None,
+) -> Run:
     """Builds and checks the parts of a run.
 
     Args:
         config: a config from `config.load`.
         source: the images to train on, instead of those that the config names.
         test: the labelled images to evaluate on, if `source` is given.
+        choose: returns the config to use instead, given the training images, see `choices.chooser`; None: as it is.
 
     Raises:
         UserError: if a value of the config is unknown or missing, or values do not fit together.
     """
     schema.check(config)
-    recipes = build_recipes(config)
-    recipe = recipes[-1]
-    check_sizes(config, recipes)
+    check_sizes(config, build_recipes(config))
     check_batch(config.batch_size)
     check_chunks(config)
     method_class = schema.method_class(config)
@@ -41,6 +45,11 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
         wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
         where = config.data.source, config.evaluate.labels, config.data.dir
         source, test = data.open_splits(*where, wanted, config.data.context)
+    if choose:
+        config = choose(config, source)
+        check_sizes(config, build_recipes(config))
+    recipes = build_recipes(config)
+    recipe = recipes[-1]
     if method_class.needs_labels and not source.classes:
         raise UserError(
             f"the method {config.method.name} needs labels, but {config.data.source} has none; "

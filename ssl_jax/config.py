@@ -6,7 +6,7 @@ import importlib.util
 import pathlib
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
@@ -33,13 +33,37 @@ def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     Raises:
         UserError: if the file, the preset, the method or a key is unknown, or a value has the wrong type.
     """
+    recipe = read(text)
+    if "method" not in (recipe or {}):
+        file = text.partition(":")[0]
+        raise UserError(f"{file} defines no get_config(preset) that names a method; start from a recipe in {SHIPPED}")
+    return complete(recipe, overrides)
+
+
+def load_for_photos(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict | None:
+    """Reads a config with its views for colour photographs, `get_config.photos(preset)`; as `load` otherwise.
+
+    Returns:
+        The config; None if it has no such views, since it is not for the embedded images, or the overrides name others.
+    """
+    named = any(key == "augment.recipe" for key, _ in overrides)
+    recipe = None if named else read(text, photos=True)
+    return None if recipe is None else complete(recipe, overrides)
+
+
+def read(text: str, photos: bool = False) -> dict | None:
+    """Returns what FILE or FILE:PRESET sets, with `photos` for colour photographs; None if it defines nothing."""
     file, _, preset = text.partition(":")
     path = find(file)
     with importable(path.parent):
-        module = execute(path)
-        recipe = module.get_config(preset) if hasattr(module, "get_config") else {}
-    if "method" not in recipe:
-        raise UserError(f"{file} defines no get_config(preset) that names a method; start from a recipe in {SHIPPED}")
+        get_config = getattr(execute(path), "get_config", None)
+        if photos:
+            get_config = getattr(get_config, "photos", None)
+        return get_config(preset) if get_config else None
+
+
+def complete(recipe: Mapping[str, Any], overrides: Iterable[tuple[str, str]]) -> ConfigDict:
+    """Returns the whole config of a recipe, locked, with overrides."""
     config = schema.complete(recipe).lock()
     for key, value in overrides:
         override(config, key, value)

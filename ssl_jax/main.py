@@ -8,7 +8,7 @@ import pathlib
 import jax
 
 from ssl_jax import command, parallel
-from ssl_jax.config import load
+from ssl_jax.config import load, load_for_photos
 from ssl_jax.schema import lookup
 from ssl_jax.workdir import check_start, hold, shapes_run
 
@@ -17,6 +17,8 @@ presets of every config:
   (none)      the embedded images, minutes on two CPU cores
   :cifar10    the published small-scale recipe
   :imagenet   the paper's own recipe
+  :photos     the first one with the views of the third, for a folder of colour images; other images with colours
+              get these views too, unless --config.augment.recipe names others
   (some configs have more, such as swav.py:imagenet_w2; see the table at the top of the config file)
 
 any value of the config can be changed:
@@ -44,18 +46,20 @@ and curves in WORKDIR/report.html.
 
 def main(options) -> None:
     config = load(options.config, options.overrides)
+    photos = load_for_photos(options.config, options.overrides)
+    workdir = pathlib.Path(options.workdir or default_workdir(options, config)).resolve()
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/ssl_jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # hundreds of small programs add up
     parallel.keep_freed_memory()
     parallel.start()
     from ssl_jax.build import build
+    from ssl_jax.choices import chooser
     from ssl_jax.train import train
 
-    run = build(config)
-    workdir = pathlib.Path(options.workdir or default_workdir(options, config)).resolve()
+    run = build(config, choose=chooser(photos, workdir))
     check_start(run, workdir)
-    with hold(workdir, config):
+    with hold(workdir, run.config):
         train(run, workdir)
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -151,20 +151,16 @@ def writing(workdir: pathlib.Path) -> Iterator[None]:
 def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) -> None:
     """Checks that the run in a workdir has this config, but for keys that may change on resume.
 
-    A key that is not set on one side, perhaps because it is newer than the run, has its default there.
-
     Raises:
         UserError: if it differs in more.
     """
-    there, here = with_defaults(theirs), with_defaults(ours)
-    differ = [key for key in there | here if shapes_run(key) and there.get(key) != here.get(key)]
-    differ.sort(key=lambda key: key != "method.name")  # of another method all else follows
+    differ = differences(theirs, ours)
     if differ:
 
         def show(value):
             return "unset" if value is None else repr(value)
 
-        changes = [f"{key} ({show(there.get(key))} there, {show(here.get(key))} now)" for key in differ]
+        changes = [f"{key} ({show(there)} there, {show(here)} now)" for key, (there, here) in differ.items()]
         more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         raise UserError(
             f"{workdir} holds another run, which differs in {', '.join(changes[:SHOWN])}{more}; "
@@ -172,12 +168,23 @@ def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) 
         )
 
 
+def differences(theirs: Mapping[str, Any], ours: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns the values there and here of the keys that make two configs different runs, the method's name first.
+
+    A key that is not set on one side, perhaps because it is newer than the run, has its default there.
+    """
+    there, here = with_defaults(theirs), with_defaults(ours)
+    differ = [key for key in there | here if shapes_run(key) and there.get(key) != here.get(key)]
+    differ.sort(key=lambda key: key != "method.name")  # of another method all else follows
+    return {key: (there.get(key), here.get(key)) for key in differ}
+
+
 def shapes_run(key: str) -> bool:
     """Returns whether a run with another value of this config key is another run."""
     return key in FIXED or not key.startswith(FREE)
 
 
-def with_defaults(config: dict[str, Any] | ConfigDict) -> dict[str, Any]:
+def with_defaults(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     """Returns the values of a config as they read from JSON, and the default of each field that is not set."""
     known = dict(schema.defaults(config)) if schema.lookup(config, "method.name") in METHODS else {}
     given = {key: value for key, value in flatten(config).items() if value is not None}

@@ -69,7 +69,7 @@ def images(tmp_path):
         ("byoll.py", r"there is no config file '.*byoll\.py'; did you mean '.*byol\.py'\?"),
         ("base.py", r"base\.py defines no get_config\(preset\) that names a method; start from a recipe"),
         ("byol.py:imagnet", r"there is no preset 'imagnet'; did you mean 'imagenet'\?"),
-        ("barlow_twins.py:tiny", r"there is no preset 'tiny'; valid: cifar10, imagenet$"),
+        ("barlow_twins.py:tiny", r"there is no preset 'tiny'; valid: cifar10, imagenet, photos$"),
         ("byol.py:imagenet_w2", r"there is no preset 'imagenet_w2'; did you mean 'imagenet'\?"),
         ("swav.py:imagenet_w3", r"there is no preset 'imagenet_w3'; did you mean 'imagenet_w5'\?"),
     ],
