@@ -27,6 +27,12 @@ from ssl_jax.teacher import Teacher
 FREE = ("log.", "checkpoint.", "evaluate.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
 FIXED = ("evaluate.labels",)
 LOCK = "lock"
+# What else a run writes into its workdir; other files there are welcome.
+WRITTEN = (
+    *("checkpoints", "data.json", "environment.json", "evaluations", "metrics.jsonl", "report.html", "tensorboard"),
+    *("attention.png", "components.png", "neighbours.png", "reconstructions.png", "removal.png", "similarity.png"),
+    *("views.png", "wandb", "wandb_id"),
+)
 SHOWN = 5  # keys named in an error
 
 
@@ -119,7 +125,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Checks that a workdir is empty or holds this run, which this version can read; changes nothing.
+    """Checks that a workdir holds this run, which this version can read, or nothing of a run; changes nothing.
 
     Raises:
         UserError: if it is not.
@@ -133,8 +139,11 @@ def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
             except ValueError as error:
                 raise UserError(f"{path} is damaged; restore it or name another --workdir") from error
             check_same(workdir, theirs, config)
-        elif workdir.is_dir() and {file.name for file in workdir.iterdir()} - {f"{path.name}.part", LOCK}:
-            raise UserError(f"{workdir} is not empty and has no config.json; name another --workdir")
+        elif there := [name for name in WRITTEN if (workdir / name).exists()]:
+            raise UserError(
+                f"{workdir} has no config.json, but {' and '.join(there)}, as a run does; restore its config.json, or "
+                "name another --workdir"
+            )
 
 
 @contextlib.contextmanager

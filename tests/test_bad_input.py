@@ -282,12 +282,24 @@ def test_a_workdir_that_cannot_be_written(complaint, tmp_path, place):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "views.png"])
+def test_a_workdir_that_holds_what_a_run_writes(start, workdir, name):
+    workdir.mkdir()
+    (workdir / name).write_text("mine")
+    with pytest.raises(
+        UserError, match=rf"has no config\.json, but {name}, as a run does; restore its config\.json, or"
+    ):
+        start()
+    assert [path.name for path in workdir.iterdir()] == [name]
+
+
 def test_a_workdir_that_holds_something_else(start, workdir):
     workdir.mkdir()
-    (workdir / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match=r"is not empty and has no config\.json; name another --workdir"):
-        start()
-    assert [path.name for path in workdir.iterdir()] == ["thesis.tex"]
+    others = {"slurm-123.out", "nohup.out", "train.log", ".DS_Store", "notes.txt"}
+    for name in others:
+        (workdir / name).write_text("mine")
+    assert start() == workdir
+    assert others <= {path.name for path in workdir.iterdir() if path.read_text() == "mine"}
 
 
 def test_a_workdir_that_holds_another_run(start, workdir):
