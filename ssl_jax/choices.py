@@ -40,6 +40,8 @@ def as_before(
     config = min(filter(None, (config, photos)), key=lambda one: len(differences(stored, one)))
     if config.data.canvas is None:
         config.data.canvas = lookup(stored, "data.canvas")
+    if config.steps is None and config.minutes is not None and config.minutes == stored.get("minutes"):
+        config.steps = stored.get("steps")
     return config
 
 

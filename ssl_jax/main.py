@@ -10,7 +10,7 @@ import jax
 from ssl_jax import command, parallel
 from ssl_jax.config import load, load_for_photos
 from ssl_jax.schema import lookup
-from ssl_jax.workdir import check_start, hold, shapes_run
+from ssl_jax.workdir import check_free, check_start, hold, shapes_run
 
 EXAMPLES = """
 presets of every config:
@@ -27,7 +27,7 @@ any value of the config can be changed:
   --config.data.source=tfds:cifar10     a prepared TensorFlow Datasets set
   --config.data.source=pairs:/photos    images with captions, listed in train.csv or train.jsonl
   --config.data.size=64                 pixels
-  --config.epochs=10   --config.steps=500   --config.batch_size=128
+  --config.epochs=10   --config.steps=500   --config.minutes=10   --config.batch_size=128
   --config.optimizer.learning_rate=0.1      --config.network.encoder.name=resnet18
   --config.network.encoder.stem=        an empty value: back to the default
   --config.init.from=runs/simclr        start from the encoder of another run
@@ -39,8 +39,8 @@ examples:
   python -m ssl_jax.main --config=configs/swav.py:imagenet --workdir=/data/swav
   python -m ssl_jax.main --config=configs/simclr.py --config.data.source=folder:/photos --config.data.size=64
 
-Ctrl-C saves and stops; the same command resumes. Metrics are in WORKDIR/metrics.jsonl and TensorBoard files, pictures
-and curves in WORKDIR/report.html.
+Ctrl-C saves and stops; the same command resumes, and with more epochs a finished run goes on. Metrics are in
+WORKDIR/metrics.jsonl and TensorBoard files, pictures and curves in WORKDIR/report.html.
 """
 
 
@@ -53,13 +53,19 @@ def main(options) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # hundreds of small programs add up
     parallel.keep_freed_memory()
     parallel.start()
+    from ssl_jax import length
     from ssl_jax.build import build
     from ssl_jax.choices import chooser
     from ssl_jax.train import train
 
     run = build(config, choose=chooser(photos, workdir))
+    check_free(workdir, run.config)
     check_start(run, workdir)
+    run = length.fix(run)
+    longer = length.check(run, workdir)
     with hold(workdir, run.config):
+        if longer and jax.process_index() == 0:
+            print(longer)
         train(run, workdir)
 
 

@@ -35,7 +35,8 @@ class Training:
 
     seed: Annotated[int, not_negative] = 0
     epochs: float = 1.0  # of the training images
-    steps: int | None = None  # takes precedence over epochs
+    minutes: Annotated[float, positive] | None = None  # of training on this machine, in place of epochs
+    steps: int | None = None  # takes precedence over both
     batch_size: int = 256  # images, over all devices
 
 

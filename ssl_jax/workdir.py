@@ -26,6 +26,7 @@ from ssl_jax.teacher import Teacher
 # What may change between two starts of one run without changing what it trains; but not what shapes its state.
 FREE = ("log.", "checkpoint.", "evaluate.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
 FIXED = ("evaluate.labels",)
+LENGTH = ("epochs", "minutes", "steps")  # see `length.check`
 LOCK = "lock"
 # What else a run writes into its workdir; other files there are welcome.
 WRITTEN = (
@@ -180,10 +181,12 @@ def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) 
 def differences(theirs: Mapping[str, Any], ours: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Returns the values there and here of the keys that make two configs different runs, the method's name first.
 
-    A key that is not set on one side, perhaps because it is newer than the run, has its default there.
+    A key that is not set on one side, perhaps because it is newer than the run, has its default there. The length of a
+    run is no such key.
     """
     there, here = with_defaults(theirs), with_defaults(ours)
-    differ = [key for key in there | here if shapes_run(key) and there.get(key) != here.get(key)]
+    compared = [key for key in there | here if shapes_run(key) and key not in LENGTH]
+    differ = [key for key in compared if there.get(key) != here.get(key)]
     differ.sort(key=lambda key: key != "method.name")  # of another method all else follows
     return {key: (there.get(key), here.get(key)) for key in differ}
 

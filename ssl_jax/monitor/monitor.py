@@ -86,6 +86,11 @@ def first_weights(source: str | None) -> str:
     return "starting weights" if source else "random initialisation"
 
 
+def concluded(workdir: pathlib.Path, step: int) -> bool:
+    """Returns whether a run with labels has its last evaluation at a step."""
+    return any(row["step"] == step and "linear_top1" in row for row in read(workdir / "metrics.jsonl"))
+
+
 def summary(workdir: pathlib.Path, source: str | None = None) -> str:
     """Returns a table of a run's top-1 beside the baselines of raw pixels and of step 0; empty without labels.
 
