@@ -1,6 +1,9 @@
 """Builds a run from a config, and reports every mistake in the config before any long work."""
 
 import functools
+import math
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -38,9 +41,9 @@ def build(
     """
     schema.check(config)
     check_sizes(config, build_recipes(config))
-    check_batch(config.batch_size)
-    check_chunks(config)
     method_class = schema.method_class(config)
+    check_batch(config, method_class.least_batch)
+    check_chunks(config)
     if source is None:
         wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
         where = config.data.source, config.evaluate.labels, config.data.dir
@@ -113,13 +116,35 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
     return steps, steps_per_epoch
 
 
-def check_batch(batch_size: int) -> None:
-    """Checks that the batch divides evenly over the devices."""
-    devices = jax.device_count()
+def check_batch(config: ConfigDict, least: int) -> None:
+    """Checks that the batch has the least number of images, and divides evenly over the devices."""
+    batch_size, devices = config.batch_size, jax.device_count()
+    if 0 < batch_size < least:
+        raise UserError(
+            f"batch_size is {batch_size}, but the method {config.method.name} compares the images of a batch with each "
+            f"other; set batch_size to {least} or more"
+        )
     if batch_size < 1 or batch_size % devices:
         raise UserError(
             f"a batch of {batch_size} images cannot be split over {devices} devices; "
             f"set batch_size to a multiple of {devices}"
+        )
+
+
+def check_shared_memory(run: Run, folder: str = "/dev/shm") -> None:
+    """Checks that worker processes, which pass their batches on in shared memory, have enough of it."""
+    workers = run.config.data.workers
+    if not workers or data.fits(run.source, run.canvas, run.config.data.device_bytes) or not os.path.isdir(folder):
+        return
+    rows = run.batch_size // jax.process_count()
+    batch = sum(math.prod(one.shape) * one.dtype.itemsize for one in data.spec(run.source, rows, run.canvas).values())
+    needed = batch * (3 * workers + 1)  # each reads, keeps and hands over one; the last is copied
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{workers} processes that read batches of {rows} images need about {needed / 2**20:,.0f} MiB of {folder}, "
+            f"and {free / 2**20:,.0f} are free; set data.workers lower (0: threads), or enlarge it, as with docker run "
+            f"--shm-size={needed / 2**20 + 64:.0f}m"
         )
 
 
@@ -165,6 +190,7 @@ def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
 def check_run(run: Run) -> None:
     """Checks what depends on shapes or steps: hyper-parameters, patterns, durations, `evaluate.feature`."""
     check_buckets(run)
+    check_shared_memory(run)
     run.method.check(run.example_batch)
     _ = run.optimizer, run.recipe_at
     params, _ = run.shapes

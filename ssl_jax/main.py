@@ -9,6 +9,7 @@ import jax
 
 from ssl_jax import command, parallel
 from ssl_jax.config import load, load_for_photos
+from ssl_jax.errors import UserError
 from ssl_jax.schema import lookup
 from ssl_jax.workdir import check_free, check_start, hold, shapes_run
 
@@ -47,7 +48,7 @@ WORKDIR/metrics.jsonl and TensorBoard files, pictures and curves in WORKDIR/repo
 def main(options) -> None:
     config = load(options.config, options.overrides)
     photos = load_for_photos(options.config, options.overrides)
-    workdir = pathlib.Path(options.workdir or default_workdir(options, config)).resolve()
+    workdir = local_folder(options.workdir or default_workdir(options, config))
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/ssl_jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # hundreds of small programs add up
@@ -67,6 +68,19 @@ def main(options) -> None:
         if longer and jax.process_index() == 0:
             print(longer)
         train(run, workdir)
+
+
+def local_folder(text: str) -> pathlib.Path:
+    """Returns the path of a workdir.
+
+    Raises:
+        UserError: if it is the address of something remote.
+    """
+    if "://" in text:
+        raise UserError(
+            f"the workdir {text} is no folder of this machine; mount it, as with gcsfuse, and name its path"
+        )
+    return pathlib.Path(text).expanduser().resolve()
 
 
 def default_workdir(options, config) -> str:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 
 import jax
 import pytest
@@ -135,6 +136,16 @@ VALUES = [
     ("log.gradients=('(',)", "log.gradients is ('(',); set it to regular expressions, such as"),
     ("log.gradients=('encodr',)", "log.gradients 'encodr' matches no parameter; the nearest are network/"),
     ("seed=-1", "seed is -1; set it to 0 or more"),
+    ("seed=4294967296", "seed is 4294967296; set it to less than 4294967296, 32 bits"),
+    ("minutes=0", "minutes is 0.0; set it to more than 0"),
+    ("network.encoder.width=-1", "network.encoder.width is -1.0; set it to more than 0"),
+    ("network.encoder.width=inf", "network.encoder.width is inf; set it to more than 0"),
+    ("optimizer.learning_rate=nan", "optimizer.learning_rate is nan; set it to 0 or more"),
+    ("optimizer.learning_rate=-0.1", "optimizer.learning_rate is -0.1; set it to 0 or more"),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay is -1.0; set it to 0 or more"),
+    ("optimizer.betas=0.9", "optimizer.betas is (0.9,); set it to a tuple of 2 values"),
+    ("optimizer.b1=0.9", "unknown config key 'optimizer.b1'; "),
+    ("resolution.ramp=('2 epochs',)", "resolution.ramp is ('2 epochs',); set it to a tuple of 2 values"),
     ("epochs=0", "the run has 0 steps; set epochs or steps to more than 0"),
     ("epochs=-1", "'-1.0 epochs' is not a duration"),
     ("steps=0", "the run has 0 steps; set epochs or steps to more than 0"),
@@ -165,6 +176,13 @@ def test_values(complaint, change, sentence):
     said = complaint(change)
     assert sentence in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("config", ["simclr.py", "vicreg.py", "triplet.py", "slip.py"])
+def test_a_method_that_compares_images_needs_two(complaint, config):
+    assert "compares the images of a batch with each other; set batch_size to 2 or more" in complaint(
+        "batch_size=1", config=config
+    )
 
 
 @pytest.mark.parametrize("config", ["moco_v2.py", "nnclr.py", "densecl.py"])
@@ -272,6 +290,29 @@ def test_all_images_unreadable(complaint, images):
 def test_tfds_sets(complaint, tmp_path, name, sentence):
     said = complaint(f"data.source=tfds:{name}", f"data.dir={tmp_path}")
     assert sentence.format(dir=tmp_path) in " ".join(said.split())
+
+
+def test_a_remote_set_that_cannot_be_reached(complaint, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def unreachable(*args, **options):
+        raise ConnectionError("no route to host\nmore")
+
+    monkeypatch.setattr(tfds.core.read_only_builder, "builder_from_files", unreachable)
+    said = complaint("data.source=tfds:cifar10", "data.dir=gs://sets/tfds")
+    assert said.startswith("gs://sets/tfds cannot be reached (no route to host); check data.dir, the network")
+
+
+def test_a_remote_workdir(start):
+    with pytest.raises(UserError, match="the workdir gs://runs/byol is no folder of this machine; mount it"):
+        start(at="gs://runs/byol")
+
+
+def test_worker_processes_without_enough_shared_memory(complaint, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(2**20, 0, 2**20))
+    said = complaint("data.workers=4", "data.device_bytes=0", "batch_size=512")
+    needed = (28 * 28 * 3 + 4 * 6) * 512 * (3 * 4 + 1) / 2**20
+    assert f"need about {needed:.0f} MiB of /dev/shm, and 1 are free; set data.workers lower (0: threads), or" in said
 
 
 @pytest.mark.parametrize("place", ["file", "file/below/it"])

@@ -115,6 +115,14 @@ def test_one_run(tmp_path):
     assert page.tags.count("img") == 2
 
 
+def test_names_that_are_no_utf8(tmp_path):
+    run = make(tmp_path / os.fsdecode(b"caf\xe9"))
+    other = make(tmp_path / os.fsdecode(b"th\xe9"))
+    assert "byol" in Page(report.write([run]))
+    page = Page(report.write([run, other], tmp_path / "both.html"))
+    assert "caf?" in page and "th?" in page
+
+
 def test_it_fetches_nothing(tmp_path):
     run = make(tmp_path / "a")
     (run / "views.png").write_bytes(png("red"))
