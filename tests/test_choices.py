@@ -47,6 +47,8 @@ def test_a_folder_of_colour_images_gets_the_views_of_photographs(start, tmp_path
     assert said.startswith("the images have colours: views of 'simclr' for photographs, crops from 20%; --config.aug")
     assert run.recipe.space.mean == RGB.mean
     assert all(view.crop.area == (0.2, 1.0) for view in run.recipe.views)
+    jitter, gray = run.recipe.views[0].then
+    assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue, gray.p) == (0.4, 0.4, 0.4, 0.1, 0.2)
     assert run.canvas == 40  # all there is; crops of a fifth would need 28 / 0.2 ** 0.5
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (stored["augment"]["crop"], stored["data"]["canvas"]) == ([0.2, 1.0], 40)
