@@ -56,8 +56,8 @@ def by_images(photos: ConfigDict | None, config: ConfigDict, source: data.Source
         config = photos
         if jax.process_index() == 0:
             print(
-                f"the images have colours: views of {config.augment.recipe!r} for photographs, crops from "
-                f"{config.augment.crop[0]:.0%}; --config.augment.recipe=NAME chooses others"
+                f"the images have colours: the views are those of {config.augment.recipe!r} for photographs; "
+                "--config.augment.recipe=NAME chooses others"
             )
     if config.data.canvas is None and not config.data.source.startswith("embedded:"):
         needed = max(recipe.source_size for recipe in build_recipes(config))

@@ -74,13 +74,18 @@ def local_folder(text: str) -> pathlib.Path:
     """Returns the path of a workdir.
 
     Raises:
-        UserError: if it is the address of something remote.
+        UserError: if it is the address of something remote, or no text, which checkpoints need.
     """
     if "://" in text:
         raise UserError(
             f"the workdir {text} is no folder of this machine; mount it, as with gcsfuse, and name its path"
         )
-    return pathlib.Path(text).expanduser().resolve()
+    path = pathlib.Path(text).expanduser().resolve()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the path of the workdir {path} is no UTF-8; name another --workdir") from None
+    return path
 
 
 def default_workdir(options, config) -> str:

@@ -1,6 +1,7 @@
 """Bad input: each mistake gets one sentence that says what is wrong and what to do, and nothing is written."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -308,6 +309,10 @@ def test_a_remote_set_that_cannot_be_reached(complaint, monkeypatch):
 def test_a_remote_workdir(start):
     with pytest.raises(UserError, match="the workdir gs://runs/byol is no folder of this machine; mount it"):
         start(at="gs://runs/byol")
+
+
+def test_a_workdir_whose_name_is_no_text(complaint, tmp_path):
+    assert "is no UTF-8; name another --workdir" in complaint(at=tmp_path / os.fsdecode(b"caf\xe9"))
 
 
 def test_worker_processes_without_enough_shared_memory(complaint, monkeypatch):

@@ -44,7 +44,7 @@ def start(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_of_colour_images_gets_the_views_of_photographs(start, tmp_path):
     run, said = start(write(tmp_path / "photos", colors=True))
-    assert said.startswith("the images have colours: views of 'simclr' for photographs, crops from 20%; --config.aug")
+    assert said.startswith("the images have colours: the views are those of 'simclr' for photographs; --config.augment")
     assert run.recipe.space.mean == RGB.mean
     assert all(view.crop.area == (0.2, 1.0) for view in run.recipe.views)
     jitter, gray = run.recipe.views[0].then
