@@ -82,7 +82,7 @@ def test_out_of_memory_on_the_host_says_what_to_lower(run_raising, capsys):
     [
         (errno.ENOSPC, "the disk is full: make room; all checkpoints before are kept, and the same command resumes"),
         (errno.EDQUOT, "your disk quota is used up"),
-        (errno.EFBIG, "a file is larger than this process may write: raise the limit (ulimit -f unlimited)"),
+        (errno.EFBIG, "a file may not become as large: raise the limit, ulimit -f unlimited"),
     ],
 )
 def test_a_disk_without_room_says_so(number, sentence, run_raising, capsys):
@@ -110,7 +110,7 @@ def test_a_checkpoint_that_may_not_be_written_is_explained(tmp_path):
             checkpoints.wait()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert command.explain(caught.value).startswith("a file is larger than this process may write")
+    assert command.explain(caught.value).startswith("a file may not become as large")
 
 
 def test_a_worker_that_was_killed_is_explained():
