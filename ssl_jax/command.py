@@ -60,6 +60,9 @@ def run(main: Callable[[argparse.Namespace], None], parser: Parser) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+    shown = sys.unraisablehook
+    # Where one file of a checkpoint cannot be written, each of the others that end later says so in many lines.
+    sys.unraisablehook = lambda error: None if "Event loop is closed" in str(error.exc_value) else shown(error)
     try:
         main(parser.parse(sys.argv[1:]))
     except UserError as error:
@@ -72,6 +75,8 @@ def run(main: Callable[[argparse.Namespace], None], parser: Parser) -> None:
         if explained := explain(error):
             fail(explained)
         raise
+    finally:
+        sys.unraisablehook = shown
 
 
 def fail(text: str) -> None:
