@@ -19,7 +19,7 @@ from ssl_jax.run import Run, build_recipes
 from ssl_jax.teacher import Teacher
 from ssl_jax.workdir import open_teacher
 
-__all__ = ["Run", "build"]
+__all__ = ["Run", "build", "check_shared_memory", "count_steps"]
 
 
 def build(
@@ -190,7 +190,6 @@ def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
 def check_run(run: Run) -> None:
     """Checks what depends on shapes or steps: hyper-parameters, patterns, durations, `evaluate.feature`."""
     check_buckets(run)
-    check_shared_memory(run)
     run.method.check(run.example_batch)
     _ = run.optimizer, run.recipe_at
     params, _ = run.shapes

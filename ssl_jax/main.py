@@ -55,13 +55,14 @@ def main(options) -> None:
     parallel.keep_freed_memory()
     parallel.start()
     from ssl_jax import length
-    from ssl_jax.build import build
+    from ssl_jax.build import build, check_shared_memory
     from ssl_jax.choices import chooser
     from ssl_jax.train import train
 
     run = build(config, choose=chooser(photos, workdir))
     check_free(workdir, run.config)
     check_start(run, workdir)
+    check_shared_memory(run)
     run = length.fix(run)
     longer = length.check(run, workdir)
     with hold(workdir, run.config):
