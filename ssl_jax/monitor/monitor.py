@@ -1,6 +1,7 @@
 """Progress line, metric files and warnings of a running job."""
 
 import json
+import math
 import pathlib
 import time
 from collections.abc import Mapping
@@ -105,5 +106,6 @@ def summary(workdir: pathlib.Path, source: str | None = None) -> str:
         return ""
     lines = [f"{'top-1, percent':<24}{'k-NN':>7}{'linear':>9}"]
     for title, name in (("trained", ""), (first_weights(source), "init_"), ("raw pixels", "raw_")):
-        lines.append(f"{title:<24}{seen[f'{name}knn_top1']:7.1f}{seen[f'{name}linear_top1']:9.1f}")
+        knn, linear = (seen.get(f"{name}{kind}_top1", math.nan) for kind in ("knn", "linear"))  # lines may be damaged
+        lines.append(f"{title:<24}{knn:7.1f}{linear:9.1f}")
     return "\n".join(lines)
