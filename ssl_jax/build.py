@@ -4,13 +4,13 @@ import functools
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, data, networks, schedule, schema
+from ssl_jax import augment, choices, data, networks, schedule, schema
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
@@ -26,7 +26,7 @@ def build(
     config: ConfigDict,
     source: data.Source | None = None,
     test: data.Source | None = None,
-    choose: Callable[[ConfigDict, data.Source], ConfigDict] | None = None,
+    photos: ConfigDict | None = None,
 ) -> Run:
     """Builds and checks the parts of a run.
 
@@ -34,13 +34,14 @@ def build(
         config: a config from `config.load`.
         source: the images to train on, instead of those that the config names.
         test: the labelled images to evaluate on, if `source` is given.
-        choose: returns the config to use instead, given the training images, see `choices.chooser`; None: as it is.
+        photos: the config to use instead if the images are colour photographs.
 
     Raises:
         UserError: if a value of the config is unknown or missing, or values do not fit together.
     """
     schema.check(config)
-    check_sizes(config, build_recipes(config))
+    for possible in filter(None, (config, photos)):
+        check_sizes(possible, build_recipes(possible))
     method_class = schema.method_class(config)
     check_batch(config, method_class.least_batch)
     check_chunks(config)
@@ -48,9 +49,7 @@ def build(
         wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
         where = config.data.source, config.evaluate.labels, config.data.dir
         source, test = data.open_splits(*where, wanted, config.data.context)
-    if choose:
-        config = choose(config, source)
-        check_sizes(config, build_recipes(config))
+    config = choices.by_images(config, photos, source)
     recipes = build_recipes(config)
     recipe = recipes[-1]
     if method_class.needs_labels and not source.classes:

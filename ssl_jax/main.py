@@ -56,10 +56,11 @@ def main(options) -> None:
     parallel.start()
     from ssl_jax import length
     from ssl_jax.build import build, check_shared_memory
-    from ssl_jax.choices import chooser
+    from ssl_jax.choices import recall
     from ssl_jax.train import train
 
-    run = build(config, choose=chooser(photos, workdir))
+    config, photos = recall(config, photos, workdir)
+    run = build(config, photos=photos)
     check_free(workdir, run.config)
     check_start(run, workdir)
     check_shared_memory(run)

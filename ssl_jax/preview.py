@@ -7,7 +7,6 @@ import numpy as np
 
 from ssl_jax import augment, command, data
 from ssl_jax.build import build
-from ssl_jax.choices import chooser
 from ssl_jax.config import load, load_for_photos
 from ssl_jax.report import pictures
 from ssl_jax.run import Run
@@ -51,7 +50,7 @@ def main(options) -> None:
     arguments = options.config, options.overrides
     config, photos = load(*arguments), load_for_photos(*arguments)
     out = command.writable_file(options.out)
-    run = build(config, choose=chooser(photos))
+    run = build(config, photos=photos)
     write(run, out)
     print(f"{out}: images of {config.data.source}, views of the recipe {run.config.augment.recipe!r}")
 

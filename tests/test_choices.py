@@ -9,7 +9,7 @@ from PIL import Image
 from test_methods import CONFIGS, PRESETS
 
 from ssl_jax import augment, main
-from ssl_jax.choices import are_colored, by_images
+from ssl_jax.choices import are_colored
 from ssl_jax.config import load, load_for_photos
 from ssl_jax.run import build_recipes
 
@@ -49,9 +49,8 @@ def test_a_folder_of_colour_images_gets_the_views_of_photographs(start, tmp_path
     assert all(view.crop.area == (0.2, 1.0) for view in run.recipe.views)
     jitter, gray = run.recipe.views[0].then
     assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue, gray.p) == (0.4, 0.4, 0.4, 0.1, 0.2)
-    assert run.canvas == 40  # all there is; crops of a fifth would need 28 / 0.2 ** 0.5
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert (stored["augment"]["crop"], stored["data"]["canvas"]) == ([0.2, 1.0], 40)
+    assert stored["augment"]["crop"] == [0.2, 1.0]
 
 
 def test_grey_images_and_named_recipes_keep_the_views_of_the_config(start, tmp_path):
@@ -69,19 +68,12 @@ def test_a_run_goes_on_with_the_views_it_began_with(start, tmp_path):
     before, _ = start(folder)
     write(folder, colors=False)
     after, said = start(folder)
-    assert (after.recipes, after.canvas, said) == (before.recipes, before.canvas, "")
+    assert (after.recipes, said) == (before.recipes, "")
     path = tmp_path / "run" / "config.json"
     path.write_text(json.dumps(load("simclr", [("data.source", f"folder:{folder}"), ("batch_size", "8")]).to_dict()))
     write(folder, colors=True)
     old, _ = start(folder)
-    assert (old.config.augment.crop, old.canvas) == ((0.4, 1.0), 28)
-
-
-class Images(list):
-    classes = None
-
-    def __getitem__(self, i):
-        return {"image": super().__getitem__(i)}
+    assert old.config.augment.crop == (0.4, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +82,6 @@ class Images(list):
 def test_images_have_colours_if_their_channels_differ(tint, colored):
     grey = np.full((10, 10, 3), 100, np.uint8)
     assert are_colored([grey, grey + np.uint8(tint)]) == colored
-
-
-@pytest.mark.parametrize(("size", "side", "canvas"), [(32, 32, 32), (64, 300, 144), (64, 100, 100), (64, 20, 64)])
-def test_the_canvas_is_as_large_as_the_crops_need(size, side, canvas):
-    """A crop of a fifth of 144 x 144 pixels is 64 pixels wide; images that have less are not enlarged."""
-    config = load("byol:photos", [("data.size", str(size)), ("data.source", "folder:x")])
-    chosen = by_images(None, config, Images([np.zeros((side // 2, side, 3), np.uint8)] * 3))
-    assert (chosen.data.canvas or size) == canvas
 
 
 @pytest.mark.parametrize("name", CONFIGS)

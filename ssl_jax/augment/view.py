@@ -1,7 +1,6 @@
 """Recipes of augmentation: for each view, the distribution that its transformation is drawn from."""
 
 import dataclasses
-import math
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -100,13 +99,6 @@ class Recipe:
     def views(self) -> tuple[View, ...]:
         """The views of all groups."""
         return tuple(view for group in self.groups for view in group.views)
-
-    @property
-    def source_size(self) -> int:
-        """Pixels that the side of a square image needs for no square crop to be enlarged."""
-        groups = [one for group in self.groups for one in group.buckets or (group,)]
-        sides = [(group.grid.size if group.grid else group.size, view) for group in groups for view in group.views]
-        return math.ceil(max(side / math.sqrt(view.crop.area[0]) for side, view in sides))
 
     def __post_init__(self):
         _, _, mean, std = self.space
