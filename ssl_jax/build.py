@@ -4,18 +4,18 @@ import functools
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, choices, data, networks, schedule, schema
+from ssl_jax import augment, choices, data, networks, resolution, schedule, schema
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
 from ssl_jax.rules import gradient_norms
-from ssl_jax.run import Run, build_recipes
+from ssl_jax.run import Run, build_recipes, reading
 from ssl_jax.teacher import Teacher
 from ssl_jax.workdir import open_teacher
 
@@ -40,18 +40,22 @@ def build(
         UserError: if a value of the config is unknown or missing, or values do not fit together.
     """
     schema.check(config)
-    for possible in filter(None, (config, photos)):
-        check_sizes(possible, build_recipes(possible))
+    possible = [recipe for one in (config, photos) if one is not None for recipe in checked_recipes(one)]
     method_class = schema.method_class(config)
     check_batch(config, method_class.least_batch)
     check_chunks(config)
-    if source is None:
+    opened = source is None
+    if opened:
         wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
         where = config.data.source, config.evaluate.labels, config.data.dir
-        source, test = data.open_splits(*where, wanted, config.data.context)
+        source, test = data.open_splits(
+            *where, wanted, config.data.context, config.data.split, reading(config, possible)
+        )
     config = choices.by_images(config, photos, source)
     recipes = build_recipes(config)
     recipe = recipes[-1]
+    needs = reading(config, recipes)
+    canvas = needs.canvas(source.survey.largest) if opened else config.data.canvas or needs.least
     if method_class.needs_labels and not source.classes:
         raise UserError(
             f"the method {config.method.name} needs labels, but {config.data.source} has none; "
@@ -67,7 +71,7 @@ def build(
         Teacher: functools.partial(open_teacher, space=recipe.space),
     }
     method = build_method(config, method_class, from_data, makers)
-    run = Run(config, source, test, recipes, method, steps, steps_per_epoch)
+    run = Run(config, source, test, recipes, method, steps, steps_per_epoch, canvas)
     check_run(run)
     if recipe.covers and not config.data.masks:
         raise UserError("augment.cover needs masks, but data.masks is false; set data.masks=true or augment.cover=0")
@@ -169,8 +173,9 @@ def check_chunks(config: ConfigDict) -> None:
             )
 
 
-def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
-    """Checks that each encoder takes the images of every size that it will see."""
+def checked_recipes(config: ConfigDict) -> tuple[augment.Recipe, ...]:
+    """Returns the recipes of a config, and checks that each encoder takes images of every size that it will see."""
+    recipes = build_recipes(config)
     *others, last = ({one.size for group in recipe.groups for one in group.buckets or (group,)} for recipe in recipes)
     sizes = last.union(*others, config.evaluate.sizes)
     for name in schema.network_names(schema.method_class(config)):
@@ -184,11 +189,35 @@ def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
         for size in sorted(sizes - last):  # those of the last recipe are in the example batch
             image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
             jax.eval_shape(encoder.init, jax.eval_shape(jax.random.key, 0), image)
+    return recipes
+
+
+def check_patches(run: Run) -> None:
+    """Checks that the network cuts images into each of `resolution.patches` with the same parameters."""
+    settings = run.resolution
+    if not settings.patches:
+        return
+    if not isinstance(run.method.network.encoder, networks.ViT):
+        raise UserError(
+            "resolution.patches needs a vision transformer; leave it out, or set network.encoder.name, as to vit_tiny"
+        )
+    shapes = jax.tree.map(lambda x: x.shape, run.shapes[0])
+    for number, (size, patch) in enumerate(zip(settings.sizes, settings.patches, strict=True)):
+        if size % patch:
+            raise UserError(f"resolution.sizes has {size} pixels, which patches of {patch} pixels do not divide")
+        method = resolution.with_patches(run.method, settings, number)
+        batch = run.example_batch_of(number)
+        params, _ = jax.eval_shape(method.init, jax.eval_shape(jax.random.key, 0), batch)
+        if jax.tree.map(lambda x: x.shape, params) != shapes:
+            raise UserError(
+                f"the method {run.config.method.name} predicts patches of one size; leave resolution.patches out"
+            )
 
 
 def check_run(run: Run) -> None:
     """Checks what depends on shapes or steps: hyper-parameters, patterns, durations, `evaluate.feature`."""
     check_buckets(run)
+    check_patches(run)
     run.method.check(run.example_batch)
     _ = run.optimizer, run.recipe_at
     params, _ = run.shapes

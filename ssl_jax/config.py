@@ -67,6 +67,8 @@ def complete(recipe: Mapping[str, Any], overrides: Iterable[tuple[str, str]]) ->
     config = schema.complete(recipe).lock()
     for key, value in overrides:
         override(config, key, value)
+    source = config.data.source
+    config.data.source = source if source.endswith(":/") else source.rstrip("/")  # the same folder
     return config
 
 

@@ -1,6 +1,7 @@
 """How long a run is: minutes turned into steps, and what may change after it has begun."""
 
 import collections
+import dataclasses
 import itertools
 import pathlib
 import time
@@ -35,7 +36,7 @@ def fix(run: Run) -> Run:
             f"{minutes:g} minutes are {steps:,} steps or {steps / run.steps_per_epoch:.1f} epochs, at "
             f"{run.batch_size / seconds:,.0f} images/s; evaluation comes on top"
         )
-    return build(run.config, run.source, run.test)
+    return dataclasses.replace(build(run.config, run.source, run.test), canvas=run.canvas)
 
 
 def seconds_per_step(run: Run) -> float:

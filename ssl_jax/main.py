@@ -7,10 +7,10 @@ import pathlib
 
 import jax
 
-from ssl_jax import command, parallel
+from ssl_jax import command, data, parallel
 from ssl_jax.config import load, load_for_photos
 from ssl_jax.errors import UserError
-from ssl_jax.schema import lookup
+from ssl_jax.schema import lookup, remembers_images
 from ssl_jax.workdir import check_free, check_start, hold, shapes_run
 
 EXAMPLES = """
@@ -23,8 +23,9 @@ presets of every config:
   (some configs have more, such as swav.py:imagenet_w2; see the table at the top of the config file)
 
 any value of the config can be changed:
-  --config.data.source=folder:/photos   your own images: jpg, png or webp, in any tree; in
-                                        {train,test}/CLASS/ the features are also evaluated
+  --config.data.source=folder:/photos   your own images, in any tree; in {train,test}/CLASS/ the
+                                        features are also evaluated
+  --config.data.split=0.1               holds out a tenth of each class, if there is no test split
   --config.data.source=tfds:cifar10     a prepared TensorFlow Datasets set
   --config.data.source=pairs:/photos    images with captions, listed in train.csv or train.jsonl
   --config.data.size=64                 pixels
@@ -64,11 +65,16 @@ def main(options) -> None:
     check_free(workdir, run.config)
     check_start(run, workdir)
     check_shared_memory(run)
+    if jax.process_index() == 0:
+        print(*data.describe(run.source, run.test, config.evaluate.labels, run.canvas), sep="\n")
+    fixed = remembers_images(run.method), bool(run.classes) or run.method.needs_labels
+    data.identity.check(run.source, workdir, config.data.changed, *fixed)
     run = length.fix(run)
     longer = length.check(run, workdir)
     with hold(workdir, run.config):
         if longer and jax.process_index() == 0:
             print(longer)
+        data.identity.settle(run.source, workdir, config.data.changed)
         train(run, workdir)
 
 

@@ -112,7 +112,8 @@ def make_program(run: Run, resident: bool, number: int = -1):
     settings = run.resolution
     factor = settings.learning_rates[number] if settings.learning_rates else 1.0
     optimizer = run.optimizer if factor == 1 else scaled(run.optimizer, factor)
-    penalty = None if settings.consistency == "none" else functools.partial(resolution.penalty, settings, run.method)
+    method = resolution.with_patches(run.method, settings, number)
+    penalty = None if settings.consistency == "none" else functools.partial(resolution.penalty, settings, method)
 
     def program(train: TrainState, raw: Batch, dataset: Batch | None, key: jax.Array):
         if resident:
@@ -122,7 +123,7 @@ def make_program(run: Run, resident: bool, number: int = -1):
         if penalty:
             batch |= {"sizes": resolution.same_crop(settings, run.recipes[number], key, raw, visit)}
         rate = factor * run.learning_rate(train.step)
-        train, metrics = train_step(run.method, optimizer, train, batch, key, run.config.log.gradients, penalty)
+        train, metrics = train_step(method, optimizer, train, batch, key, run.config.log.gradients, penalty)
         return train, metrics | {"learning_rate": rate}
 
     return program

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, checkpoint, networks, schema, weights
+from ssl_jax import augment, checkpoint, data, networks, schema, weights
 from ssl_jax.config import flatten
 from ssl_jax.errors import UserError
 from ssl_jax.fields import to_dict
@@ -24,7 +24,11 @@ from ssl_jax.run import Run, build_recipes
 from ssl_jax.teacher import Teacher
 
 # What may change between two starts of one run without changing what it trains; but not what shapes its state.
-FREE = ("log.", "checkpoint.", "evaluate.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
+# The images themselves are compared, in place of data.max_pixels.
+FREE = (
+    *("log.", "checkpoint.", "evaluate."),
+    *("data.dir", "data.workers", "data.device_bytes", "data.host_bytes", "data.changed", "data.max_pixels"),
+)
 FIXED = ("evaluate.labels",)
 LENGTH = ("epochs", "minutes", "steps")  # see `length.check`
 LOCK = "lock"
@@ -165,6 +169,8 @@ def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) 
         UserError: if it differs in more.
     """
     differ = differences(theirs, ours)
+    if (workdir / data.identity.FILE).exists():  # then the images are compared, wherever they are
+        differ.pop("data.source", None)
     if differ:
 
         def show(value):

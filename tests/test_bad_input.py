@@ -270,7 +270,7 @@ def test_a_config_is_asked_for():
 
 
 def test_folders(complaint, images):
-    assert "has no images (.jpg, .jpeg, .png, .webp) at any depth" in complaint(f"data.source={images(0)}")
+    assert "has no images at any depth; set data.source to another" in complaint(f"data.source={images(0)}")
     few = complaint(f"data.source={images(3)}", "batch_size=8")
     assert "has 3 images, fewer than batch_size 8; lower batch_size" in few
     unlabelled = f"data.source={images(16)}", "batch_size=16", "evaluate.labels=required"

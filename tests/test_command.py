@@ -167,7 +167,7 @@ def test_a_workdir_is_named_after_the_config():
 def test_preview_draws_a_row_an_image_and_a_column_a_view(name, tmp_path, capsys):
     out = tmp_path / "views"  # a PNG whatever its name
     plain = [(f"augment.{key}", "0") for key in ("jitter", "gray", "blur")]  # quick to compile
-    changes = [f"--config.{key}={value}" for key, value in [*overrides(name), *plain]]
+    changes = [f"--config.{key}={value}" for key, value in [*overrides(name), *plain, ("data.canvas", "16")]]
     preview.main(preview.parser().parse([f"--config={ROOT / 'configs' / f'{name}.py'}", f"--out={out}", *changes]))
     assert str(out) in capsys.readouterr().out
     with Image.open(out) as sheet:

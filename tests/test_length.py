@@ -35,7 +35,7 @@ def test_minutes_become_steps_once(finished, capsys, monkeypatch):
     assert (stored["minutes"], stored["steps"]) == (3e-4, STEPS)
     monkeypatch.setattr(length, "seconds_per_step", lambda run: pytest.fail("measured again"))
     start(finished, steps="", minutes=3e-4)
-    assert capsys.readouterr().out == f"finished: {finished} has all 2 steps; report: {finished / 'report.html'}\n"
+    assert f"finished: {finished} has all 2 steps" in capsys.readouterr().out
 
 
 def test_what_minutes_mean_is_said(capsys, monkeypatch):
@@ -47,6 +47,13 @@ def test_what_minutes_mean_is_said(capsys, monkeypatch):
     said = capsys.readouterr().out
     assert said == f"2 minutes are 480 steps or {epochs:.1f} epochs, at 64 images/s; evaluation comes on top\n"
     assert length.fix(run) is run
+
+
+def test_the_canvas_stays_when_minutes_are_fixed(monkeypatch):
+    monkeypatch.setattr(length, "seconds_per_step", lambda run: 0.25)
+    run = byol(steps="", minutes=2)
+    assert run.canvas > run.config.data.size
+    assert length.fix(run).canvas == run.canvas
 
 
 def test_the_speed_of_a_step_is_that_of_every_size(monkeypatch):
@@ -79,9 +86,7 @@ def test_a_finished_run_becomes_longer(finished, tmp_path, capsys):
     workdir = shutil.copytree(finished, tmp_path / "run")
     start(workdir, steps=3)
     said = capsys.readouterr().out
-    assert said.startswith(
-        "extends the run from 2 to 3 steps: its schedules now end there, so the learning rate goes on"
-    )
+    assert "extends the run from 2 to 3 steps: its schedules now end there, so the learning rate goes on" in said
     assert "resumes at step 2\n" in said
     assert checkpoint.steps(workdir / "checkpoints") == [2, 3]
     rows = read(workdir / "metrics.jsonl")

@@ -124,7 +124,7 @@ def test_an_older_run_goes_on_with_other_evaluation_and_logs_though_its_source_i
     finally:
         moved.rename(source)
     said = capsys.readouterr().out
-    assert said.startswith("resumes at step 1\n")  # and not from the weights
+    assert "\nresumes at step 1\n" in said  # and not from the weights
     assert "random" not in said
     assert re.search(r"^starting weights +10\.0 +10\.0$", said, re.MULTILINE)
     assert "random initialisation" in summary(workdir)  # of a run without init.from
