@@ -34,7 +34,8 @@ LENGTH = ("epochs", "minutes", "steps")  # see `length.check`
 LOCK = "lock"
 # What else a run writes into its workdir; other files there are welcome.
 WRITTEN = (
-    *("checkpoints", "data.json", "environment.json", "evaluations", "metrics.jsonl", "report.html", "tensorboard"),
+    *("checkpoints", data.identity.FILE, data.identity.FILES, "environment.json", "evaluations", "metrics.jsonl"),
+    *("report.html", "tensorboard"),
     *("attention.png", "components.png", "neighbours.png", "reconstructions.png", "removal.png", "similarity.png"),
     *("views.png", "wandb", "wandb_id"),
 )

@@ -347,7 +347,7 @@ def test_a_workdir_that_holds_something_else(start, workdir):
     for name in others:
         (workdir / name).write_text("mine")
     assert start() == workdir
-    assert others <= {path.name for path in workdir.iterdir() if path.read_text() == "mine"}
+    assert others <= {path.name for path in workdir.iterdir() if path.read_bytes() == b"mine"}
 
 
 def test_a_workdir_that_holds_another_run(start, workdir):
