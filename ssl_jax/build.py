@@ -1,13 +1,16 @@
 """Builds a run from a config, and reports every mistake in the config before any long work."""
 
 import functools
-from collections.abc import Mapping, Sequence
+import math
+import os
+import shutil
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, data, networks, resolution, schedule, schema
+from ssl_jax import augment, choices, data, networks, resolution, schedule, schema
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
@@ -16,34 +19,43 @@ from ssl_jax.run import Run, build_recipes, reading
 from ssl_jax.teacher import Teacher
 from ssl_jax.workdir import open_teacher
 
-__all__ = ["Run", "build"]
+__all__ = ["Run", "build", "check_shared_memory", "count_steps"]
 
 
-def build(config: ConfigDict, source: data.Source | None = None, test: data.Source | None = None) -> Run:
+def build(
+    config: ConfigDict,
+    source: data.Source | None = None,
+    test: data.Source | None = None,
+    photos: ConfigDict | None = None,
+) -> Run:
     """Builds and checks the parts of a run.
 
     Args:
         config: a config from `config.load`.
         source: the images to train on, instead of those that the config names.
         test: the labelled images to evaluate on, if `source` is given.
+        photos: the config to use instead if the images are colour photographs.
 
     Raises:
         UserError: if a value of the config is unknown or missing, or values do not fit together.
     """
     schema.check(config)
-    recipes = build_recipes(config)
-    recipe = recipes[-1]
-    check_sizes(config, recipes)
-    check_batch(config.batch_size)
-    check_chunks(config)
+    possible = [recipe for one in (config, photos) if one is not None for recipe in checked_recipes(one)]
     method_class = schema.method_class(config)
-    needs = reading(config, recipes)
-    canvas = config.data.canvas or needs.least
-    if source is None:
+    check_batch(config, method_class.least_batch)
+    check_chunks(config)
+    opened = source is None
+    if opened:
         wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
         where = config.data.source, config.evaluate.labels, config.data.dir
-        source, test = data.open_splits(*where, wanted, config.data.context, config.data.split, needs)
-        canvas = needs.canvas(source.survey.largest)
+        source, test = data.open_splits(
+            *where, wanted, config.data.context, config.data.split, reading(config, possible)
+        )
+    config = choices.by_images(config, photos, source)
+    recipes = build_recipes(config)
+    recipe = recipes[-1]
+    needs = reading(config, recipes)
+    canvas = needs.canvas(source.survey.largest) if opened else config.data.canvas or needs.least
     if method_class.needs_labels and not source.classes:
         raise UserError(
             f"the method {config.method.name} needs labels, but {config.data.source} has none; "
@@ -107,13 +119,35 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
     return steps, steps_per_epoch
 
 
-def check_batch(batch_size: int) -> None:
-    """Checks that the batch divides evenly over the devices."""
-    devices = jax.device_count()
+def check_batch(config: ConfigDict, least: int) -> None:
+    """Checks that the batch has the least number of images, and divides evenly over the devices."""
+    batch_size, devices = config.batch_size, jax.device_count()
+    if 0 < batch_size < least:
+        raise UserError(
+            f"batch_size is {batch_size}, but the method {config.method.name} compares the images of a batch with each "
+            f"other; set batch_size to {least} or more"
+        )
     if batch_size < 1 or batch_size % devices:
         raise UserError(
             f"a batch of {batch_size} images cannot be split over {devices} devices; "
             f"set batch_size to a multiple of {devices}"
+        )
+
+
+def check_shared_memory(run: Run, folder: str = "/dev/shm") -> None:
+    """Checks that worker processes, which pass their batches on in shared memory, have enough of it."""
+    workers = run.config.data.workers
+    if not workers or data.fits(run.source, run.canvas, run.config.data.device_bytes) or not os.path.isdir(folder):
+        return
+    rows = run.batch_size // jax.process_count()
+    batch = sum(math.prod(one.shape) * one.dtype.itemsize for one in data.spec(run.source, rows, run.canvas).values())
+    needed = batch * (3 * workers + 1)  # each reads, keeps and hands over one; the last is copied
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{workers} processes that read batches of {rows} images need about {needed / 2**20:,.0f} MiB of {folder}, "
+            f"and {free / 2**20:,.0f} are free; set data.workers lower (0: threads), or enlarge it, as with docker run "
+            f"--shm-size={needed / 2**20 + 64:.0f}m"
         )
 
 
@@ -139,8 +173,9 @@ def check_chunks(config: ConfigDict) -> None:
             )
 
 
-def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
-    """Checks that each encoder takes the images of every size that it will see."""
+def checked_recipes(config: ConfigDict) -> tuple[augment.Recipe, ...]:
+    """Returns the recipes of a config, and checks that each encoder takes images of every size that it will see."""
+    recipes = build_recipes(config)
     *others, last = ({one.size for group in recipe.groups for one in group.buckets or (group,)} for recipe in recipes)
     sizes = last.union(*others, config.evaluate.sizes)
     for name in schema.network_names(schema.method_class(config)):
@@ -154,6 +189,7 @@ def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
         for size in sorted(sizes - last):  # those of the last recipe are in the example batch
             image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
             jax.eval_shape(encoder.init, jax.eval_shape(jax.random.key, 0), image)
+    return recipes
 
 
 def check_patches(run: Run) -> None:

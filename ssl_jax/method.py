@@ -75,6 +75,7 @@ class Method:
     needs_labels: ClassVar[bool] = False
     needs_text: ClassVar[bool] = False  # whether it learns from captions
     large_views: ClassVar[int] = 1  # the least number per image that a recipe must make
+    least_batch: ClassVar[int] = 1  # the least number of images in a batch; 2 where they are compared with each other
     mixes_sizes: ClassVar[bool] = True  # whether images of one batch may differ in size, see `augment.Buckets`
     feature: ClassVar[str] = "backbone"  # what its paper evaluates: backbone, projection or hidden:K
     # Fields of the state that grow with the number of images or keys; they are split over the devices by rows.

@@ -31,13 +31,17 @@ SENTENCES = Rule(
 PROMPTS = ("a photo of a {}.", "a bad photo of the {}.", "a photo of the large {}.", "a photo of the small {}.")
 
 
+BITS = Rule(lambda value: value < 2**32, "less than 4294967296, 32 bits")
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """The keys of a config outside its groups."""
 
-    seed: Annotated[int, not_negative] = 0
+    seed: Annotated[int, not_negative, BITS] = 0
     epochs: float = 1.0  # of the training images
-    steps: int | None = None  # takes precedence over epochs
+    minutes: Annotated[float, positive] | None = None  # of training on this machine, in place of epochs
+    steps: int | None = None  # takes precedence over both
     batch_size: int = 256  # images, over all devices
 
 

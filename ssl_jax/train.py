@@ -16,7 +16,7 @@ from ssl_jax.evaluate import language, probe
 from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
-from ssl_jax.monitor import Interruption, Monitor, summary
+from ssl_jax.monitor import Interruption, Monitor, concluded, summary
 from ssl_jax.optimizer import scaled
 from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run
@@ -220,7 +220,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
                     preview.write(run, folder / "views.png")
                 monitor.record(0, evaluator.baselines(state))
             state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
-            if not summary(folder):  # it may have been killed just before the last evaluation
+            if not concluded(folder, run.steps):  # it may have been killed just before the last evaluation
                 conclude(trainer, state, features, evaluator, monitor, folder)
     if jax.process_index() == 0:
         report.write([folder])

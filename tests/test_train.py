@@ -20,7 +20,9 @@ from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.monitor.writers import read
+from ssl_jax.report.run import PICTURES
 from ssl_jax.train import Trainer, TrainState, make_program
+from ssl_jax.workdir import LOCK, WRITTEN
 
 LAST = 12
 
@@ -176,6 +178,8 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert (finished / "report.html").read_text().count("<img") == 3  # a ResNet has no attention to show
     assert list((finished / "tensorboard").iterdir())
     assert checkpoint.steps(finished / "checkpoints")[-1] == LAST
+    assert {path.name for path in finished.iterdir()} <= {"config.json", LOCK, *WRITTEN}
+    assert set(PICTURES) <= set(WRITTEN)
 
 
 def test_a_finished_run_says_so(finished, capsys):

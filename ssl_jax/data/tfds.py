@@ -102,6 +102,12 @@ def open_tfds(
         raise UserError(
             f"tfds:{name} cannot be opened in {data_dir or 'the default folder'}: {first_line(error)}"
         ) from None
+    except Exception as error:  # of many types, by what reads the remote folder
+        if "://" not in str(data_dir):
+            raise
+        raise UserError(
+            f"{data_dir} cannot be reached ({first_line(error)}); check data.dir, the network and your credentials"
+        ) from error
     splits = [s for s in (TEST_SPLITS if split == "test" else ("train",)) if s in builder.info.splits]
     if split == "train" and not splits:
         raise UserError(f"tfds:{name} has no training split, only {', '.join(builder.info.splits)}")

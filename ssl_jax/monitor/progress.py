@@ -2,6 +2,7 @@
 
 import collections
 import math
+import os
 import shutil
 import sys
 import time
@@ -59,8 +60,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Prints a message on a line of its own, and the progress line again below it."""
-        self.stream.write(f"\r\x1b[K{text}\n" if self.live else f"{text}\n")
-        self.stream.flush()
+        self.write(f"\r\x1b[K{text}\n" if self.live else f"{text}\n")
         if self.live and self.seen:
             self.show()
 
@@ -69,8 +69,7 @@ class Progress:
         if self.seen and (self.live or self.shown_step != self.seen[-1][1]):
             self.show()
         if self.live and self.seen:
-            self.stream.write("\n")
-            self.stream.flush()
+            self.write("\n")
 
     def show(self) -> None:
         self.shown_at, self.shown_step = self.seen[-1]
@@ -78,10 +77,16 @@ class Progress:
             width = (
                 shutil.get_terminal_size().columns - 1
             )  # a longer line would wrap and could not be rewritten in place
-            self.stream.write(f"\r\x1b[K{self.line()[:width]}")
+            self.write(f"\r\x1b[K{self.line()[:width]}")
         else:
-            self.stream.write(self.line() + "\n")
-        self.stream.flush()
+            self.write(self.line() + "\n")
+
+    def write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError:  # nobody can read it any more: the terminal is closed, or the disk with the log is full
+            self.stream = open(os.devnull, "w")  # noqa: SIM115  open until the run ends
 
     def line(self) -> str:
         step = self.seen[-1][1]

@@ -1,6 +1,8 @@
 """The progress line shows the right numbers and stays one line."""
 
+import errno
 import io
+import os
 
 import pytest
 
@@ -31,6 +33,18 @@ def run(stream, steps, seconds=1.0, total=1000):
         clock.now += seconds
         progress.update(step, {"loss": 5 - step / 1000})
     return progress, clock
+
+
+def test_a_terminal_that_is_closed_stops_nothing():
+    class Closed(Terminal):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    progress, _ = run(Closed(), 3)
+    progress.note("everything is saved")
+    progress.close()
+    assert progress.stream.name == os.devnull
+    progress.stream.close()
 
 
 def test_one_line_on_a_terminal():
