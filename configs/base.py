@@ -1,11 +1,11 @@
 """Shared by all recipes. A recipe sets only what differs from the defaults, which are in `ssl_jax.schema`."""
 
+from ssl_jax import augment
 from ssl_jax.errors import UserError, suggest
 
 # Shared by the recipes of a data set. No preset: the embedded images, for two CPU cores; else prepared TFDS sets, and
 # for images with captions a table of the 15 million of YFCC100M that have English ones (arXiv:2103.00020, appendix A).
 SHARED: dict[str, dict] = {
-    "": {},
     "cifar10": {
         "data": {"source": "tfds:cifar10", "size": 32, "canvas": 32},
         "evaluate": {"every": "10 epochs", "bank": 50_000},
@@ -18,6 +18,7 @@ SHARED: dict[str, dict] = {
         "data": {"source": "pairs:yfcc15m", "size": 224, "canvas": 256, "workers": 16},
         "evaluate": {"every": "5 epochs", "bank": 10_000, "crop": 224 / 256},
     },
+    "photos": {"data": {"source": "folder:photos"}},
 }
 
 # Optimiser rules that exempt biases and BatchNorm from weight decay and adaptation.
@@ -58,6 +59,27 @@ def embedded_recipe() -> dict:
             "weight_decay": 1e-4,
         },
     }
+
+
+def photo_views(own: dict, published: dict) -> dict:
+    """The views of colour photographs, in place of those of the embedded images: as published, but less enlarged.
+
+    Short runs of small networks learn little from crops of less than a fifth. As SimCLR's authors do at few pixels,
+    colours change half as much as on ImageNet and nothing is blurred (arXiv:2002.05709, appendix B.9). Small views keep
+    their number and size, and patches all of their shape.
+
+    Args:
+        own: the augment group of the embedded recipe.
+        published: that of the paper's recipe.
+    """
+    recipe, rgb = augment.RECIPES[published["recipe"]], augment.SPACES["rgb"]
+    colors = {"mean": rgb.mean, "std": rgb.std} if recipe.space.from_rgb is rgb.from_rgb else {}
+    if not recipe.large:
+        return own | colors
+    kept = {key: own[key] for key in ("small_views", "small_size", "small_crop") if key in own}
+    least, most = published.get("crop", recipe.large[0].crop.area)
+    changes = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "blur": 0.0}
+    return published | colors | kept | changes | {"crop": (max(least, 0.2), most)}
 
 
 def small_adamw(learning_rate: float) -> dict:
@@ -159,20 +181,43 @@ def metric_learning(method: dict, projector: dict, rules: tuple = (), changes: d
     return presets(small, cifar10, imagenet)
 
 
-def presets(embedded, cifar10=None, imagenet=None, **more):
+def presets(embedded, cifar10=None, imagenet=None, photos=None, **more):
     """Returns the `get_config` of a recipe, given the changes that each of its presets makes to `SHARED`.
 
     The name of a further preset starts with its data set, imagenet_NAME shares what imagenet shares; if it starts with
     none, it is of the embedded images. CIFAR-10 and ImageNet have no captions, and so no preset if those are needed.
+
+    Every recipe has the preset `photos`, the embedded one with the views of `photo_views`; `photos` holds further
+    changes that it makes, by group. `get_config.photos(preset)` is the same for any preset of the embedded images, and
+    None for the others.
     """
     published = {"cifar10": cifar10, "imagenet": imagenet}
     changes = {"": embedded} | {name: recipe for name, recipe in published.items() if recipe} | more
 
+    def for_photos(preset: str = "") -> dict | None:
+        if shared(preset):
+            return None
+        own, paper = changes[preset](), imagenet or more["yfcc15m"]
+        views = photo_views(own["augment"], paper()["augment"])
+        return merge(own | {"augment": views}, photos or {})
+
     def recipe(preset: str = "") -> dict:
+        if preset == "photos":
+            return merge(for_photos(), shared(preset))
         if preset not in changes:
-            raise UserError(f"there is no preset {preset!r}; {suggest(preset, filter(None, changes))}")
-        shared, own = SHARED.get(preset.partition("_")[0], SHARED[""]), changes[preset]()
-        return shared | own | {group: shared[group] | own[group] for group in shared.keys() & own.keys()}
+            raise UserError(f"there is no preset {preset!r}; {suggest(preset, [*filter(None, changes), 'photos'])}")
+        return merge(shared(preset), changes[preset]())
 
     recipe.presets = tuple(changes)
+    recipe.photos = for_photos
     return recipe
+
+
+def shared(preset: str) -> dict:
+    """What the presets of a data set share."""
+    return SHARED.get(preset.partition("_")[0], {})
+
+
+def merge(recipe: dict, changes: dict) -> dict:
+    """Returns a recipe with changes, which are merged into the groups that both have."""
+    return recipe | changes | {group: recipe[group] | changes[group] for group in recipe.keys() & changes.keys()}

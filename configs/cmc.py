@@ -9,8 +9,8 @@ preset      what                                            expect, and its sour
 
 The views of an image are its lightness and its colours in Lab; --config.augment.space=ycbcr is half a point to a point
 better in the authors' README. The embedded images are grey and have no colours: both networks see the lightness there,
-and each has to find an image among what the other remembers of its past crops. For colour images of your own,
---config.method.channels="((0,),(1,2))" is CMC again; leave out the jitter then, --config.augment.recipe=cmc.
+and each has to find an image among what the other remembers of its past crops. Colour images of your own, and :photos,
+have lightness and colours again.
 
 --config.method.negatives=0 is the softmax over all images, any other number noise-contrastive estimation with as many
 drawn images, or with --config.method.softmax=true the softmax over these.
@@ -59,4 +59,4 @@ def network(encoder: dict) -> dict:
     return {"encoder": encoder, "projector": base.linear_head()}
 
 
-get_config = base.presets(embedded, cifar10, imagenet)
+get_config = base.presets(embedded, cifar10, imagenet, photos={"method": {"channels": None}})

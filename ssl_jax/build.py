@@ -1,46 +1,61 @@
 """Builds a run from a config, and reports every mistake in the config before any long work."""
 
 import functools
-from collections.abc import Mapping, Sequence
+import math
+import os
+import shutil
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, data, networks, schedule, schema
+from ssl_jax import augment, choices, data, networks, resolution, schedule, schema
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
 from ssl_jax.rules import gradient_norms
-from ssl_jax.run import Run, build_recipes
+from ssl_jax.run import Run, build_recipes, reading
 from ssl_jax.teacher import Teacher
 from ssl_jax.workdir import open_teacher
 
-__all__ = ["Run", "build"]
+__all__ = ["Run", "build", "check_shared_memory", "count_steps"]
 
 
-def build(config: ConfigDict, source: data.Source | None = None, test: data.Source | None = None) -> Run:
+def build(
+    config: ConfigDict,
+    source: data.Source | None = None,
+    test: data.Source | None = None,
+    photos: ConfigDict | None = None,
+) -> Run:
     """Builds and checks the parts of a run.
 
     Args:
         config: a config from `config.load`.
         source: the images to train on, instead of those that the config names.
         test: the labelled images to evaluate on, if `source` is given.
+        photos: the config to use instead if the images are colour photographs.
 
     Raises:
         UserError: if a value of the config is unknown or missing, or values do not fit together.
     """
     schema.check(config)
-    recipes = build_recipes(config)
-    recipe = recipes[-1]
-    check_sizes(config, recipes)
-    check_batch(config.batch_size)
-    check_chunks(config)
+    possible = [recipe for one in (config, photos) if one is not None for recipe in checked_recipes(one)]
     method_class = schema.method_class(config)
-    if source is None:
+    check_batch(config, method_class.least_batch)
+    check_chunks(config)
+    opened = source is None
+    if opened:
         wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
         where = config.data.source, config.evaluate.labels, config.data.dir
-        source, test = data.open_splits(*where, wanted, config.data.context)
+        source, test = data.open_splits(
+            *where, wanted, config.data.context, config.data.split, reading(config, possible)
+        )
+    config = choices.by_images(config, photos, source)
+    recipes = build_recipes(config)
+    recipe = recipes[-1]
+    needs = reading(config, recipes)
+    canvas = needs.canvas(source.survey.largest) if opened else config.data.canvas or needs.least
     labelled = None
     if config.evaluate.source:
         labelled, test = open_evaluation(config)
@@ -59,7 +74,7 @@ def build(config: ConfigDict, source: data.Source | None = None, test: data.Sour
         Teacher: functools.partial(open_teacher, space=recipe.space),
     }
     method = build_method(config, method_class, from_data, makers)
-    run = Run(config, source, test, recipes, method, steps, steps_per_epoch, labelled)
+    run = Run(config, source, test, recipes, method, steps, steps_per_epoch, canvas, labelled)
     check_run(run)
     if recipe.covers and not config.data.masks:
         raise UserError("augment.cover needs masks, but data.masks is false; set data.masks=true or augment.cover=0")
@@ -124,13 +139,35 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
     return steps, steps_per_epoch
 
 
-def check_batch(batch_size: int) -> None:
-    """Checks that the batch divides evenly over the devices."""
-    devices = jax.device_count()
+def check_batch(config: ConfigDict, least: int) -> None:
+    """Checks that the batch has the least number of images, and divides evenly over the devices."""
+    batch_size, devices = config.batch_size, jax.device_count()
+    if 0 < batch_size < least:
+        raise UserError(
+            f"batch_size is {batch_size}, but the method {config.method.name} compares the images of a batch with each "
+            f"other; set batch_size to {least} or more"
+        )
     if batch_size < 1 or batch_size % devices:
         raise UserError(
             f"a batch of {batch_size} images cannot be split over {devices} devices; "
             f"set batch_size to a multiple of {devices}"
+        )
+
+
+def check_shared_memory(run: Run, folder: str = "/dev/shm") -> None:
+    """Checks that worker processes, which pass their batches on in shared memory, have enough of it."""
+    workers = run.config.data.workers
+    if not workers or data.fits(run.source, run.canvas, run.config.data.device_bytes) or not os.path.isdir(folder):
+        return
+    rows = run.batch_size // jax.process_count()
+    batch = sum(math.prod(one.shape) * one.dtype.itemsize for one in data.spec(run.source, rows, run.canvas).values())
+    needed = batch * (3 * workers + 1)  # each reads, keeps and hands over one; the last is copied
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{workers} processes that read batches of {rows} images need about {needed / 2**20:,.0f} MiB of {folder}, "
+            f"and {free / 2**20:,.0f} are free; set data.workers lower (0: threads), or enlarge it, as with docker run "
+            f"--shm-size={needed / 2**20 + 64:.0f}m"
         )
 
 
@@ -156,8 +193,9 @@ def check_chunks(config: ConfigDict) -> None:
             )
 
 
-def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
-    """Checks that each encoder takes the images of every size that it will see."""
+def checked_recipes(config: ConfigDict) -> tuple[augment.Recipe, ...]:
+    """Returns the recipes of a config, and checks that each encoder takes images of every size that it will see."""
+    recipes = build_recipes(config)
     *others, last = ({one.size for group in recipe.groups for one in group.buckets or (group,)} for recipe in recipes)
     sizes = last.union(*others, config.evaluate.sizes)
     for name in schema.network_names(schema.method_class(config)):
@@ -171,11 +209,35 @@ def check_sizes(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> None:
         for size in sorted(sizes - last):  # those of the last recipe are in the example batch
             image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
             jax.eval_shape(encoder.init, jax.eval_shape(jax.random.key, 0), image)
+    return recipes
+
+
+def check_patches(run: Run) -> None:
+    """Checks that the network cuts images into each of `resolution.patches` with the same parameters."""
+    settings = run.resolution
+    if not settings.patches:
+        return
+    if not isinstance(run.method.network.encoder, networks.ViT):
+        raise UserError(
+            "resolution.patches needs a vision transformer; leave it out, or set network.encoder.name, as to vit_tiny"
+        )
+    shapes = jax.tree.map(lambda x: x.shape, run.shapes[0])
+    for number, (size, patch) in enumerate(zip(settings.sizes, settings.patches, strict=True)):
+        if size % patch:
+            raise UserError(f"resolution.sizes has {size} pixels, which patches of {patch} pixels do not divide")
+        method = resolution.with_patches(run.method, settings, number)
+        batch = run.example_batch_of(number)
+        params, _ = jax.eval_shape(method.init, jax.eval_shape(jax.random.key, 0), batch)
+        if jax.tree.map(lambda x: x.shape, params) != shapes:
+            raise UserError(
+                f"the method {run.config.method.name} predicts patches of one size; leave resolution.patches out"
+            )
 
 
 def check_run(run: Run) -> None:
     """Checks what depends on shapes or steps: hyper-parameters, patterns, durations, `evaluate.feature`."""
     check_buckets(run)
+    check_patches(run)
     run.method.check(run.example_batch)
     _ = run.optimizer, run.recipe_at
     params, _ = run.shapes

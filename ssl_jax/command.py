@@ -1,6 +1,8 @@
 """What all commands share: argument parsing, one-line errors, exit codes."""
 
 import argparse
+import errno
+import io
 import os
 import pathlib
 import signal
@@ -12,6 +14,15 @@ import jax
 from ssl_jax.errors import UserError
 
 USAGE = 2  # exit code of an error of the user
+KEPT = "all checkpoints before are kept, and the same command resumes"
+# What the text of an error says about this machine, and what to do.
+MACHINE = {
+    os.strerror(errno.ENOSPC): f"the disk is full: make room; {KEPT}",
+    os.strerror(errno.EDQUOT): f"your disk quota is used up: make room or ask for more; {KEPT}",
+    os.strerror(errno.EFBIG): f"a file may not become as large: raise the limit, ulimit -f unlimited; {KEPT}",
+    "exit code -7": f"a process that reads images found /dev/shm full: lower data.workers, or enlarge it; {KEPT}",
+    "exit code -9": f"a process that reads images was killed, most likely for its memory: lower data.workers; {KEPT}",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,22 +54,29 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[argparse.Namespace], None], parser: Parser) -> None:
     """Runs a command with the arguments of the process.
 
-    The exit code is 0 if `main` returns; 2, with one line on standard error, after a `UserError` or if memory runs out;
-    and 130 after Ctrl-C.
+    The exit code is 0 if `main` returns; 2, with one line on standard error, after a `UserError` or if memory, disk or
+    what else this machine has runs out; and 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+    shown = sys.unraisablehook
+    # Where one file of a checkpoint cannot be written, each of the others that end later says so in many lines.
+    sys.unraisablehook = lambda error: None if "Event loop is closed" in str(error.exc_value) else shown(error)
     try:
         main(parser.parse(sys.argv[1:]))
     except UserError as error:
         fail(str(error))
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        advice = "lower batch_size, data.size or the network's width, or use more devices"
-        fail(f"out of memory: {advice} ({first_line(error)})")
     except MemoryError:
         fail("out of memory on the host: lower data.host_bytes, data.device_bytes, batch_size or data.workers")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        if explained := explain(error):
+            fail(explained)
+        raise
+    finally:
+        sys.unraisablehook = shown
 
 
 def fail(text: str) -> None:
@@ -68,7 +86,20 @@ def fail(text: str) -> None:
     os._exit(USAGE)
 
 
-def first_line(error: Exception) -> str:
+def explain(error: BaseException | None) -> str | None:
+    """Returns what to do about an error of the machine; None if neither it nor one before it is of this kind."""
+    while error is not None:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            advice = "lower batch_size, data.size or the network's width, or use more devices"
+            return f"out of memory: {advice} ({first_line(error)})"
+        for sign, advice in MACHINE.items():
+            if sign in str(error):
+                return f"{advice} ({first_line(error)})"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def first_line(error: BaseException) -> str:
     return str(error).split("\n", 1)[0][:200]
 
 

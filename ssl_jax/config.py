@@ -1,10 +1,12 @@
 """Loads configs: Python files that name what a recipe sets, with overrides from the command line."""
 
 import ast
+import contextlib
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Iterable
+import types
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
@@ -12,12 +14,17 @@ from ml_collections import ConfigDict, FieldReference
 from ssl_jax import schema
 from ssl_jax.errors import UserError, suggest
 
+PACKAGE = pathlib.Path(__file__).parent
+# The recipes that come with the package: in an installed one inside of it, in a checkout beside it.
+SHIPPED = next(folder for folder in (PACKAGE / "configs", PACKAGE.parent / "configs") if folder.is_dir())
+
 
 def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     """Reads a config.
 
     Args:
         text: FILE or FILE:PRESET; the file defines `get_config(preset)`, which returns a dict of what the recipe sets.
+            `byol`, `byol.py` and `configs/byol.py` name the recipe of the package, wherever there is no such file.
         overrides: pairs of a dotted key and its new value as text.
 
     Returns:
@@ -26,24 +33,88 @@ def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     Raises:
         UserError: if the file, the preset, the method or a key is unknown, or a value has the wrong type.
     """
+    recipe = read(text)
+    if "method" not in (recipe or {}):
+        file = text.partition(":")[0]
+        raise UserError(f"{file} defines no get_config(preset) that names a method; start from a recipe in {SHIPPED}")
+    return complete(recipe, overrides)
+
+
+def load_for_photos(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict | None:
+    """Reads a config with its views for colour photographs, `get_config.photos(preset)`; as `load` otherwise.
+
+    Returns:
+        The config; None if it has no such views, since it is not for the embedded images, or the overrides name others.
+    """
+    named = any(key == "augment.recipe" for key, _ in overrides)
+    recipe = None if named else read(text, photos=True)
+    return None if recipe is None else complete(recipe, overrides)
+
+
+def read(text: str, photos: bool = False) -> dict | None:
+    """Returns what FILE or FILE:PRESET sets, with `photos` for colour photographs; None if it defines nothing."""
     file, _, preset = text.partition(":")
-    path = pathlib.Path(file)
-    if not path.is_file():
-        files = recipes(path.parent) or recipes(pathlib.Path("configs"))
-        raise UserError(f"there is no config file {file!r}; {suggest(file, files)}")
-    root = str(path.resolve().parent.parent)  # configs import each other as `configs.NAME`
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    spec = importlib.util.spec_from_file_location("ssl_jax_config", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    recipe = module.get_config(preset) if hasattr(module, "get_config") else {}
-    if "method" not in recipe:
-        raise UserError(f"{file} defines no get_config(preset) that names a method; start from a recipe in configs/")
+    path = find(file)
+    with importable(path.parent):
+        get_config = getattr(execute(path), "get_config", None)
+        if photos:
+            get_config = getattr(get_config, "photos", None)
+        return get_config(preset) if get_config else None
+
+
+def complete(recipe: Mapping[str, Any], overrides: Iterable[tuple[str, str]]) -> ConfigDict:
+    """Returns the whole config of a recipe, locked, with overrides."""
     config = schema.complete(recipe).lock()
     for key, value in overrides:
         override(config, key, value)
+    source = config.data.source
+    config.data.source = source if source.endswith(":/") else source.rstrip("/")  # the same folder
     return config
+
+
+def find(file: str) -> pathlib.Path:
+    """Returns the path of a config file, or else of the recipe of the package that has this name.
+
+    Raises:
+        UserError: if there is neither.
+    """
+    path = pathlib.Path(file)
+    shipped = SHIPPED / f"{path.stem}.py"
+    if path.suffix == ".py" and path.is_file():
+        return path
+    if str(path) in (shipped.stem, shipped.name, f"configs/{shipped.name}") and shipped.is_file():
+        return shipped
+    beside = [] if path.parent == pathlib.Path() else recipes(path.parent)
+    hint = suggest(file, beside) if beside else suggest(path.stem, [pathlib.Path(one).stem for one in recipes(SHIPPED)])
+    raise UserError(f"there is no config file {file!r}; {hint}")
+
+
+@contextlib.contextmanager
+def importable(folder: pathlib.Path) -> Iterator[None]:
+    """Lets recipes import others as `configs.NAME`: those of their own folder, or else those of the package."""
+
+    def named():
+        return {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "configs"}
+
+    before = named()
+    for name in before:
+        del sys.modules[name]
+    package = sys.modules["configs"] = types.ModuleType("configs")
+    package.__path__ = [str(folder.resolve()), str(SHIPPED)]
+    try:
+        yield
+    finally:
+        for name in named():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def execute(path: pathlib.Path) -> types.ModuleType:
+    """Runs a Python file, and returns it as a module."""
+    spec = importlib.util.spec_from_file_location("ssl_jax_config", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def recipes(folder: pathlib.Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,8 +20,8 @@ class Rule(NamedTuple):
     says: str  # completes "set it to ..."
 
 
-positive = Rule(lambda value: value > 0, "more than 0")
-not_negative = Rule(lambda value: value >= 0, "0 or more")
+positive = Rule(lambda value: 0 < value < math.inf, "more than 0")
+not_negative = Rule(lambda value: 0 <= value < math.inf, "0 or more")
 share = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
@@ -107,10 +108,15 @@ def member(annotation: Any) -> type | None:
 
 
 def rules(annotation: Any) -> tuple[Rule, ...]:
-    """Returns the rules of an annotation and of the members of a union."""
-    own = tuple(one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Rule))
-    parts = typing.get_args(annotation) if typing.get_origin(annotation) in (types.UnionType, typing.Union) else ()
-    return own + tuple(rule for part in parts for rule in rules(part))
+    """Returns the rules of an annotation, of the members of a union, and the length of a tuple that has one."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return tuple(one for one in annotation.__metadata__ if isinstance(one, Rule)) + rules(arguments[0])
+    if origin in (types.UnionType, typing.Union):
+        return tuple(rule for part in arguments for rule in rules(part))
+    if origin is tuple and Ellipsis not in arguments:
+        return (Rule(lambda value: len(value) == len(arguments), f"a tuple of {len(arguments)} values"),)
+    return ()
 
 
 def check_fields(value: Any) -> None:

@@ -75,6 +75,7 @@ class Method:
     needs_labels: ClassVar[bool] = False
     needs_text: ClassVar[bool] = False  # whether it learns from captions
     large_views: ClassVar[int] = 1  # the least number per image that a recipe must make
+    least_batch: ClassVar[int] = 1  # the least number of images in a batch; 2 where they are compared with each other
     mixes_sizes: ClassVar[bool] = True  # whether images of one batch may differ in size, see `augment.Buckets`
     feature: ClassVar[str] = "backbone"  # what its paper evaluates: backbone, projection or hidden:K
     # Fields of the state that grow with the number of images or keys; they are split over the devices by rows.
@@ -115,6 +116,10 @@ class Method:
     def variables(self, params: PyTree, state: Any) -> Variables:
         """Returns the trained network, for evaluation, a student or another run."""
         return Variables(params["network"], state.stats)
+
+    def networks(self, params: PyTree, state: Any) -> list[Variables]:
+        """Returns all trained networks; most methods have one."""
+        return [self.variables(params, state)]
 
     def represent(self, params: PyTree, state: Any, images: jax.Array, layers: int = 0) -> jax.Array:
         """Returns [B, D] for normalised images [B, H, W, C], after `layers` layers of the projector; -1: all of them.

@@ -43,8 +43,8 @@ class Settings:
     per_epoch: bool = False  # whether the schedule changes once per epoch, not at each step
     momentum: Annotated[float, not_negative] = 0.9  # of sgd and lars
     nesterov: bool = False
-    weight_decay: float | Mapping[str, Any] = 0.0  # a number or a schedule
-    betas: Sequence[float] = (0.9, 0.999)  # of adamw
+    weight_decay: Annotated[float, not_negative] | Mapping[str, Any] = 0.0  # a number or a schedule
+    betas: tuple[float, float] = (0.9, 0.999)  # of adamw
     eps: Annotated[float, positive] = 1e-8  # of adamw
     variant: str = "byol"  # of lars: simclr, popular, byol, larc or solo
     eta: Annotated[float, positive] = 1e-3  # trust coefficient of lars

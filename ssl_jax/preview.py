@@ -7,7 +7,7 @@ import numpy as np
 
 from ssl_jax import augment, command, data
 from ssl_jax.build import build
-from ssl_jax.config import load
+from ssl_jax.config import load, load_for_photos
 from ssl_jax.report import pictures
 from ssl_jax.run import Run
 
@@ -47,10 +47,12 @@ def shown(recipe: augment.Recipe, group: augment.Group, pixels) -> list:
 
 
 def main(options) -> None:
-    config = load(options.config, options.overrides)
+    arguments = options.config, options.overrides
+    config, photos = load(*arguments), load_for_photos(*arguments)
     out = command.writable_file(options.out)
-    write(build(config), out)
-    print(f"{out}: images of {config.data.source}, views of the recipe {config.augment.recipe!r}")
+    run = build(config, photos=photos)
+    write(run, out)
+    print(f"{out}: images of {config.data.source}, views of the recipe {run.config.augment.recipe!r}")
 
 
 def parser() -> command.Parser:

@@ -43,7 +43,9 @@ class Settings:
         ramp    one size per step, from the first at `ramp[0]` to the last at `ramp[1]` (progressive resizing)
         repeat  each epoch is repeated at each size
 
-    Small views keep their proportion to the large ones, unless `augment.small_size` is set.
+    Small views keep their proportion to the large ones, unless `augment.small_size` is set. If a size is listed several
+    times with other `patches`, the size of the patches alone changes from step to step (FlexiViT, Beyer et al. 2022,
+    arXiv:2212.08013, section 3).
     """
 
     sizes: Annotated[tuple[int, ...], ascending] = ()  # pixels, from the smallest; none: data.size alone
@@ -52,6 +54,9 @@ class Settings:
         tuple[tuple[float, float], ...], areas
     ] = ()  # area range of the crops per size; none: the recipe's
     learning_rates: tuple[float, ...] = ()  # factor of the learning rate per size, for one size per step; none: 1
+    patches: tuple[
+        int, ...
+    ] = ()  # side of a vision transformer's patches per size, for one size per step; none: the network's
     ramp: tuple[str, str] = ("0 epochs", "0 epochs")  # durations at which a ramp starts and ends
     consistency: Annotated[str, one_of(CONSISTENCIES)] = "none"
     weight: Annotated[float, not_negative] = 1.0  # of the consistency in the loss
@@ -68,15 +73,16 @@ class Settings:
             UserError: if they do not.
         """
         count = len(self.sizes)
-        for name in ("crops", "learning_rates"):
+        for name in ("crops", "learning_rates", "patches"):
             given = len(getattr(self, name))
             if given not in (0, count):
                 raise UserError(f"resolution.{name} has {given} entries for {count} sizes; give one for each size")
-        if self.learning_rates and not self.by_step:
-            raise UserError(
-                f"resolution.learning_rates needs one size per step, but resolution.mode is {self.mode!r}; "
-                f"set it to {', '.join(BY_STEP)}, or leave learning_rates out"
-            )
+        for name in ("learning_rates", "patches"):
+            if getattr(self, name) and not self.by_step:
+                raise UserError(
+                    f"resolution.{name} needs one size per step, but resolution.mode is {self.mode!r}; "
+                    f"set it to {', '.join(BY_STEP)}, or leave {name} out"
+                )
         if self.consistency != "none" and count < 2:
             raise UserError("resolution.consistency compares sizes; set resolution.sizes to two or more, as in (16,32)")
         if count and self.sizes[-1] < data_size:
@@ -106,6 +112,14 @@ def recipes(settings: Settings, make: Callable[..., Recipe], data_size: int) -> 
     buckets = tuple(large(recipe) for recipe in each)
     mixed = dataclasses.replace(buckets[-1], buckets=buckets)
     return (dataclasses.replace(largest, groups=(mixed, *largest.groups[1:])),)
+
+
+def with_patches(method: Method, settings: Settings, number: int) -> Method:
+    """Returns a method whose network cuts images into the patches of a position in `settings.sizes`."""
+    if not settings.patches:
+        return method
+    encoder = method.network.encoder.clone(view_patch=settings.patches[number])
+    return dataclasses.replace(method, network=method.network.clone(encoder=encoder))
 
 
 def crops(settings: Settings) -> list[tuple]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ class Run:
     method: Method
     steps: int  # of the whole run
     steps_per_epoch: int
+    canvas: int  # side in pixels of the square that the host fits images into
     labelled: data.Source | None = None  # images to learn from in evaluation; None: those to train on
 
     @property
@@ -48,11 +50,6 @@ class Run:
     def recipe_at(self) -> Callable[[int], int]:
         """A function from a step to the position of its recipe."""
         return resolution.schedule(self.resolution, self.config.seed, self.steps_per_epoch, self.to_steps)
-
-    @property
-    def canvas(self) -> int:
-        """Side in pixels of the square that the host fits images into."""
-        return self.config.data.canvas or max(self.config.data.size, *self.resolution.sizes, 0)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -87,9 +84,13 @@ class Run:
     @functools.cached_property
     def example_batch(self) -> Batch:
         """The shapes of a batch as methods see it."""
+        return self.example_batch_of(-1)
+
+    def example_batch_of(self, number: int) -> Batch:
+        """Returns the shapes of a batch that one of the recipes makes."""
         raw = data.spec(self.source, self.batch_size, self.canvas)
         key = jax.eval_shape(jax.random.key, 0)
-        return jax.eval_shape(functools.partial(augment.batch, self.recipe), key, raw, jnp.int32(0))
+        return jax.eval_shape(functools.partial(augment.batch, self.recipes[number]), key, raw, jnp.int32(0))
 
     @functools.cached_property
     def shapes(self) -> tuple[PyTree, Any]:
@@ -118,6 +119,21 @@ class Run:
     def save_at(self, step: int) -> bool:
         """Returns whether a checkpoint is written after this many steps."""
         return due(step, self.to_steps(self.config.checkpoint.every), self.steps)
+
+
+def reading(config: ConfigDict, recipes: Sequence[augment.Recipe]) -> data.Reading:
+    """Returns what a run reads of images: enough for each crop to have as many pixels as its view, if the image has."""
+    settings = config.data
+    least = settings.canvas or max(settings.size, *(config.resolution.sizes or ()), 0)
+    needed = (
+        (group.grid.size if group.grid else group.size) / math.sqrt(view.crop.area[0])
+        for recipe in recipes
+        for outer in recipe.groups
+        for group in outer.buckets or (outer,)
+        for view in group.views
+    )
+    wanted = settings.canvas or max(least, round(max(needed)))
+    return data.Reading(wanted, least, settings.max_pixels, settings.host_bytes)
 
 
 def due(step: int, every: int, last: int) -> bool:

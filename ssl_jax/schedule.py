@@ -1,5 +1,6 @@
 """Durations in steps, and schedules that map a step to a value."""
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -110,4 +111,6 @@ def build(spec: float | Mapping[str, Any], steps: int, to_steps: Callable[[int |
         raise UserError(f"a schedule has the keys schedule, start, end and duration, not {', '.join(sorted(spec))}")
     if spec["schedule"] not in SHAPES:
         raise UserError(f"unknown schedule {spec['schedule']!r}; {suggest(spec['schedule'], SHAPES)}")
+    if not (math.isfinite(spec["start"]) and math.isfinite(spec["end"])):
+        raise UserError(f"a schedule goes from one number to another, not from {spec['start']} to {spec['end']}")
     return SHAPES[spec["schedule"]](spec["start"], spec["end"], to_steps(spec["duration"]))

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, networks, optimizer, resolution
+from ssl_jax import augment, data, networks, optimizer, resolution
 from ssl_jax.errors import UserError, suggest
-from ssl_jax.fields import Field, Rule, fields, not_negative, positive, set_fields
+from ssl_jax.fields import Field, Rule, fields, not_negative, one_of, positive, set_fields
 from ssl_jax.method import ClassCount, ImageCount, Method
 from ssl_jax.methods import METHODS
 
@@ -21,6 +21,8 @@ FEATURE = Rule(
 )
 
 
+PART = Rule(lambda value: 0 <= value < 1, "a share from 0 to less than 1, such as 0.1")
+
 SENTENCES = Rule(
     lambda texts: len(texts) > 0 and all(isinstance(text, str) and text.count("{}") == 1 for text in texts),
     "texts with {} for the name of a class, such as ('a photo of a {}',)",
@@ -29,13 +31,17 @@ SENTENCES = Rule(
 PROMPTS = ("a photo of a {}.", "a bad photo of the {}.", "a photo of the large {}.", "a photo of the small {}.")
 
 
+BITS = Rule(lambda value: value < 2**32, "less than 4294967296, 32 bits")
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """The keys of a config outside its groups."""
 
-    seed: Annotated[int, not_negative] = 0
+    seed: Annotated[int, not_negative, BITS] = 0
     epochs: float = 1.0  # of the training images
-    steps: int | None = None  # takes precedence over epochs
+    minutes: Annotated[float, positive] | None = None  # of training on this machine, in place of epochs
+    steps: int | None = None  # takes precedence over both
     batch_size: int = 256  # images, over all devices
 
 
@@ -45,14 +51,17 @@ class Data:
 
     source: str = "embedded:fashion_mnist"
     dir: str | None = None  # of prepared TensorFlow Datasets sets, local or gs://; None: their default
+    split: Annotated[float, PART] = 0.0  # of the images of each class that are held out, if no others are for tests
+    changed: Annotated[str, one_of(data.CHANGED)] = "refuse"  # what to do if a run was trained on other images
     size: Annotated[int, positive] = 28  # pixels, side of the (large) views
-    canvas: Annotated[int, positive] | None = None  # pixels the host fits images into; None: size
+    canvas: Annotated[int, positive] | None = None  # pixels the host fits images into; None: what the crops need
+    max_pixels: Annotated[int, positive] = data.MAX_PIXELS  # of an image; larger ones are left out
     masks: bool = False  # whether to read masks of what matters in an image: in a folder, its alpha channel
     context: Annotated[int, Rule(lambda value: value > 2, "3 or more")] = 77  # tokens of a caption, with start and end
     images_per_class: Annotated[int, positive] | None = None  # in a batch, for losses over pairs; None: any images
     workers: Annotated[int, not_negative] = 0  # processes that read images; 0: threads
     device_bytes: int = 2**30  # a smaller set is kept on the device
-    host_bytes: int = 2**31  # smaller samples for evaluation are read once and kept
+    host_bytes: int = 2**31  # smaller sets, and samples for evaluation, are decoded once and kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +179,11 @@ def hyper_parameters(method: type[Method]) -> dict[str, Field]:
         for name, field in fields(method).items()
         if field.annotation not in FROM_DATA and field.annotation not in networks.KINDS
     }
+
+
+def remembers_images(method: Method) -> bool:
+    """Returns whether the state of a method has rows that belong to images."""
+    return bool(method.memories) or any(field.annotation is ImageCount for field in fields(type(method)).values())
 
 
 def made_by_group(method: type[Method]) -> dict[str, type]:

@@ -16,7 +16,7 @@ from ssl_jax.evaluate import language, probe
 from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
-from ssl_jax.monitor import Interruption, Monitor, summary
+from ssl_jax.monitor import Interruption, Monitor, concluded, summary
 from ssl_jax.optimizer import scaled
 from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run
@@ -112,7 +112,8 @@ def make_program(run: Run, resident: bool, number: int = -1):
     settings = run.resolution
     factor = settings.learning_rates[number] if settings.learning_rates else 1.0
     optimizer = run.optimizer if factor == 1 else scaled(run.optimizer, factor)
-    penalty = None if settings.consistency == "none" else functools.partial(resolution.penalty, settings, run.method)
+    method = resolution.with_patches(run.method, settings, number)
+    penalty = None if settings.consistency == "none" else functools.partial(resolution.penalty, settings, method)
 
     def program(train: TrainState, raw: Batch, dataset: Batch | None, key: jax.Array):
         if resident:
@@ -122,7 +123,7 @@ def make_program(run: Run, resident: bool, number: int = -1):
         if penalty:
             batch |= {"sizes": resolution.same_crop(settings, run.recipes[number], key, raw, visit)}
         rate = factor * run.learning_rate(train.step)
-        train, metrics = train_step(run.method, optimizer, train, batch, key, run.config.log.gradients, penalty)
+        train, metrics = train_step(method, optimizer, train, batch, key, run.config.log.gradients, penalty)
         return train, metrics | {"learning_rate": rate}
 
     return program
@@ -219,7 +220,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
                     preview.write(run, folder / "views.png")
                 monitor.record(0, evaluator.baselines(state))
             state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
-            if not summary(folder):  # it may have been killed just before the last evaluation
+            if not concluded(folder, run.steps):  # it may have been killed just before the last evaluation
                 conclude(trainer, state, features, evaluator, monitor, folder)
     if jax.process_index() == 0:
         report.write([folder])

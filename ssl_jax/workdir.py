@@ -8,13 +8,13 @@ import json
 import os
 import pathlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, checkpoint, networks, schema, weights
+from ssl_jax import augment, checkpoint, data, networks, schema, weights
 from ssl_jax.config import flatten
 from ssl_jax.errors import UserError
 from ssl_jax.fields import to_dict
@@ -24,9 +24,21 @@ from ssl_jax.run import Run, build_recipes
 from ssl_jax.teacher import Teacher
 
 # What may change between two starts of one run without changing what it trains; but not what shapes its state.
-FREE = ("log.", "checkpoint.", "evaluate.", "data.dir", "data.workers", "data.device_bytes", "data.host_bytes")
+# The images themselves are compared, in place of data.max_pixels.
+FREE = (
+    *("log.", "checkpoint.", "evaluate."),
+    *("data.dir", "data.workers", "data.device_bytes", "data.host_bytes", "data.changed", "data.max_pixels"),
+)
 FIXED = ("evaluate.labels", "evaluate.source")
+LENGTH = ("epochs", "minutes", "steps")  # see `length.check`
 LOCK = "lock"
+# What else a run writes into its workdir; other files there are welcome.
+WRITTEN = (
+    *("checkpoints", data.identity.FILE, data.identity.FILES, "environment.json", "evaluations", "metrics.jsonl"),
+    *("report.html", "tensorboard"),
+    *("attention.png", "components.png", "neighbours.png", "reconstructions.png", "removal.png", "similarity.png"),
+    *("views.png", "wandb", "wandb_id"),
+)
 SHOWN = 5  # keys named in an error
 
 
@@ -119,7 +131,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Checks that a workdir is empty or holds this run, which this version can read; changes nothing.
+    """Checks that a workdir holds this run, which this version can read, or nothing of a run; changes nothing.
 
     Raises:
         UserError: if it is not.
@@ -133,8 +145,11 @@ def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
             except ValueError as error:
                 raise UserError(f"{path} is damaged; restore it or name another --workdir") from error
             check_same(workdir, theirs, config)
-        elif workdir.is_dir() and {file.name for file in workdir.iterdir()} - {f"{path.name}.part", LOCK}:
-            raise UserError(f"{workdir} is not empty and has no config.json; name another --workdir")
+        elif there := [name for name in WRITTEN if (workdir / name).exists()]:
+            raise UserError(
+                f"{workdir} has no config.json, but {' and '.join(there)}, as a run does; restore its config.json, or "
+                "name another --workdir"
+            )
 
 
 @contextlib.contextmanager
@@ -151,20 +166,18 @@ def writing(workdir: pathlib.Path) -> Iterator[None]:
 def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) -> None:
     """Checks that the run in a workdir has this config, but for keys that may change on resume.
 
-    A key that is not set on one side, perhaps because it is newer than the run, has its default there.
-
     Raises:
         UserError: if it differs in more.
     """
-    there, here = with_defaults(theirs), with_defaults(ours)
-    differ = [key for key in there | here if shapes_run(key) and there.get(key) != here.get(key)]
-    differ.sort(key=lambda key: key != "method.name")  # of another method all else follows
+    differ = differences(theirs, ours)
+    if (workdir / data.identity.FILE).exists():  # then the images are compared, wherever they are
+        differ.pop("data.source", None)
     if differ:
 
         def show(value):
             return "unset" if value is None else repr(value)
 
-        changes = [f"{key} ({show(there.get(key))} there, {show(here.get(key))} now)" for key in differ]
+        changes = [f"{key} ({show(there)} there, {show(here)} now)" for key, (there, here) in differ.items()]
         more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         raise UserError(
             f"{workdir} holds another run, which differs in {', '.join(changes[:SHOWN])}{more}; "
@@ -172,12 +185,25 @@ def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) 
         )
 
 
+def differences(theirs: Mapping[str, Any], ours: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns the values there and here of the keys that make two configs different runs, the method's name first.
+
+    A key that is not set on one side, perhaps because it is newer than the run, has its default there. The length of a
+    run is no such key.
+    """
+    there, here = with_defaults(theirs), with_defaults(ours)
+    compared = [key for key in there | here if shapes_run(key) and key not in LENGTH]
+    differ = [key for key in compared if there.get(key) != here.get(key)]
+    differ.sort(key=lambda key: key != "method.name")  # of another method all else follows
+    return {key: (there.get(key), here.get(key)) for key in differ}
+
+
 def shapes_run(key: str) -> bool:
     """Returns whether a run with another value of this config key is another run."""
     return key in FIXED or not key.startswith(FREE)
 
 
-def with_defaults(config: dict[str, Any] | ConfigDict) -> dict[str, Any]:
+def with_defaults(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     """Returns the values of a config as they read from JSON, and the default of each field that is not set."""
     known = dict(schema.defaults(config)) if schema.lookup(config, "method.name") in METHODS else {}
     given = {key: value for key, value in flatten(config).items() if value is not None}

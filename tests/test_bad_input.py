@@ -1,8 +1,10 @@
 """Bad input: each mistake gets one sentence that says what is wrong and what to do, and nothing is written."""
 
 import json
+import os
 import pathlib
 import re
+import shutil
 
 import jax
 import pytest
@@ -69,7 +71,7 @@ def images(tmp_path):
         ("byoll.py", r"there is no config file '.*byoll\.py'; did you mean '.*byol\.py'\?"),
         ("base.py", r"base\.py defines no get_config\(preset\) that names a method; start from a recipe"),
         ("byol.py:imagnet", r"there is no preset 'imagnet'; did you mean 'imagenet'\?"),
-        ("barlow_twins.py:tiny", r"there is no preset 'tiny'; valid: cifar10, imagenet$"),
+        ("barlow_twins.py:tiny", r"there is no preset 'tiny'; valid: cifar10, imagenet, photos$"),
         ("byol.py:imagenet_w2", r"there is no preset 'imagenet_w2'; did you mean 'imagenet'\?"),
         ("swav.py:imagenet_w3", r"there is no preset 'imagenet_w3'; did you mean 'imagenet_w5'\?"),
     ],
@@ -110,6 +112,7 @@ VALUES = [
     ("augment.recipe=none", "unknown augmentation recipe 'none'; "),
     ("method.name=byoll", "unknown method 'byoll'; did you mean 'byol'?"),
     ("method.name=simclr", "the method simclr has no hyper-parameter 'decay'; valid: temperature"),
+    ("method.decay.start=nan", "a schedule goes from one number to another, not from nan to 1.0"),
     ("method.decay.schedule=cosin", "unknown schedule 'cosin'; did you mean 'cosine'?"),
     ("network.encoder.name=resnet19", "there is no encoder 'resnet19'; did you mean 'resnet18'?"),
     ("network.encoder.name=vit_tiny", "vit_tiny has no width, which others have; unset: --config."),
@@ -135,6 +138,17 @@ VALUES = [
     ("log.gradients=('(',)", "log.gradients is ('(',); set it to regular expressions, such as"),
     ("log.gradients=('encodr',)", "log.gradients 'encodr' matches no parameter; the nearest are network/"),
     ("seed=-1", "seed is -1; set it to 0 or more"),
+    ("seed=4294967296", "seed is 4294967296; set it to less than 4294967296, 32 bits"),
+    ("minutes=0", "minutes is 0.0; set it to more than 0"),
+    ("network.encoder.width=-1", "network.encoder.width is -1.0; set it to more than 0"),
+    ("network.encoder.width=0.001", "network.encoder.width is 0.001, too small for a single channel; set it higher"),
+    ("network.encoder.width=inf", "network.encoder.width is inf; set it to more than 0"),
+    ("optimizer.learning_rate=nan", "optimizer.learning_rate is nan; set it to 0 or more"),
+    ("optimizer.learning_rate=-0.1", "optimizer.learning_rate is -0.1; set it to 0 or more"),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay is -1.0; set it to 0 or more"),
+    ("optimizer.betas=0.9", "optimizer.betas is (0.9,); set it to a tuple of 2 values"),
+    ("optimizer.b1=0.9", "unknown config key 'optimizer.b1'; "),
+    ("resolution.ramp=('2 epochs',)", "resolution.ramp is ('2 epochs',); set it to a tuple of 2 values"),
     ("epochs=0", "the run has 0 steps; set epochs or steps to more than 0"),
     ("epochs=-1", "'-1.0 epochs' is not a duration"),
     ("steps=0", "the run has 0 steps; set epochs or steps to more than 0"),
@@ -165,6 +179,13 @@ def test_values(complaint, change, sentence):
     said = complaint(change)
     assert sentence in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("config", ["simclr.py", "vicreg.py", "triplet.py", "slip.py"])
+def test_a_method_that_compares_images_needs_two(complaint, config):
+    assert "compares the images of a batch with each other; set batch_size to 2 or more" in complaint(
+        "batch_size=1", config=config
+    )
 
 
 @pytest.mark.parametrize("config", ["moco_v2.py", "nnclr.py", "densecl.py"])
@@ -249,7 +270,7 @@ def test_a_config_is_asked_for():
 
 
 def test_folders(complaint, images):
-    assert "has no images (.jpg, .jpeg, .png, .webp) at any depth" in complaint(f"data.source={images(0)}")
+    assert "has no images at any depth; set data.source to another" in complaint(f"data.source={images(0)}")
     few = complaint(f"data.source={images(3)}", "batch_size=8")
     assert "has 3 images, fewer than batch_size 8; lower batch_size" in few
     unlabelled = f"data.source={images(16)}", "batch_size=16", "evaluate.labels=required"
@@ -274,6 +295,33 @@ def test_tfds_sets(complaint, tmp_path, name, sentence):
     assert sentence.format(dir=tmp_path) in " ".join(said.split())
 
 
+def test_a_remote_set_that_cannot_be_reached(complaint, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def unreachable(*args, **options):
+        raise ConnectionError("no route to host\nmore")
+
+    monkeypatch.setattr(tfds.core.read_only_builder, "builder_from_files", unreachable)
+    said = complaint("data.source=tfds:cifar10", "data.dir=gs://sets/tfds")
+    assert said.startswith("gs://sets/tfds cannot be reached (no route to host); check data.dir, the network")
+
+
+def test_a_remote_workdir(start):
+    with pytest.raises(UserError, match="the workdir gs://runs/byol is no folder of this machine; mount it"):
+        start(at="gs://runs/byol")
+
+
+def test_a_workdir_whose_name_is_no_text(complaint, tmp_path):
+    assert "is no UTF-8; name another --workdir" in complaint(at=tmp_path / os.fsdecode(b"caf\xe9"))
+
+
+def test_worker_processes_without_enough_shared_memory(complaint, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(2**20, 0, 2**20))
+    said = complaint("data.workers=4", "data.device_bytes=0", "batch_size=512")
+    needed = (28 * 28 * 3 + 4 * 6) * 512 * (3 * 4 + 1) / 2**20
+    assert f"need about {needed:.0f} MiB of /dev/shm, and 1 are free; set data.workers lower (0: threads), or" in said
+
+
 @pytest.mark.parametrize("place", ["file", "file/below/it"])
 def test_a_workdir_that_cannot_be_written(complaint, tmp_path, place):
     (tmp_path / "file").write_text("mine")
@@ -282,12 +330,24 @@ def test_a_workdir_that_cannot_be_written(complaint, tmp_path, place):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "views.png"])
+def test_a_workdir_that_holds_what_a_run_writes(start, workdir, name):
+    workdir.mkdir()
+    (workdir / name).write_text("mine")
+    with pytest.raises(
+        UserError, match=rf"has no config\.json, but {name}, as a run does; restore its config\.json, or"
+    ):
+        start()
+    assert [path.name for path in workdir.iterdir()] == [name]
+
+
 def test_a_workdir_that_holds_something_else(start, workdir):
     workdir.mkdir()
-    (workdir / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match=r"is not empty and has no config\.json; name another --workdir"):
-        start()
-    assert [path.name for path in workdir.iterdir()] == ["thesis.tex"]
+    others = {"slurm-123.out", "nohup.out", "train.log", ".DS_Store", "notes.txt"}
+    for name in others:
+        (workdir / name).write_text("mine")
+    assert start() == workdir
+    assert others <= {path.name for path in workdir.iterdir() if path.read_bytes() == b"mine"}
 
 
 def test_a_workdir_that_holds_another_run(start, workdir):

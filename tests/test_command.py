@@ -1,15 +1,19 @@
 """Commands as processes: exit codes, one line on standard error, help; and the preview."""
 
+import errno
 import os
+import resource
 import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 from PIL import Image
 from test_methods import KINDS, ROOT, overrides
 
 from ssl_jax import command, main, preview
+from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.report.pictures import GAP, LINE
@@ -73,6 +77,49 @@ def test_out_of_memory_on_the_host_says_what_to_lower(run_raising, capsys):
     assert "out of memory on the host: lower data.host_bytes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "the disk is full: make room; all checkpoints before are kept, and the same command resumes"),
+        (errno.EDQUOT, "your disk quota is used up"),
+        (errno.EFBIG, "a file may not become as large: raise the limit, ulimit -f unlimited"),
+    ],
+)
+def test_a_disk_without_room_says_so(number, sentence, run_raising, capsys):
+    late = RuntimeError("a clean-up that failed, too")
+    late.__context__ = OSError(number, os.strerror(number), "metrics.jsonl")
+    for error in (
+        late,
+        late.__context__,
+        ValueError(f"RESOURCE_EXHAUSTED: Failed to write: {os.strerror(number)} [28]"),
+    ):
+        with pytest.raises(SystemExit, match=str(command.USAGE)):
+            run_raising(error)
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {sentence}")
+        assert said.count("\n") == 1
+
+
+def test_a_checkpoint_that_may_not_be_written_is_explained(tmp_path):
+    """With the error that a limit on the size of files really makes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(Exception) as caught, Checkpoints(tmp_path) as checkpoints:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+            checkpoints.save(1, {"x": np.random.default_rng(0).random(100_000)})
+            checkpoints.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert command.explain(caught.value).startswith("a file may not become as large")
+
+
+def test_a_worker_that_was_killed_is_explained():
+    for code, word in ((-7, "/dev/shm"), (-9, "memory")):
+        error = RuntimeError(f"Worker process was terminated unexpectedly with exit code {code}. Search the logs")
+        assert word in command.explain(error)
+    assert command.explain(RuntimeError("exit code 1")) is None
+
+
 def test_ctrl_c_has_its_own_exit_code(run_raising):
     with pytest.raises(SystemExit, match="130"):
         run_raising(KeyboardInterrupt())
@@ -120,7 +167,7 @@ def test_a_workdir_is_named_after_the_config():
 def test_preview_draws_a_row_an_image_and_a_column_a_view(name, tmp_path, capsys):
     out = tmp_path / "views"  # a PNG whatever its name
     plain = [(f"augment.{key}", "0") for key in ("jitter", "gray", "blur")]  # quick to compile
-    changes = [f"--config.{key}={value}" for key, value in [*overrides(name), *plain]]
+    changes = [f"--config.{key}={value}" for key, value in [*overrides(name), *plain, ("data.canvas", "16")]]
     preview.main(preview.parser().parse([f"--config={ROOT / 'configs' / f'{name}.py'}", f"--out={out}", *changes]))
     assert str(out) in capsys.readouterr().out
     with Image.open(out) as sheet:

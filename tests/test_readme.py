@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from test_methods import overrides, read
 
 from ssl_jax import methods
 from ssl_jax.config import load, recipes
@@ -25,9 +26,14 @@ def samples(text):
     return [textwrap.dedent(block) for block in blocks]
 
 
-def test_the_samples_of_the_readme_run():
-    parts, method = samples(README)
-    names: dict = {}
+def test_the_samples_of_the_readme_run(tmp_path):
+    embed, parts, method = samples(README)
+    toy.random_run(tmp_path / "run", read("simclr.py", overrides("simclr"), None))
+    names: dict = {"images": [np.zeros((20, 30, 3), np.uint8)] * 2}
+    exec(embed.replace("runs/simclr", str(tmp_path / "run")), names)
+    assert names["features"].shape[0] == 2 and names["features"].ndim == 2
+
+    names = {}
     exec(parts, names)
     assert names["outputs"].projection.shape == (8, 2, 128)
     assert jnp.isfinite(names["loss"])

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_methods import BARE, ROOT, overrides
+from test_methods import BARE, ROOT, TINY_ENCODERS, overrides
 
 from ssl_jax import augment, data, parallel, resolution
 from ssl_jax.augment import Buckets, Views
@@ -225,6 +225,8 @@ def test_statistics_are_estimated_at_a_size(bank):
         ({"sizes": "(8,16)", "mode": "ramp"}, "resolution.ramp ends at '0 epochs', not after its start"),
         ({"consistency": "cosine"}, "set resolution.sizes to two or more"),
         ({"sizes": "(8,12,16)"}, "which 3 sizes cannot share equally"),
+        ({"sizes": "(8,16)", "patches": "(4,8)"}, "resolution.patches needs one size per step"),
+        ({"sizes": "(8,16)", "patches": "(4,8)", "mode": "random"}, "resolution.patches needs a vision transformer"),
     ],
 )
 def test_bad_sizes_say_what_to_set(values, sentence):
@@ -238,6 +240,37 @@ def test_every_size_must_suit_the_encoder_before_anything_runs(key):
     changes = [*overrides("mae"), ("resolution.mode", "random"), (key, "(12,16)")]
     with pytest.raises(UserError, match="an image side of 12 pixels is no multiple of the patch of 8"):
         build(load(str(ROOT / "configs" / "mae.py"), changes))
+
+
+VIT = {
+    **{f"network.encoder.{name}": "" for name in ("stem", "width", "layers", "zero_gamma")},
+    **{f"network.encoder.{name}": value for name, value in TINY_ENCODERS["vit"].items()},
+    "network.encoder.name": "vit_tiny",
+}
+
+
+CUT = {"resolution.sizes": "(16,16)", "resolution.mode": "random", "resolution.patches": "(4,8)"}
+
+
+def test_images_are_cut_into_other_patches_from_step_to_step():
+    """A step with patches of a size is the program of a run whose encoder always cuts such patches."""
+
+    def programs(**more):
+        changes = overrides("simclr", **BARE, **VIT, **more, **{"data.device_bytes": "0"})
+        trainer = Trainer(
+            build(load(str(ROOT / "configs" / "simclr.py"), changes)), parallel.make_mesh(jax.devices()[:1])
+        )
+        batch = next(trainer.batches(0))
+        return [one.lower(trainer.abstract, batch, None, trainer.key).as_text() for one in trainer.programs]
+
+    always = [*programs(**{"network.encoder.view_patch": "4"}), *programs(**{"network.encoder.view_patch": "8"})]
+    assert programs(**CUT) == always
+    assert always[0] != always[1]
+
+
+def test_a_method_that_predicts_pixels_has_patches_of_one_size():
+    with pytest.raises(UserError, match=r"mae predicts patches of one size; leave resolution\.patches out"):
+        build(load(str(ROOT / "configs" / "mae.py"), overrides("mae", **CUT)))
 
 
 def test_methods_that_compare_patches_take_one_size_per_batch():

@@ -20,7 +20,9 @@ from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.monitor.writers import read
+from ssl_jax.report.run import PICTURES
 from ssl_jax.train import Trainer, TrainState, make_program
+from ssl_jax.workdir import LOCK, WRITTEN
 
 LAST = 12
 
@@ -43,7 +45,7 @@ def train(*args, **changes):
 def command(*args, devices=2, **changes):
     """Starts the command as a process of its own."""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices}"),
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
         "PYTHONUNBUFFERED": "1",
     }
@@ -176,6 +178,8 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert (finished / "report.html").read_text().count("<img") == 3  # a ResNet has no attention to show
     assert list((finished / "tensorboard").iterdir())
     assert checkpoint.steps(finished / "checkpoints")[-1] == LAST
+    assert {path.name for path in finished.iterdir()} <= {"config.json", LOCK, *WRITTEN}
+    assert set(PICTURES) <= set(WRITTEN)
 
 
 def test_a_finished_run_says_so(finished, capsys):

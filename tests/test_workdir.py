@@ -63,6 +63,8 @@ def start(workdir, **changes):
     """Runs the command for a tiny BYOL."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "Evaluator", Evaluator)
+        for pictures in (training.preview, training.see):
+            patch.setattr(pictures, "write", lambda *_: None)
         train("byol", workdir, **QUICK | changes)
 
 
@@ -122,7 +124,7 @@ def test_an_older_run_goes_on_with_other_evaluation_and_logs_though_its_source_i
     finally:
         moved.rename(source)
     said = capsys.readouterr().out
-    assert said.startswith("resumes at step 1\n")  # and not from the weights
+    assert "\nresumes at step 1\n" in said  # and not from the weights
     assert "random" not in said
     assert re.search(r"^starting weights +10\.0 +10\.0$", said, re.MULTILINE)
     assert "random initialisation" in summary(workdir)  # of a run without init.from
@@ -149,7 +151,6 @@ def refused(workdir, **changes):
         ("evaluate.labels", "ignored", "evaluate.labels ('auto' there, 'ignored' now)"),
         ("evaluate.source", "embedded:fashion_mnist", "evaluate.source (unset there, 'embedded:fashion_mnist' now)"),
         ("data.canvas", 20, "data.canvas (unset there, 20 now)"),
-        ("steps", 4, "steps (2 there, 4 now)"),
         ("init.from", "runs/other", "now)"),
     ],
 )

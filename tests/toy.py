@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax import networks
+from ssl_jax import augment, networks
 from ssl_jax.augment import Views
 from ssl_jax.build import build
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.fields import to_dict
-from ssl_jax.method import Result, Variables, apply
+from ssl_jax.method import Method, Result, Stats, Variables, apply
+from ssl_jax.model import Model, Weights
 from ssl_jax.networks import MLP, Encoding, Network, Outputs, Prototypes, TextTower
 from ssl_jax.workdir import claim
 
@@ -91,3 +92,41 @@ def write_run(workdir, config, nest=lambda tree: tree):
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         checkpoints.save(3, state)
     return Variables(variables["params"], variables["batch_stats"])
+
+
+def drawn(shapes):
+    """Random arrays of these shapes: matrices that keep the size of what they multiply, else numbers around 1."""
+    random = np.random.default_rng(0)
+
+    def draw(x):
+        if not np.issubdtype(x.dtype, np.floating):
+            return np.zeros(x.shape, x.dtype)
+        if len(x.shape) < 2:
+            return random.uniform(0.5, 1.5, x.shape).astype(x.dtype)
+        return (random.normal(size=x.shape) / np.sqrt(np.prod(x.shape[:-1]))).astype(x.dtype)
+
+    return jax.tree.map(draw, shapes)
+
+
+def random_run(workdir, config):
+    """Makes a workdir as left by a run of this config, with weights that no network begins with.
+
+    Returns:
+        The run, its parameters and its state.
+    """
+    claim(workdir, config)
+    run = build(config)
+    params, state = drawn(run.shapes)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(3, {"params": params, "state": state})
+    return run, params, state
+
+
+def model(encoder, size):
+    """A model of an encoder with random weights, some of which differ from those that networks begin with."""
+    shapes = jax.eval_shape(Network(encoder).init, jax.random.key(0), (jnp.zeros((1, 1, size, size, 3)),))
+    variables = drawn(dict(shapes))
+    weights = Weights({"network": variables["params"]}, Stats(variables.get("batch_stats", {})))
+    space = augment.SPACES["rgb"]._replace(mean=(0.5, 0.4, 0.3))
+    recipe = augment.Recipe((), space)
+    return Model(Method(Network(encoder)), weights, recipe, size, size, 1.0, "backbone", "toy")

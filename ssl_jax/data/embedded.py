@@ -8,6 +8,7 @@ import numpy as np
 
 from ssl_jax.data import captions
 from ssl_jax.data.field import Text, image_fields
+from ssl_jax.data.survey import Survey
 from ssl_jax.errors import UserError, suggest
 
 HERE = pathlib.Path(__file__).parent
@@ -44,6 +45,10 @@ class EmbeddedSource:
         self.sentences = captions.SENTENCES[split]
         text = Text(len(self.sentences), context, captions.KINDS[split]) if "text" in fields else None
         self.name, self.fields = f"embedded:{name}", image_fields(fields, text)
+        height, width = self.images.shape[1:]
+        self.survey = Survey(sizes=np.array([[width, height]]), counts=np.bincount(self.labels))
+        self.version = None
+        self.listing: list[tuple[str, int]] = []
 
     def __len__(self) -> int:
         return len(self.labels)

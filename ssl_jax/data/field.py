@@ -95,12 +95,19 @@ def fit(pixels: np.ndarray, canvas: int) -> np.ndarray:
     Returns:
         uint8 [canvas, canvas, ...], 0 outside the picture.
     """
-    height, width = fitted_size(pixels, canvas)
-    if (height, width) != pixels.shape[:2]:
-        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+    pixels = shrink(pixels, canvas)
+    height, width = pixels.shape[:2]
     result = np.zeros((canvas, canvas, *pixels.shape[2:]), np.uint8)
     result[:height, :width] = pixels
     return result
+
+
+def shrink(pixels: np.ndarray, canvas: int) -> np.ndarray:
+    """Returns a picture, uint8 [height, width, ...], which is shrunk if it is larger than a canvas."""
+    height, width = fitted_size(pixels, canvas)
+    if (height, width) == pixels.shape[:2]:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def fitted_size(pixels: np.ndarray, canvas: int) -> tuple[int, int]:

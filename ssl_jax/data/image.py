@@ -1,11 +1,22 @@
 """Decodes any image file to 8-bit RGB, and its alpha channel to a mask."""
 
 import contextlib
+import functools
+import importlib
 import io
+import math
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image
+
+# Those that Pillow, or a plugin of it, reads; it knows many more, which are no pictures or run other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM")
+MAX_PIXELS = 89_478_485  # Pillow's own limit, a quarter of a gigabyte of RGB
+DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of a grey level
+
+Image.MAX_IMAGE_PIXELS = None  # `data.max_pixels` takes its place, which can be raised
 
 UPRIGHT = {  # the operation that undoes each EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -16,32 +27,72 @@ UPRIGHT = {  # the operation that undoes each EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
 
-def decode(data: bytes) -> np.ndarray:
-    """Decodes a JPEG, PNG or WebP file as a viewer shows it: upright, in 8 bits, on a white background.
+class TooLargeError(Exception):
+    """An image has more pixels than is allowed."""
+
+
+@functools.cache
+def formats() -> list[str]:
+    """Returns those of `FORMATS` that can be read here."""
+    Image.init()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def suffixes() -> tuple[str, ...]:
+    """Returns the suffixes of the image files that can be read here, in lower case."""
+    known = formats()
+    return tuple(sorted(suffix for suffix, name in Image.registered_extensions().items() if name in known))
+
+
+def decode(data: bytes, least: int | None = None, max_pixels: int | None = None) -> np.ndarray:
+    """Decodes an image file as a viewer shows it: upright, in 8 bits, on a white background, of several the first.
+
+    Grey levels of more than 8 bits are scaled, see `grey_levels`.
 
     Args:
         data: the file's content.
+        least: pixels of the longer side that are enough: a larger JPEG may be decoded at a half, a quarter or an eighth
+            of its size, which is much faster. None: it is decoded at its size.
+        max_pixels: largest number of pixels; None: any.
 
     Returns:
         uint8 [height, width, 3].
 
     Raises:
+        TooLargeError: if it has more than `max_pixels`.
         Exception: whatever Pillow raises for damaged files, of many types.
     """
-    with upright(data) as image:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB"))
+    with upright(data, least, max_pixels) as image:
+        return on_white(image)
 
 
-def decode_with_mask(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def rgb(image: Image.Image) -> np.ndarray:
+    """Returns an opened image as `decode` does."""
+    return on_white(turned(image))
+
+
+def on_white(image: Image.Image) -> np.ndarray:
+    """Returns an 8-bit image as uint8 [height, width, 3], on a white background."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def decode_with_mask(
+    data: bytes, least: int | None = None, max_pixels: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Decodes a file whose alpha channel is a mask of what matters in the image.
 
     Args:
         data: the file's content.
+        least: as in `decode`.
+        max_pixels: as in `decode`.
 
     Returns:
         The colours without transparency, uint8 [height, width, 3], and the mask, uint8 [height, width]: 255 where the
@@ -50,21 +101,81 @@ def decode_with_mask(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         Exception: as `decode`.
     """
-    with upright(data) as image:
+    with upright(data, least, max_pixels) as image:
         opaque = image if image.has_transparency_data else image.convert("RGB")
         pixels = np.asarray(opaque.convert("RGBA"))
     return pixels[:, :, :3], np.where(pixels[:, :, 3] > 128, 255, 0).astype(np.uint8)
 
 
+def size_of(stream: IO[bytes], max_pixels: int | None = None) -> tuple[int, int]:
+    """Returns the width and height of an image, upright, from the header of its file.
+
+    Raises:
+        Exception: as `decode`.
+    """
+    with opened(stream, max_pixels) as file:
+        width, height = file.size
+        known = file.format != "PNG" or "exif" in file.info  # else Pillow would decode all of it to find one at the end
+        return (height, width) if known and orientation(file) in TURNED else (width, height)
+
+
 @contextlib.contextmanager
-def upright(data: bytes) -> Iterator[Image.Image]:
+def opened(stream: IO[bytes], max_pixels: int | None) -> Iterator[Image.Image]:
+    """Opens an image file, of which only the header is read."""
+    with Image.open(stream, formats=formats()) as file:
+        if max_pixels is not None and math.prod(file.size) > max_pixels:
+            raise TooLargeError("{} x {} pixels".format(*file.size))
+        yield file
+
+
+@contextlib.contextmanager
+def upright(data: bytes, least: int | None, max_pixels: int | None) -> Iterator[Image.Image]:
     """Opens a file as an 8-bit image, rotated by its EXIF orientation."""
-    with Image.open(io.BytesIO(data)) as file:
-        turn = UPRIGHT.get(orientation(file))
-        image: Image.Image = file if turn is None else file.transpose(turn)
-        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scaling
-            image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-        yield image
+    with opened(io.BytesIO(data), max_pixels) as file:
+        if least and max(file.size) > least:
+            scale = least / max(file.size)
+            file.draft(None, (math.ceil(file.width * scale), math.ceil(file.height * scale)))
+        yield turned(file)
+
+
+def turned(file: Image.Image) -> Image.Image:
+    """Returns an opened image as an 8-bit image, rotated by its EXIF orientation."""
+    image = eight_bits(file) if file.mode.startswith("I") or file.mode == "F" else file
+    turn = UPRIGHT.get(orientation(file))
+    return image if turn is None else image.transpose(turn)
+
+
+def eight_bits(file: Image.Image) -> Image.Image:
+    """Returns a grey image of more than 8 bits, which Pillow would clip, in 8, with an alpha channel if it has one."""
+    values, clear = np.asarray(file), file.info.get("transparency")
+    image = Image.fromarray(grey_levels(values))
+    if clear is not None:
+        image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return image
+
+
+def grey_levels(values: np.ndarray) -> np.ndarray:
+    """Scales grey levels of any type to 8 bits.
+
+    Whole numbers are scaled from the least depth of 8, 10, 12, 14 or 16 bits that holds all of the image: scanners
+    and cameras store 12 bits in 16. Floats from 0 to 1 are scaled from there, others from 0 to 255 are taken as they
+    are. Any other range, such as one with negative numbers, is stretched so that its least value is black and its
+    largest white. What is not finite is black.
+
+    Args:
+        values: [height, width].
+
+    Returns:
+        uint8 [height, width].
+    """
+    whole, finite = np.issubdtype(values.dtype, np.integer), np.isfinite(values)
+    low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
+    if low >= 0 and whole:
+        low, high = 0, next(2**bits - 1 for bits in DEPTHS if high < 2**bits)
+    elif low >= 0 and high <= 255:
+        low, high = 0, 1 if high <= 1 else 255
+    scaled = (np.where(finite, values, low).astype(np.float64) - low) * (255 / max(high - low, 1e-9))
+    return np.round(scaled).astype(np.uint8)
 
 
 def orientation(file: Image.Image) -> int:

@@ -1,6 +1,7 @@
 """Image files with captions, listed in a table: `pairs:/path`."""
 
 import csv
+import io
 import json
 import os
 import pathlib
@@ -8,8 +9,10 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from ssl_jax.data import folder
+from ssl_jax.data import files, folder
 from ssl_jax.data.field import Text, image_fields
+from ssl_jax.data.reading import WHOLE, Reading
+from ssl_jax.data.survey import Survey
 from ssl_jax.errors import UserError
 
 SUFFIXES = (".csv", ".jsonl")
@@ -29,10 +32,12 @@ class PairSource:
 
     Args:
         name: the name of the source in messages.
-        captions: the captions of each file.
+        root: the folder that paths are relative to.
+        captions: the captions of each file, by its path.
         labels: of the files; -1 if unknown.
         classes: the names of the labels; None without labels.
         context: tokens of a caption; None: captions are left out.
+        reading: how images are read.
 
     Raises:
         UserError: if no file can be read.
@@ -41,29 +46,50 @@ class PairSource:
     def __init__(
         self,
         name: str,
+        root: str,
         captions: dict[str, tuple[str, ...]],
         labels: list[int],
         classes: tuple[str, ...] | None,
         context: int | None,
+        reading: Reading = WHOLE,
     ):
-        self.images = folder.FolderSource(name, list(captions), labels, classes)
+        names = list(captions)
+        known = len(names) <= folder.CHECKED
+        sizes = [files.patiently(os.path.getsize, os.path.join(root, file)) if known else 0 for file in names]
+        self.images = folder.FolderSource(name, root, names, sizes, labels, classes, reading=reading)
         self.captions, self.name, self.classes = captions, name, classes
         text = None if context is None else Text(max(map(len, captions.values())), context)
         self.fields = image_fields(text=text)
 
     @property
+    def files(self) -> list[str]:
+        return self.images.files
+
+    @property
     def labels(self) -> list[int]:
         return self.images.labels
+
+    version = None
+
+    @property
+    def survey(self) -> Survey:
+        return self.images.survey
+
+    @property
+    def listing(self) -> list[tuple[str, int]]:
+        return self.images.listing
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        file, example = self.images.readable(i)
-        return example | {"text": self.captions[file]} if "text" in self.fields else example
+        j, example = self.images.readable(i)
+        return example | {"text": self.captions[self.images.names[j]]} if "text" in self.fields else example
 
 
-def open_pairs(path: str, split: str, fields: Collection[str] = (), context: int = 77) -> PairSource | None:
+def open_pairs(
+    path: str, split: str, fields: Collection[str] = (), context: int = 77, reading: Reading = WHOLE
+) -> PairSource | None:
     """Opens a table of image files and captions.
 
     A table is a file in one of two formats. Paths of images are relative to its folder.
@@ -80,6 +106,7 @@ def open_pairs(path: str, split: str, fields: Collection[str] = (), context: int
         split: "train" or "test".
         fields: ("text",) adds the captions.
         context: tokens of a caption.
+        reading: how images are read.
 
     Returns:
         The source, or None if there is no test split.
@@ -104,12 +131,12 @@ def open_pairs(path: str, split: str, fields: Collection[str] = (), context: int
     captions: dict[str, tuple[str, ...]] = {}
     labels: dict[str, int] = {}
     for row in rows:
-        file = str(table.parent / row.image)
+        file = str(pathlib.PurePath(row.image))
         captions[file] = captions.get(file, ()) + row.captions
         labels[file] = max(labels.get(file, -1), number.get(row.label, -1))
     known = classes if max(labels.values()) >= 0 else None
     wanted = context if "text" in fields else None
-    return PairSource(f"pairs:{root}", captions, list(labels.values()), known, wanted)
+    return PairSource(f"pairs:{root}", str(table.parent), captions, list(labels.values()), known, wanted, reading)
 
 
 def find_table(root: pathlib.Path, split: str) -> pathlib.Path | None:
@@ -126,9 +153,9 @@ def usable_rows(table: pathlib.Path, warn: bool = True) -> list[Row]:
     Raises:
         UserError: if none can be used.
     """
-    with open(table, encoding="utf-8-sig", errors="replace", newline="") as lines:
-        rows = list((csv_rows if table.suffix == ".csv" else json_rows)(lines, table))
-    present = os.path.isfile if len(rows) <= folder.CHECKED else lambda file: True
+    lines = io.StringIO(files.content(str(table)).decode("utf-8-sig", "replace"), newline="")
+    rows = list((csv_rows if table.suffix == ".csv" else json_rows)(lines, table))
+    present = files.is_file if len(rows) <= folder.CHECKED else lambda file: True
     good: list[Row] = []
     broken: list[str] = []
     for line, row in rows:

@@ -9,6 +9,8 @@ from ssl_jax.data.embedded import EmbeddedSource
 from ssl_jax.data.field import Field
 from ssl_jax.data.folder import open_folder
 from ssl_jax.data.pairs import open_pairs
+from ssl_jax.data.reading import WHOLE, Reading
+from ssl_jax.data.survey import Survey
 from ssl_jax.data.tfds import open_tfds
 from ssl_jax.errors import UserError, suggest
 
@@ -18,6 +20,18 @@ class Source(Protocol):
 
     name: str
     classes: tuple[str, ...] | None  # None: no labels
+
+    @property
+    def survey(self) -> Survey:
+        """What was found when it was opened."""
+
+    @property
+    def version(self) -> str | None:
+        """Of a published set."""
+
+    @property
+    def listing(self) -> Sequence[tuple[str, int]]:
+        """The name and the bytes of each file; empty: the name of the source says which images it has."""
 
     @property
     def fields(self) -> Mapping[str, Field]:
@@ -42,21 +56,26 @@ FIELDS = {  # -> what it is called, and what to do if a source lacks it
 class Scheme(NamedTuple):
     """One kind of source."""
 
-    # The function that opens a split; it takes name, split, data_dir, fields and context, see `open_source`.
-    open: Callable[[str, str, str | None, Collection[str], int], Source | None]
+    # The function that opens a split; it takes name, split, data_dir, fields, context and reading, see `open_source`.
+    open: Callable[[str, str, str | None, Collection[str], int, Reading], Source | None]
     fields: Collection[str]  # fields that it can have beside `image` and `label`
 
 
 SCHEMES = {
-    "embedded": Scheme(lambda name, split, _, fields, context: EmbeddedSource(name, split, fields, context), FIELDS),
-    "folder": Scheme(lambda name, split, _, fields, context: open_folder(name, split, fields), ("mask",)),
-    "pairs": Scheme(lambda name, split, _, fields, context: open_pairs(name, split, fields, context), ("text",)),
+    "embedded": Scheme(lambda name, split, _, fields, length, __: EmbeddedSource(name, split, fields, length), FIELDS),
+    "folder": Scheme(lambda name, split, _, fields, __, reading: open_folder(name, split, fields, reading), ("mask",)),
+    "pairs": Scheme(lambda name, split, _, *how: open_pairs(name, split, *how), ("text",)),
     "tfds": Scheme(open_tfds, ("text",)),
 }
 
 
 def open_source(
-    text: str, split: str = "train", data_dir: str | None = None, fields: Collection[str] = (), context: int = 77
+    text: str,
+    split: str = "train",
+    data_dir: str | None = None,
+    fields: Collection[str] = (),
+    context: int = 77,
+    reading: Reading = WHOLE,
 ) -> Source | None:
     """Opens one split of an image source.
 
@@ -68,6 +87,7 @@ def open_source(
         fields: the fields that examples need beside `image` and `label`. "mask" marks what matters in an image: the
             alpha channel in a folder, the pixels that are not black in the embedded set. "text" is captions.
         context: tokens of a caption.
+        reading: how images are read.
 
     Returns:
         The source, or None if there is no test split.
@@ -90,4 +110,4 @@ def open_source(
         if field not in SCHEMES[scheme].fields:
             what, advice = FIELDS[field]
             raise UserError(f"{text} has no {what}; {advice}")
-    return SCHEMES[scheme].open(name, split, data_dir, fields, context)
+    return SCHEMES[scheme].open(name, split, data_dir, fields, context, reading)

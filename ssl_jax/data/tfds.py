@@ -8,8 +8,12 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+
 from ssl_jax.data.field import Text, image_fields
 from ssl_jax.data.image import decode
+from ssl_jax.data.reading import WHOLE, Reading
+from ssl_jax.data.survey import Survey
 from ssl_jax.errors import UserError
 
 TEST_SPLITS = ("test", "validation", "val")
@@ -24,12 +28,13 @@ class TfdsSource:
         builder: a `tfds.core.DatasetBuilder` of a prepared set.
         split: one of its splits.
         context: tokens of a caption; None: captions are left out.
+        reading: how images are read.
 
     Raises:
         UserError: if the set has no images or no captions, or was prepared in a format without random access.
     """
 
-    def __init__(self, name: str, builder: Any, split: str, context: int | None = None):
+    def __init__(self, name: str, builder: Any, split: str, context: int | None = None, reading: Reading = WHOLE):
         import tensorflow_datasets as tfds
 
         features = builder.info.features
@@ -39,6 +44,11 @@ class TfdsSource:
                 f"{name} has no images, its features are {', '.join(features)}; set data.source to a set of images"
             )
         self.name, self.image, self.label = name, image, label
+        self.version = str(builder.version)
+        self.listing: list[tuple[str, int]] = []
+        height, width = features[image].shape[:2]
+        self.survey = Survey(sizes=np.array([[width, height]]) if height and width else None)
+        self.canvas = reading.canvas(self.survey.largest)
         self.text = None if context is None else caption_of(features)
         if context is not None and self.text is None:
             raise UserError(
@@ -65,12 +75,17 @@ class TfdsSource:
     def __getitem__(self, i: int) -> dict[str, Any]:
         example = self.examples[i]
         label = int(example[self.label]) if self.label else -1
-        found = {"image": decode(example[self.image]), "label": label}
+        found = {"image": decode(example[self.image], self.canvas), "label": label}
         return found | {"text": texts(functools.reduce(operator.getitem, self.text, example))} if self.text else found
 
 
 def open_tfds(
-    name: str, split: str, data_dir: str | None, fields: Collection[str] = (), context: int = 77
+    name: str,
+    split: str,
+    data_dir: str | None,
+    fields: Collection[str] = (),
+    context: int = 77,
+    reading: Reading = WHOLE,
 ) -> TfdsSource | None:
     """Opens a prepared set from its files; see `source.open_source` for arguments and errors.
 
@@ -87,11 +102,17 @@ def open_tfds(
         raise UserError(
             f"tfds:{name} cannot be opened in {data_dir or 'the default folder'}: {first_line(error)}"
         ) from None
+    except Exception as error:  # of many types, by what reads the remote folder
+        if "://" not in str(data_dir):
+            raise
+        raise UserError(
+            f"{data_dir} cannot be reached ({first_line(error)}); check data.dir, the network and your credentials"
+        ) from error
     splits = [s for s in (TEST_SPLITS if split == "test" else ("train",)) if s in builder.info.splits]
     if split == "train" and not splits:
         raise UserError(f"tfds:{name} has no training split, only {', '.join(builder.info.splits)}")
     wanted = context if "text" in fields else None
-    sources = [TfdsSource(f"tfds:{name}", builder, s, wanted) for s in splits]
+    sources = [TfdsSource(f"tfds:{name}", builder, s, wanted, reading) for s in splits]
     return next((source for source in sources if source.classes), sources[0] if sources else None)
 
 

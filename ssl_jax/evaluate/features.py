@@ -102,12 +102,28 @@ def encoder(run: Run, mesh: jax.sharding.Mesh, layers: dict[str, int], size: int
         layers: name of features -> number of layers of the projector to apply, see `Method.represent`.
         size: side in pixels of the crops; None: `data.size`.
     """
-    side = size or run.config.data.size
+    side, crop = size or run.config.data.size, run.config.evaluate.crop
+    return center_encoder(run.method, run.recipe, side, crop, mesh, layers)
+
+
+def center_encoder(
+    method: Method, recipe: augment.Recipe, size: int, crop: float, mesh: jax.sharding.Mesh, layers: dict[str, int]
+) -> Encode:
+    """Returns an `encoder` of a method that need not belong to a run.
+
+    Args:
+        method: what encodes.
+        recipe: its colour space is used.
+        size: side in pixels of the crops.
+        crop: fraction of the shorter side of an image that they show.
+        mesh: the devices.
+        layers: see `encoder`.
+    """
 
     @functools.partial(jax.jit, out_shardings=parallel.batch_sharding(mesh))
     def encode(state, batch):
-        images = augment.center(run.recipe, batch, side, run.config.evaluate.crop)
-        return {name: run.method.represent(state.params, state.state, images, n) for name, n in layers.items()}
+        images = augment.center(recipe, batch, size, crop)
+        return {name: method.represent(state.params, state.state, images, n) for name, n in layers.items()}
 
     return encode
 
@@ -156,13 +172,14 @@ def pixels(run: Run, mesh: jax.sharding.Mesh, size: int) -> Encode:
     return encode
 
 
-def layers(method: Method, feature: str | None = None) -> tuple[str, dict[str, int]]:
+def layers(method: Method, feature: str | None = None, key: str = "evaluate.feature") -> tuple[str, dict[str, int]]:
     """Returns which features of a method to evaluate.
 
     Args:
         method: a method, with or without a projector.
-        feature: `evaluate.feature`: "backbone", "projection" or "hidden:K", the output of the Kth hidden layer of the
-            projector; None: what the method's paper uses.
+        feature: "backbone", "projection" or "hidden:K", the output of the Kth hidden layer of the projector; None: what
+            the method's paper uses.
+        key: what errors call the feature.
 
     Returns:
         The name of the chosen features; and for these, the backbone and the projection, the number of layers of the
@@ -181,12 +198,12 @@ def layers(method: Method, feature: str | None = None) -> tuple[str, dict[str, i
         number = int(hidden[1])
         if not 0 < number < depth:
             raise UserError(
-                f"evaluate.feature is {feature!r}, but the projector has {max(0, depth - 1)} hidden layers; "
+                f"{key} is {feature!r}, but the projector has {max(0, depth - 1)} hidden layers; "
                 "set it to backbone, projection or hidden:K with K from 1 to that number"
             )
         known |= {feature: number}
     if feature not in known:
-        raise UserError(f"evaluate.feature is {feature!r}; set it to backbone, projection or hidden:K")
+        raise UserError(f"{key} is {feature!r}; set it to backbone, projection or hidden:K")
     return feature, known
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import augment, data, parallel
@@ -68,8 +69,8 @@ def class_embeddings(embed: Embed, names: Sequence[str], prompts: Sequence[str],
     Source: CLIP (Radford et al. 2021, arXiv:2103.00020), section 3.1.4.
     """
     texts = [prompt.format(name) for name in names for prompt in prompts]
-    each = unit(embed(data.tokenize(texts, context))).reshape(len(names), len(prompts), -1)
-    return unit(each.mean(axis=1))
+    each = l2_normalize(jnp.asarray(embed(data.tokenize(texts, context)))).reshape(len(names), len(prompts), -1)
+    return np.asarray(l2_normalize(each.mean(axis=1)))
 
 
 def zero_shot(images: Features, classes: np.ndarray) -> dict[str, Any]:
@@ -146,11 +147,6 @@ def chance(relevant: np.ndarray, candidates: int, k: int) -> float:
     drawn = np.arange(min(k, candidates))
     missed = np.maximum(candidates - relevant[:, None] - drawn[None], 0) / (candidates - drawn)[None]
     return float(1 - missed.prod(axis=1).mean())
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Returns rows scaled to unit length."""
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def image_encoder(run: Run, mesh: jax.sharding.Mesh):

@@ -73,14 +73,14 @@ def judge_weights(
     """
     if not source:
         raise UserError("--weights has no images of its own; name labelled ones with --data")
-    model = ssl_jax.import_weights(file)  # type: ignore[attr-defined]  # found when it is asked for
+    model = ssl_jax.import_weights(file)
     config = complete({"method": {"name": "supervised"}})
     config.data.size, config.data.canvas = model.size, model.canvas
     config.evaluate.crop, config.evaluate.feature = model.crop, model.feature
     bank = data.open_source(source, "train")
     assert bank is not None  # every source has a training split
     changed(config, overrides)
-    run = Run(config, bank, None, (model.recipe,), model.method, steps=0, steps_per_epoch=0)
+    run = Run(config, bank, None, (model.recipe,), model.method, 0, 0, model.canvas)
     weights = Weights(*parallel.replicate(mesh, tuple(model.weights)))
     trained = Subject(run, mesh, weights, open_samples(run, mesh, source))
     path = pathlib.Path(file)

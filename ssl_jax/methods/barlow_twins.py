@@ -13,6 +13,7 @@ class BarlowTwins(Method):
     weight: float = 0.0051  # lambda of the off-diagonal part
     scale: float = 1.0  # factor of the whole loss
     large_views = 2
+    least_batch = 2
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)

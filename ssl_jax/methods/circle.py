@@ -14,6 +14,7 @@ class Circle(Method):
     margin: float = 0.25  # m
     scale: float = 256.0  # gamma
     needs_labels = True
+    least_batch = 2
     feature = "projection"
 
     def loss(self, params, state, batch, key, step):

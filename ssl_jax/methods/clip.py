@@ -21,6 +21,7 @@ class CLIP(Method):
     text: TextTower
     objective: Objective = "softmax"
     needs_text = True
+    least_batch = 2
 
     def check(self, batch):
         super().check(batch)

@@ -85,9 +85,10 @@ class CMC(Method):
         features = jnp.concatenate([one.features[:, 0] for one in outputs], axis=-1)
         return Result(loss, self.State(stats, banks, normalizers), {}, features, jnp.stack(embeddings, axis=1))
 
-    def networks(self, params, state) -> list[Variables]:
-        """The networks of the groups of channels."""
-        return [Variables(params[f"network{number}"], stats) for number, stats in enumerate(state.stats)]
+    def networks(self, params, state):
+        """Returns the networks of the groups of channels."""
+        stats = state.stats or [{}] * len(self.channels)  # a checkpoint holds nothing of norms without statistics
+        return [Variables(params[f"network{number}"], own) for number, own in enumerate(stats)]
 
     def variables(self, params, state):
         raise UserError(

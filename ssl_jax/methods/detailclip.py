@@ -57,6 +57,7 @@ class DetailCLIP(Method):
     normalize: bool = True  # whether the pixels of a patch are predicted with their mean 0 and their variance 1
     objective: Objective = "softmax"
     needs_text = True
+    least_batch = 2
     large_views = 2
     mixes_sizes = False
 

@@ -16,6 +16,7 @@ class InvaSpread(Method):
     temperature: float = 0.1  # tau
     weight: float = 1.0  # of the negatives
     large_views = 2
+    least_batch = 2
     feature = "projection"
 
     def loss(self, params, state, batch, key, step):

@@ -22,6 +22,7 @@ class MoCoV3(Method):
     decay: Schedule  # m of the key encoder: 0.99 -> 1 along a cosine
     temperature: float = 0.2  # tau
     large_views = 2
+    least_batch = 2
 
     class State(NamedTuple):
         stats: PyTree  # BatchNorm statistics of the query encoder

@@ -16,6 +16,7 @@ class MultiSimilarity(Method):
     base: float = 0.5  # lambda, the similarity that separates near from far
     epsilon: float | None = 0.1  # margin of the mining of pairs; None: all pairs count
     needs_labels = True
+    least_batch = 2
     feature = "projection"
 
     def loss(self, params, state, batch, key, step):

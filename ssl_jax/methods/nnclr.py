@@ -19,6 +19,7 @@ class NNCLR(Method):
     temperature: float = 0.1  # tau
     queue_size: int = 98304  # embeddings of the support set, a multiple of the batch size
     large_views = 2
+    least_batch = 2
     queues = ("queue",)
 
     class State(NamedTuple):

@@ -17,6 +17,7 @@ class SimCLR(Method):
 
     temperature: float = 0.1  # tau
     large_views = 2
+    least_batch = 2
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)

@@ -27,6 +27,7 @@ class SLIP(Method):
     temperature: Annotated[float, positive] = 0.1  # of SimCLR's loss
     objective: Objective = "softmax"
     needs_text = True
+    least_batch = 2
     large_views = 3
 
     class State(NamedTuple):

@@ -16,6 +16,7 @@ class SupCon(Method):
     temperature: float = 0.1  # tau
     base_temperature: float = 0.07  # the loss is multiplied by tau over this
     needs_labels = True
+    least_batch = 2
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)

@@ -13,6 +13,7 @@ class SupervisedInfoNCE(Method):
 
     temperature: float = 0.1  # tau
     needs_labels = True
+    least_batch = 2
     feature = "projection"
 
     def loss(self, params, state, batch, key, step):

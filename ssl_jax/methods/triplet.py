@@ -15,6 +15,7 @@ class Triplet(Method):
     mining: str = "semihard"  # all, hard, semihard or batch_hard
     squared: bool = False  # whether distances are squared
     needs_labels = True
+    least_batch = 2
     feature = "projection"
 
     def loss(self, params, state, batch, key, step):

@@ -17,6 +17,7 @@ class VICReg(Method):
     variance: float = 25.0  # mu
     covariance: float = 1.0  # nu
     large_views = 2
+    least_batch = 2
 
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)

@@ -1,6 +1,7 @@
 """Progress line, metric files and warnings of a running job."""
 
 import json
+import math
 import pathlib
 import time
 from collections.abc import Mapping
@@ -86,6 +87,11 @@ def first_weights(source: str | None) -> str:
     return "starting weights" if source else "random initialisation"
 
 
+def concluded(workdir: pathlib.Path, step: int) -> bool:
+    """Returns whether a run with labels has its last evaluation at a step."""
+    return any(row["step"] == step and "linear_top1" in row for row in read(workdir / "metrics.jsonl"))
+
+
 def summary(workdir: pathlib.Path, source: str | None = None) -> str:
     """Returns a table of a run's top-1 beside the baselines of raw pixels and of step 0; empty without labels.
 
@@ -100,5 +106,6 @@ def summary(workdir: pathlib.Path, source: str | None = None) -> str:
         return ""
     lines = [f"{'top-1, percent':<24}{'k-NN':>7}{'linear':>9}"]
     for title, name in (("trained", ""), (first_weights(source), "init_"), ("raw pixels", "raw_")):
-        lines.append(f"{title:<24}{seen[f'{name}knn_top1']:7.1f}{seen[f'{name}linear_top1']:9.1f}")
+        knn, linear = (seen.get(f"{name}{kind}_top1", math.nan) for kind in ("knn", "linear"))  # lines may be damaged
+        lines.append(f"{title:<24}{knn:7.1f}{linear:9.1f}")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import collections
 import math
+import os
 import shutil
 import sys
 import time
@@ -20,12 +21,18 @@ class Progress:
         batch_size: images per step, over all devices.
         stream: the text stream to write to.
         clock: a function that returns seconds.
+        unit: what is counted.
     """
 
     def __init__(
-        self, total: int, batch_size: int, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        batch_size: int,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        unit: str = "step",
     ):
-        self.total, self.batch_size, self.clock = total, batch_size, clock
+        self.total, self.batch_size, self.clock, self.unit = total, batch_size, clock, unit
         self.stream = stream or sys.stdout
         self.live = self.stream.isatty()
         self.latest: dict[str, float] = {}
@@ -53,8 +60,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Prints a message on a line of its own, and the progress line again below it."""
-        self.stream.write(f"\r\x1b[K{text}\n" if self.live else f"{text}\n")
-        self.stream.flush()
+        self.write(f"\r\x1b[K{text}\n" if self.live else f"{text}\n")
         if self.live and self.seen:
             self.show()
 
@@ -63,8 +69,7 @@ class Progress:
         if self.seen and (self.live or self.shown_step != self.seen[-1][1]):
             self.show()
         if self.live and self.seen:
-            self.stream.write("\n")
-            self.stream.flush()
+            self.write("\n")
 
     def show(self) -> None:
         self.shown_at, self.shown_step = self.seen[-1]
@@ -72,14 +77,20 @@ class Progress:
             width = (
                 shutil.get_terminal_size().columns - 1
             )  # a longer line would wrap and could not be rewritten in place
-            self.stream.write(f"\r\x1b[K{self.line()[:width]}")
+            self.write(f"\r\x1b[K{self.line()[:width]}")
         else:
-            self.stream.write(self.line() + "\n")
-        self.stream.flush()
+            self.write(self.line() + "\n")
+
+    def write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError:  # nobody can read it any more: the terminal is closed, or the disk with the log is full
+            self.stream = open(os.devnull, "w")  # noqa: SIM115  open until the run ends
 
     def line(self) -> str:
         step = self.seen[-1][1]
-        parts = [f"step {step:,}/{self.total:,}"]
+        parts = [f"{self.unit} {step:,}/{self.total:,}"]
         if "loss" in self.latest:
             parts.append(f"loss {self.latest['loss']:.4g}")
         if speed := self.images_per_second:

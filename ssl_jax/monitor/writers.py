@@ -72,23 +72,36 @@ def save(workdir: pathlib.Path, protocol: str, result: Mapping[str, Any]) -> Non
 
 
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """Returns the rows of a metrics.jsonl, without an incomplete last line; empty if there is no file."""
+    """Returns the rows of a metrics.jsonl, without lines that are none; empty if there is no file."""
+    return [row for line in lines(path) if (row := parse(line)) is not None]
+
+
+def lines(path: str | os.PathLike) -> list[bytes]:
+    """Returns the lines of a file, with their ends; none if there is no file."""
     path = pathlib.Path(path)
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """Returns the row that a line holds, None if it is damaged."""
+    try:
+        row = json.loads(line)
+    except ValueError:  # no JSON, or no UTF-8
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def truncate(path: pathlib.Path, last: int) -> None:
-    """Atomically drops the rows of a metrics.jsonl after step `last`."""
-    rows = [row for row in read(path) if row["step"] <= last]
+    """Atomically drops the rows of a metrics.jsonl after step `last`, and a last line that a kill cut short.
+
+    Other damaged lines may hold what someone can still mend; they are kept.
+    """
+    whole = [(line, parse(line)) for line in lines(path) if line.endswith(b"\n")]
     scratch = path.with_name(path.name + ".new")
-    scratch.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scratch.write_bytes(b"".join(line for line, row in whole if row is None or row["step"] <= last))
     os.replace(scratch, path)
+    if damaged := sum(row is None for _, row in whole):
+        print(f"warning: {damaged} lines of {path} are damaged; they are kept, and the others are used")
 
 
 def number(value: Any) -> int | float | None:

@@ -12,7 +12,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import Rule, one_of, positive
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.positions import sincos
-from ssl_jax.networks.transformer import INITIALIZERS, Block, init, run_blocks
+from ssl_jax.networks.transformer import INITIALIZERS, Block, init, own_blocks
 from ssl_jax.numeric import widen
 
 fourfold = Rule(lambda value: value > 0 and value % 4 == 0, "a multiple of 4")  # as the positions need it
@@ -86,10 +86,4 @@ class Decoder(nn.Module):
         hidden = round(self.dim * self.mlp_ratio)
         options = {"eps": self.eps, "initializer": self.initializer, "dtype": self.dtype}
         block = functools.partial(Block, self.dim, self.heads, hidden, **options)
-        names = [f"block{i + 1}" for i in range(self.depth)]
-        if self.is_initializing():
-            for name in names:
-                x = block(name=name)(x)
-            return x
-        params = [self.variables["params"][name] for name in names]
-        return run_blocks(block(parent=None), params, x, jnp.zeros(self.depth))[0]
+        return own_blocks(self, block, jnp.zeros(self.depth), x)[0]

@@ -217,6 +217,8 @@ class ResNet(nn.Module):
         }
         pooled = self.stride == 4 * 2 ** (len(self.layers) - 1)
         for i, (kernel, channels, stride) in enumerate(plans[self.stem], start=1):
+            if not channels:
+                raise UserError(f"network.encoder.width is {self.width}, too small for a single channel; set it higher")
             x = conv(channels, (kernel, kernel), (stride, stride), padding=kernel // 2, name=f"stem_conv{i}")(x)
             if not (self.preactivation and i == len(plans[self.stem])):  # the first block normalises
                 x = nn.relu(norm(name=f"stem_norm{i}")(x, train))

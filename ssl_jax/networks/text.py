@@ -1,5 +1,6 @@
 """The text tower: a causal transformer on byte-pair tokens."""
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from ssl_jax.errors import UserError
 from ssl_jax.fields import not_negative, one_of, positive
 from ssl_jax.networks.norm import Norm
-from ssl_jax.networks.transformer import Block, run_blocks
+from ssl_jax.networks.transformer import Block, own_blocks, run_blocks
 from ssl_jax.numeric import widen
 
 Blocks = tuple[Block, Sequence[Any]]  # a block without parameters, and the parameters of each
@@ -76,16 +77,12 @@ class TextTower(nn.Module):
 
     def run(self, x, others):
         """Returns what the blocks make of tokens [N, L, dim]."""
-        hidden = round(self.dim * self.mlp_ratio)
-        options = {"eps": self.eps, "mlp": self.mlp, "causal": True, "dtype": self.dtype}
-        names = [f"block{i + 1}" for i in range(self.depth)]
-        if self.is_initializing():
-            for name in names:
-                x = Block(self.dim, self.heads, hidden, name=name, **options)(x)
-            return x
         if self.depth:
-            block = Block(self.dim, self.heads, hidden, parent=None, **options)
-            others = block, [self.variables["params"][name] for name in names]
-        block, params = others
+            options = {"eps": self.eps, "mlp": self.mlp, "causal": True, "dtype": self.dtype}
+            block = functools.partial(Block, self.dim, self.heads, round(self.dim * self.mlp_ratio), **options)
+            return own_blocks(self, block, jnp.zeros(self.depth), x, None, self.remat, self.scan_blocks)[0]
+        if self.is_initializing():
+            return x
+        shared, params = others
         rates = jnp.zeros(len(params))
-        return run_blocks(block.clone(causal=True), params, x, rates, None, self.remat, self.scan_blocks)[0]
+        return run_blocks(shared.clone(causal=True), params, x, rates, None, self.remat, self.scan_blocks)[0]

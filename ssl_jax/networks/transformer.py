@@ -145,6 +145,32 @@ class Attention(nn.Module):
         return tuple(part.reshape(*x.shape[:2], self.heads, -1) for part in jnp.split(self.qkv(x), 3, axis=-1))
 
 
+def own_blocks(
+    module: nn.Module, make: Callable[..., Block], rates: jax.Array, x: jax.Array, *options
+) -> tuple[jax.Array, jax.Array]:
+    """Runs x [N, T, D] through the blocks "block1", "block2", ... of a module, which the first call makes.
+
+    Args:
+        module: whose parameters the blocks are, in its compact method.
+        make: returns a block, given its name or parent.
+        rates: [depth], the drop-path rate of each block.
+        x: tokens.
+        *options: the last arguments of `run_blocks`.
+
+    Returns:
+        As `run_blocks`.
+    """
+    names = [f"block{i + 1}" for i in range(len(rates))]
+    if not module.is_initializing():
+        params = [module.variables["params"][name] for name in names]
+        return run_blocks(make(parent=None), params, x, rates, *options)
+    layers = []
+    for name in names:
+        x = make(name=name)(x)
+        layers.append(x)
+    return x, jnp.stack(layers)
+
+
 def run_blocks(
     block: Block,
     params: Sequence[Any],

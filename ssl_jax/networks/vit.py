@@ -14,7 +14,7 @@ from ssl_jax.networks.encoding import Encoding
 from ssl_jax.networks.norm import Norm
 from ssl_jax.networks.patches import ConvolutionalStem, Projection
 from ssl_jax.networks.positions import resample, sincos, stretched
-from ssl_jax.networks.transformer import INITIALIZERS, MLPS, Block, init, run_blocks
+from ssl_jax.networks.transformer import INITIALIZERS, MLPS, Block, init, own_blocks
 from ssl_jax.numeric import widen
 
 POOLS = ("token", "mean")
@@ -174,16 +174,9 @@ class ViT(nn.Module):
 
     def run(self, x):
         """Returns the last block's output, and the outputs of all blocks [depth, N, T, dim]."""
-        if self.is_initializing():
-            layers = []
-            for i in range(self.depth):
-                x = self.block(name=f"block{i + 1}")(x)
-                layers.append(x)
-            return x, jnp.stack(layers)
-        block, params = self.blocks(self.variables["params"])
         rates = self.drop_path * jnp.arange(self.depth, dtype=jnp.float32) / max(self.depth - 1, 1)
         key = self.make_rng("drop_path") if self.drop_path and self.has_rng("drop_path") else None
-        return run_blocks(block, params, x, rates, key, self.remat, self.scan_blocks)
+        return own_blocks(self, self.block, rates, x, key, self.remat, self.scan_blocks)
 
     def check(self, x):
         tables = {"pool": POOLS, "positions": POSITIONS, "stem": STEMS, "mlp": MLPS, "initializer": INITIALIZERS}

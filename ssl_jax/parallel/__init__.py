@@ -15,6 +15,7 @@ from ssl_jax.parallel.mesh import (
     row_shardings,
     scatter,
     start,
+    wait,
     with_mesh,
 )
 from ssl_jax.parallel.neighbors import neighbors
@@ -35,5 +36,6 @@ __all__ = [
     "sampled_dot_products",
     "scatter",
     "start",
+    "wait",
     "with_mesh",
 ]

@@ -115,6 +115,12 @@ def gather(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
+def wait() -> None:
+    """Waits until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("wait")
+
+
 def any_process(mesh: Mesh, flag: bool) -> Any:
     """Returns, in every process, whether the flag is set in any process: a bool, or an array that may arrive later."""
     if jax.process_count() == 1:

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ssl_jax.errors import UserError
 from ssl_jax.report.evaluations import evaluations
@@ -83,11 +83,23 @@ def page(runs: Sequence[Run]) -> str:
         "Config": settings(runs, [run.config for run in runs]),
         "Environment": settings(runs, [run.environment for run in runs]),
     }
+    return document(title, subtitle, sections)
+
+
+def document(title: str, subtitle: str, sections: Mapping[str, str], style: str = STYLE) -> str:
+    """Returns the HTML of a self-contained page.
+
+    Args:
+        title: of the page, as text.
+        subtitle: the line below it, as text.
+        sections: heading, as text -> HTML; one that is empty is left out.
+        style: CSS.
+    """
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title><style>{STYLE}</style></head>",
+            f"<title>{escape(title)}</title><style>{style}</style></head>",
             f'<body><h1>{escape(title)}</h1><p class="sub">{escape(subtitle)}</p>',
             *(f"<section><h2>{escape(name)}</h2>{body}</section>" for name, body in sections.items() if body),
             "</body></html>\n",

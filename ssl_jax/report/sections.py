@@ -77,7 +77,8 @@ COLUMNS = {  # of the table of results: group -> name -> what to read from a run
 
 
 def escape(value: Any) -> str:
-    return html.escape(str(value))
+    """Returns a text for HTML; what is no UTF-8 in the name of a file becomes a question mark."""
+    return html.escape(str(value).encode("utf-8", "replace").decode())
 
 
 def heading(runs: Sequence[Run]) -> tuple[str, str]:

@@ -42,13 +42,13 @@ def color_jitter(image: Image.Image) -> Image.Image:
     return image
 
 
-def host_view(image: Image.Image, size: int, blur: float, solarize: float) -> np.ndarray:
+def host_view(image: Image.Image, size: int, blur: float, solarize: float, color: float = 0.8) -> np.ndarray:
     image = random_resized_crop(image, size)
     if random.random() < 0.5:
         image = ImageOps.mirror(image)
-    if random.random() < 0.8:
+    if random.random() < color:
         image = color_jitter(image)
-    if random.random() < 0.2:
+    if random.random() < color / 4:
         image = image.convert("L").convert("RGB")
     if random.random() < blur:
         image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))

@@ -8,7 +8,7 @@ limit=${1:-420}
 shift || true
 log=$(mktemp)
 python3 "$here/gpu.py" header
-for name in "${@:-simclr_resnet18 simclr_resnet50 byol_resnet50 barlow_twins_vit_small}"; do
+for name in "${@:-simclr_resnet18 simclr_resnet50 byol_resnet50 barlow_twins_vit_small dino_vit_small mae_vit_small clip_vit_base}"; do
   for one in $name; do
     for side in ours eager compiled; do
       if [ "$SECONDS" -lt "$limit" ]; then # a process of its own: each side has the whole memory

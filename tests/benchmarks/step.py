@@ -20,6 +20,7 @@ import time
 import numpy as np
 
 CASES = [(method, encoder) for encoder in ("resnet18", "vit_tiny") for method in ("simclr", "byol")]
+CASES += [("dino", "vit_tiny"), ("mae", "vit_tiny")]  # two crops of 32 pixels and six of 16; a decoder of four blocks
 
 
 class Worker:
@@ -75,10 +76,10 @@ def report(method: str, encoder: str, batch_size: int, seconds: dict[str, dict[s
     ours, theirs = seconds["ours"], seconds["torch"]
     cells = [f"{batch_size / side[name]:7.1f}" for name in ("whole", "without") for side in (ours, theirs)]
     ratios = [theirs[name] / ours[name] for name in ("whole", "without")]
-    shares = [ours[name] / ours["whole"] for name in ("augmentation", "rest")]
+    shares = [f"{ours[name] / ours['whole']:8.1%}" if name in ours else f"{'':8}" for name in ("augmentation", "rest")]
     print(
         f"{method:7} {encoder:9} {cells[0]} {cells[1]} {ratios[0]:6.2f}  {cells[2]} {cells[3]} {ratios[1]:6.2f}"
-        f"  {shares[0]:8.1%} {shares[1]:8.1%}",
+        f"  {shares[0]} {shares[1]}".rstrip(),
         flush=True,
     )
 

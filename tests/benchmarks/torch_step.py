@@ -1,9 +1,10 @@
-"""The training step of SimCLR and BYOL in plain PyTorch with Pillow augmentation: what `step.py` compares with."""
+"""Training steps in plain PyTorch with Pillow augmentation: what `step.py` compares with."""
 
 import copy
 import functools
 import multiprocessing
 import os
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from augment import host_view
 from PIL import Image
 from torch import nn
+from torch_vit import DINO, MAE, tower
 
 
 class Block(nn.Module):
@@ -41,24 +43,15 @@ def resnet18() -> nn.Module:
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-class ViT(nn.Module):
-    """ViT-Ti on patches of 4 x 4 pixels of an image of 32 x 32."""
+class ClassToken(nn.Module):
+    """A vision transformer's class token as its features."""
 
-    def __init__(self, width: int = 192, depth: int = 12, heads: int = 3):
+    def __init__(self, encoder: nn.Module):
         super().__init__()
-        self.embed = nn.Conv2d(3, width, 4, 4)
-        self.token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(torch.zeros(1, 64, width))
-        options = dict(dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
-        self.blocks = nn.Sequential(
-            *(nn.TransformerEncoderLayer(width, heads, 4 * width, **options) for _ in range(depth))
-        )
-        self.norm = nn.LayerNorm(width)
+        self.encoder = encoder
 
     def forward(self, x):
-        x = self.embed(x).flatten(2).transpose(1, 2) + self.positions
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
-        return self.norm(self.blocks(x))[:, 0]
+        return self.encoder(x)[:, 0]
 
 
 def mlp(inputs: int, hidden: int, outputs: int, last_norm: bool = False) -> nn.Module:
@@ -124,24 +117,50 @@ class BarlowTwins(nn.Module):
         pass
 
 
-def augment_share(images: np.ndarray, blurs: tuple, solarizes: tuple) -> np.ndarray:
-    """Both views of some images: [2, B, S, S, 3]."""
-    pairs = zip(blurs, solarizes, strict=True)
-    views = [[host_view(Image.fromarray(i), i.shape[0], blur, solarize) for i in images] for blur, solarize in pairs]
-    return np.asarray(views)
+class View(NamedTuple):
+    """How a view is made of an image."""
+
+    scale: float = 1.0  # its side, as a part of the image's
+    blur: float = 0.0  # probabilities
+    solarize: float = 0.0
+    color: float = 0.8
+
+
+VIEWS = {
+    "simclr": (View(blur=0.5), View(blur=0.5)),
+    "byol": (View(blur=1.0), View(blur=0.1, solarize=0.2)),
+    "dino": (View(blur=1.0), View(blur=0.1, solarize=0.2), *[View(0.5, blur=0.5)] * 6),
+    "mae": (View(color=0.0),),
+}
+
+
+def augment_share(images: np.ndarray, views: tuple[View, ...]) -> list[np.ndarray]:
+    """All views of some images: [B, S, S, 3] each."""
+
+    def view(image, scale, *probabilities):
+        return host_view(Image.fromarray(image), round(scale * len(image)), *probabilities)
+
+    return [np.asarray([view(image, *settings) for image in images]) for settings in views]
+
+
+def build(method: str, encoder: str, size: int) -> nn.Module:
+    """Returns a method's model for images of this size."""
+    if method == "dino":
+        return DINO(tower(encoder, size), prototypes=4096)
+    if method == "mae":
+        return MAE(tower(encoder, size), patch=4, width=192, depth=4, heads=3)
+    backbone, width = (resnet18(), 512) if encoder == "resnet18" else (ClassToken(tower(encoder, size)), 192)
+    return {"simclr": SimCLR, "byol": BYOL}[method](backbone, width)
 
 
 def steps(method: str, encoder: str, images: np.ndarray, channels_last: bool) -> dict:
     """Returns what to time: the `whole` step from uint8 images [B, S, S, 3], and the step `without` augmentation."""
     torch.set_num_threads(os.cpu_count())
-    tower, width = (resnet18(), 512) if encoder == "resnet18" else (ViT(), 192)
-    model = {"simclr": SimCLR, "byol": BYOL}[method](tower, width)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = model.to(memory_format=layout)
+    model = build(method, encoder, images.shape[1]).to(memory_format=layout)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=1e-4)
     pool = multiprocessing.get_context("spawn").Pool(os.cpu_count())
-    settings = ((0.5, 0.5), (0.0, 0.0)) if method == "simclr" else ((1.0, 0.1), (0.0, 0.2))
 
     def train(views):
         views = [torch.from_numpy(view).permute(0, 3, 1, 2).contiguous(memory_format=layout) for view in views]
@@ -153,8 +172,8 @@ def steps(method: str, encoder: str, images: np.ndarray, channels_last: bool) ->
         return loss.item()
 
     def augmented():
-        shares = np.array_split(images, os.cpu_count())
-        return np.concatenate(pool.starmap(augment_share, [(share, *settings) for share in shares]), axis=1)
+        shares = [(share, VIEWS[method]) for share in np.array_split(images, os.cpu_count())]
+        return [np.concatenate(parts) for parts in zip(*pool.starmap(augment_share, shares), strict=True)]
 
     fixed = augmented()
     return {"whole": lambda: train(augmented()), "without": functools.partial(train, fixed)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.data.image import decode, decode_with_mask
+from ssl_jax.data.image import TooLargeError, decode, decode_with_mask, size_of, suffixes
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -31,11 +31,85 @@ def test_grey_has_three_equal_channels(mode):
     assert decode(encode(image)).tolist() == [[[0] * 3, [255] * 3]]
 
 
-@pytest.mark.parametrize("values, expected", [([0, 65535], [0, 255]), ([257 * 100, 257 * 100 + 128], [100, 100])])
-def test_sixteen_bits_are_scaled_not_clipped(values, expected):
-    image = decode(encode(Image.fromarray(np.array([values], np.uint16))))
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 65535], [0, 255]),
+        ([257 * 100, 257 * 100 + 128], [100, 100]),
+        ([0, 16383, 8192], [0, 255, 128]),  # 14 bits
+        ([0, 4095, 2048], [0, 255, 128]),  # 12, as X-rays have
+        ([0, 1023, 512], [0, 255, 128]),
+        ([0, 255, 100], [0, 255, 100]),
+        ([0, 0, 0], [0, 0, 0]),
+    ],
+)
+@pytest.mark.parametrize("format", ["png", "tiff"])
+def test_more_than_eight_bits_are_scaled_by_the_depth_that_they_use(format, values, expected):
+    image = decode(encode(Image.fromarray(np.array([values], np.uint16)), format))
     assert image.dtype == np.uint8
     assert image[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 100.0, 255.0], [0, 100, 255]),
+        ([-1000.0, 0.0, 1000.0], [0, 128, 255]),
+        ([0.0, 500.0, 1000.0], [0, 128, 255]),
+        ([np.nan, 0.5, np.inf], [0, 128, 0]),
+        ([-7.0, -7.0, -7.0], [0, 0, 0]),
+    ],
+)
+def test_floats_are_scaled_by_their_range(values, expected):
+    image = decode(encode(Image.fromarray(np.array([values], np.float32)), "tiff"))
+    assert image[0, :, 0].tolist() == expected
+
+
+def test_signed_numbers_are_stretched():
+    image = decode(encode(Image.fromarray(np.array([[-1024, 0, 1024]], np.int32)), "tiff"))
+    assert image[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_the_transparent_grey_of_sixteen_bits_is_white():
+    data = encode(Image.fromarray(np.array([[0, 4095, 9]], np.uint16)), transparency=9)
+    assert decode(data)[0, :, 0].tolist() == [0, 255, 255]
+    assert decode_with_mask(data)[1].tolist() == [[255, 255, 0]]
+
+
+@pytest.mark.parametrize("format, options", [("gif", {}), ("webp", {"lossless": True}), ("png", {}), ("tiff", {})])
+def test_the_first_of_several_pictures_counts(format, options):
+    first, *others = (Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN, BLUE))
+    assert decode(encode(first, format, save_all=True, append_images=others, **options))[0, 0].tolist() == list(RED)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif", "avif"])
+def test_what_pillow_reads_is_an_image(suffix):
+    assert f".{suffix}" in suffixes()
+    data = encode(Image.new("RGB", (8, 8), RED), Image.registered_extensions()[f".{suffix}"])
+    np.testing.assert_allclose(decode(data)[4, 4], RED, atol=4)
+
+
+def test_films_and_programs_are_no_images():
+    assert not {".eps", ".ps", ".mpg", ".h5", ".pdf", ".txt"} & set(suffixes())
+
+
+def test_a_limit_of_pixels():
+    data = encode(Image.new("1", (50, 40)))
+    assert decode(data, max_pixels=2000).shape == (40, 50, 3)
+    with pytest.raises(TooLargeError, match="50 x 40 pixels"):
+        decode(data, max_pixels=1999)
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (30, 10)), (3, (30, 10)), (6, (10, 30)), (8, (10, 30))])
+def test_the_header_says_the_size_that_decoding_gives(orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.new("RGB", (30, 10)), "jpeg", exif=exif)
+    assert size_of(io.BytesIO(data)) == decode(data).shape[1::-1] == size
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (10, 30, 3), np.uint8))
+    png = encode(noise, exif=exif)
+    assert size_of(io.BytesIO(png[: len(png) // 2])) == size  # the rest is not read
 
 
 def test_palette():

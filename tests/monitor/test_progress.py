@@ -1,6 +1,8 @@
 """The progress line shows the right numbers and stays one line."""
 
+import errno
 import io
+import os
 
 import pytest
 
@@ -33,6 +35,18 @@ def run(stream, steps, seconds=1.0, total=1000):
     return progress, clock
 
 
+def test_a_terminal_that_is_closed_stops_nothing():
+    class Closed(Terminal):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    progress, _ = run(Closed(), 3)
+    progress.note("everything is saved")
+    progress.close()
+    assert progress.stream.name == os.devnull
+    progress.stream.close()
+
+
 def test_one_line_on_a_terminal():
     stream = Terminal()
     progress, _ = run(stream, 100)
@@ -50,6 +64,13 @@ def test_the_latest_knn_stays(monkeypatch):
     clock.now = 1.0
     progress.update(20, {"loss": 0.5})
     assert screen(stream) == ["step 20/100  loss 0.5  80 images/s  ETA 0:08  k-NN 78.3 %"]
+
+
+def test_other_things_than_steps_are_counted():
+    stream, clock = Terminal(), Clock()
+    progress = Progress(100, 1, stream, clock, unit="image")
+    progress.update(20, {})
+    assert screen(stream) == ["image 20/100"]
 
 
 def test_a_narrow_terminal_does_not_wrap(monkeypatch):

@@ -50,6 +50,17 @@ def test_resume_leaves_the_uninterrupted_file(tmp_path):
     assert list(tmp_path.glob("killed/*.new")) == []
 
 
+def test_damaged_lines_are_left_out_and_kept(tmp_path, capsys):
+    file = tmp_path / "metrics.jsonl"
+    rows = [b'{"step": 0, "loss": 1.0}\n', b'{"step": 10, "loss": 0.5}\n', b'{"step": 20, "loss": 0.3}\n']
+    damaged = [b'{"step": 5, "lo\n', b"\xff\xfe\0\n", b"[1]\n", b"{}\n", b"\n"]
+    file.write_bytes(b"".join([rows[0], *damaged, *rows[1:]]) + b'{"step": 25, "loss"')
+    assert [row["step"] for row in read(file)] == [0, 10, 20]
+    Writers(tmp_path, resume_step=10).close()
+    assert file.read_bytes() == b"".join([rows[0], *damaged, rows[1]])
+    assert "5 lines" in capsys.readouterr().out
+
+
 def test_a_run_from_the_beginning_drops_what_a_failed_start_left(tmp_path):
     write(tmp_path, [0, 10])
     write(tmp_path, [0])

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ssl_jax import report
 from ssl_jax.errors import UserError
+from ssl_jax.monitor import summary
 from ssl_jax.report import charts
 from ssl_jax.report.__main__ import parser
 
@@ -113,6 +114,23 @@ def test_one_run(tmp_path):
         {"loss", "projection_std", "projection_crowding", "images_per_second", "spice", "knn_top1"}
     )
     assert page.tags.count("img") == 2
+
+
+def test_a_damaged_line_costs_only_what_it_held(tmp_path):
+    run = make(tmp_path / "a")
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join([b"\xff" + lines[0], *lines[1:]]))  # the baselines
+    page = Page(report.write([run]))
+    assert "84.1" in page and "85.1" in page and "72.3" not in page
+    assert re.search(r"trained +84\.1 +85\.1\nrandom initialisation +nan +nan\n", summary(run))
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    run = make(tmp_path / os.fsdecode(b"caf\xe9"))
+    other = make(tmp_path / os.fsdecode(b"th\xe9"))
+    assert "byol" in Page(report.write([run]))
+    page = Page(report.write([run, other], tmp_path / "both.html"))
+    assert "caf?" in page and "th?" in page
 
 
 def test_it_fetches_nothing(tmp_path):

@@ -1,0 +1,187 @@
+"""The command that embeds images: `python -m ssl_jax.embed --workdir=DIR --source=SOURCE --out=FILE`."""
+
+import json
+import os
+import pathlib
+import shutil
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ssl_jax import command, data, embeddings, neighbours
+from ssl_jax.errors import UserError
+from ssl_jax.evaluate.features import layers
+from ssl_jax.model import Model, load
+from ssl_jax.monitor.progress import Progress
+
+SPLITS = ("train", "test")
+SHARD = 4096  # images; an interruption loses at most one shard of work
+
+EXAMPLES = """
+The file has a row per image: `file`, `split`, where there are classes `label` and `class`, and `embedding`.
+
+examples:
+  python -m ssl_jax.embed --workdir=runs/byol --source=folder:/photos --out=photos.npz
+  python -m ssl_jax.embed --workdir=runs/byol --source=folder:/photos --out=photos.parquet --nearest=12
+
+The same command goes on after an interruption. With --nearest it also writes photos.html, photos_duplicates.csv and
+photos_outliers.csv beside the file, and embeds nothing again if the file is there.
+"""
+
+
+def main(options) -> None:
+    out = command.writable_file(options.out)
+    embeddings.format_of(out)
+    model = load(options.workdir)
+    images = open_images(options.source, options.split, options.dir, model.canvas)
+    feature, _ = layers(model.method, options.feature or model.feature, "--feature")
+    shown = neighbours.choose(options.nearest, images.columns["file"]) if options.nearest else None
+    about = {
+        "model": model.origin,
+        "feature": feature,
+        "images": len(images),
+        "checksum": zlib.crc32("\n".join(images.columns["file"]).encode(errors="surrogateescape")),
+    }
+    if not embeddings.is_there(out, about):
+        embed(model, feature, images, out, about)
+    print(f"{out}: {feature} of {len(images):,} images of {options.source}, {model.origin}")
+    if shown is not None:
+        print("compares all images with each other", flush=True)
+        found = neighbours.search(embeddings.read(out), options.duplicates)
+        for file in neighbours.write(out, images, found, shown):
+            print(f"{file}")
+
+
+class Images:
+    """Several splits of a source as one, with what is known of each image.
+
+    Args:
+        splits: source by name.
+
+    Attributes:
+        columns: arrays with a row per image: `file`, `split` and, if there are classes, `label` and `class`.
+    """
+
+    def __init__(self, splits: dict[str, data.Source]):
+        self.sources = list(splits.values())
+        first = self.sources[0]
+        self.fields = {name: first.fields[name] for name in ("image", "label")}
+        self.name = first.name
+        self.starts = np.cumsum([0, *map(len, self.sources)])
+        names = [name for split, source in splits.items() for name in files_of(split, source)]
+        split = np.repeat(list(splits), [len(source) for source in self.sources])
+        self.columns = {"file": np.array(names), "split": split}
+        if first.classes:
+            labels = np.concatenate([np.asarray(source.labels, np.int32) for source in self.sources])
+            classes = np.array([*first.classes, ""])  # the last is that of -1, unknown
+            self.columns |= {"label": labels, "class": classes[labels]}
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        number = int(np.searchsorted(self.starts, i, "right")) - 1
+        return self.sources[number][i - int(self.starts[number])]
+
+
+def files_of(split: str, source: Any) -> list[str]:
+    """Returns the file of each image of a source, or where there are none its split and position."""
+    files = getattr(source, "files", None)
+    return list(files) if files else [f"{split}/{i}" for i in range(len(source))]
+
+
+def open_images(name: str, split: str | None, data_dir: str | None, canvas: int) -> Images:
+    """Opens one split of a source, or all of them, at the size that a canvas needs.
+
+    Raises:
+        UserError: if there is no such source or split.
+    """
+    reading = data.Reading(wanted=canvas, least=canvas)  # as the run reads images
+    opened = {one: data.open_source(name, one, data_dir, reading=reading) for one in ([split] if split else SPLITS)}
+    found = {one: source for one, source in opened.items() if source is not None}
+    if not found:
+        raise UserError(f"{name} has no {split} split; leave --split out")
+    return Images(found)
+
+
+def embed(model: Model, feature: str, images: Images, out: pathlib.Path, about: dict[str, Any]) -> None:
+    """Embeds images into shards beside a file, those of an interrupted command excepted, and then joins these."""
+    folder = out.with_name(f"{out.name}.parts")
+    claim(folder, about)
+    paths = [folder / f"{start:09}.npy" for start in range(0, len(images), SHARD)]
+    done = sum(path.exists() for path in paths) * SHARD
+    progress = Progress(len(images), 1, unit="image")
+    print(f"embeds {max(0, len(images) - done):,} images" + (f", {done:,} are there" if done else ""))
+    for number, path in enumerate(paths):
+        if not path.exists():
+            save(path, shard(model, feature, images, number * SHARD, progress))
+    progress.close()
+    first = np.load(paths[0], mmap_mode="r")
+    embeddings.write(out, images.columns, map(np.load, paths), first.shape[1], about)
+    shutil.rmtree(folder)
+
+
+def shard(model: Model, feature: str, images: Images, start: int, progress: Progress) -> np.ndarray:
+    """Returns the features [B, D] of the images of one shard."""
+
+    def watched() -> Iterator[np.ndarray]:
+        seen = start
+        for rows in model.embed_source(images, feature, start, min(start + SHARD, len(images))):
+            seen += len(rows)
+            progress.update(seen, {})
+            yield rows
+
+    return np.concatenate(list(watched()))
+
+
+def save(path: pathlib.Path, array: np.ndarray) -> None:
+    """Writes an array, whole or not at all."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as stream:
+        np.save(stream, array)
+    os.replace(part, path)
+
+
+def claim(folder: pathlib.Path, about: dict[str, Any]) -> None:
+    """Makes a folder of shards, or checks that the one that is there is of the same embeddings.
+
+    Raises:
+        UserError: if it is not.
+    """
+    file = folder / "about.json"
+    if not file.exists():
+        folder.mkdir(exist_ok=True)
+        file.write_text(json.dumps(about))
+    elif json.loads(file.read_text()) != about:
+        raise UserError(
+            f"{folder} holds a part of other embeddings, of another network, feature or set of images; "
+            "remove it, or name another --out"
+        )
+
+
+def parser() -> command.Parser:
+    parser = command.Parser("embed", "Embeds images with the network of a trained run.", epilog=EXAMPLES)
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="the workdir of a trained run")
+    parser.add_argument("--source", required=True, metavar="SOURCE", help="the images, such as folder:/photos")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write, .npz or .parquet")
+    parser.add_argument("--split", choices=SPLITS, help="one split of the source; default: all of it")
+    parser.add_argument("--dir", metavar="DIR", help="the folder of prepared TensorFlow Datasets sets")
+    parser.add_argument(
+        "--feature",
+        metavar="FEATURE",
+        help="backbone, projection or hidden:K, of the projector; default: what the run evaluates",
+    )
+    parser.add_argument(
+        "--nearest",
+        metavar="N|FILE,FILE",
+        help="also write a page of the neighbours of N images or of these files, of near-duplicates and outliers",
+    )
+    cosine = "least similarity of near-duplicates, a cosine; default 0.98"
+    parser.add_argument("--duplicates", type=float, default=0.98, metavar="COSINE", help=cosine)
+    return parser
+
+
+if __name__ == "__main__":
+    command.run(main, parser())

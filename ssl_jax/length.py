@@ -1,0 +1,105 @@
+"""How long a run is: minutes turned into steps, and what may change after it has begun."""
+
+import collections
+import dataclasses
+import itertools
+import pathlib
+import time
+
+import jax
+import numpy as np
+
+from ssl_jax import checkpoint, data, parallel
+from ssl_jax.build import build, count_steps
+from ssl_jax.errors import UserError
+from ssl_jax.method import Batch
+from ssl_jax.run import Run
+from ssl_jax.schema import complete
+from ssl_jax.train import Trainer
+from ssl_jax.workdir import read_config
+
+ENOUGH = 5.0  # seconds to measure for, or more
+
+
+def fix(run: Run) -> Run:
+    """Returns a run of as many steps as fit into its `minutes` at the speed of this machine.
+
+    They are in its config from now on, so it is measured once. A run without minutes, or with steps, stays as it is.
+    """
+    minutes = run.config.minutes
+    if minutes is None or run.config.steps is not None:
+        return run
+    seconds = seconds_per_step(run)
+    steps = run.config.steps = max(1, int(60 * minutes / seconds))
+    if jax.process_index() == 0:
+        print(
+            f"{minutes:g} minutes are {steps:,} steps or {steps / run.steps_per_epoch:.1f} epochs, at "
+            f"{run.batch_size / seconds:,.0f} images/s; evaluation comes on top"
+        )
+    return dataclasses.replace(build(run.config, run.source, run.test), canvas=run.canvas)
+
+
+def seconds_per_step(run: Run) -> float:
+    """Measures how long a step takes once it is compiled, on average over the sizes of the run."""
+    trainer = Trainer(run, parallel.make_mesh())
+    dataset = stand_in(trainer)
+    batches = itertools.chain.from_iterable(trainer.batches(0) for _ in itertools.count())
+    state = trainer.init()
+
+    def advance(number: int, count: int) -> float:
+        nonlocal state
+        began = time.monotonic()
+        for _ in range(count):
+            state, _ = trainer.programs[number](state, next(batches), dataset, trainer.key)
+        jax.block_until_ready(state)
+        return float(np.max(parallel.gather(np.array([time.monotonic() - began]))))  # the same in every process
+
+    def measure(number: int) -> float:
+        advance(number, 2)  # compiles, and fills what reads ahead
+        for count in (2**i for i in itertools.count()):
+            if (taken := advance(number, count)) >= ENOUGH:
+                return taken / count
+        raise AssertionError
+
+    shares = collections.Counter(map(run.recipe_at, range(run.steps)))
+    return sum(measure(number) * share for number, share in shares.items()) / run.steps
+
+
+def stand_in(trainer: Trainer) -> Batch | None:
+    """Returns a set as large as `trainer.dataset`, made of one batch of it, which is quicker to read."""
+    if not trainer.resident:
+        return None
+    run = trainer.run
+    few = data.read(run.source, run.order(0), run.canvas)
+    del few["index"]
+    return parallel.replicate(
+        trainer.mesh, {name: np.resize(array, (len(run.source), *array.shape[1:])) for name, array in few.items()}
+    )
+
+
+def check(run: Run, workdir: pathlib.Path) -> str | None:
+    """Checks the steps of a run against those it had in its workdir so far: only a finished run can become longer.
+
+    Returns:
+        What that means, in a line to print; None if the run is as long as before, or has no checkpoint yet.
+
+    Raises:
+        UserError: if it can have no other steps.
+    """
+    taken = max(checkpoint.steps(workdir / "checkpoints"), default=0)
+    if not taken:
+        return None
+    stored = complete(read_config(workdir))
+    steps, _ = count_steps(stored, len(run.source))
+    if steps == run.steps:
+        return None
+    if taken == steps < run.steps:
+        return (
+            f"extends the run from {steps:,} to {run.steps:,} steps: its schedules now end there, so the learning rate "
+            f"goes on at {float(run.learning_rate(steps)):.3g}"
+        )
+    raise UserError(
+        f"the run in {workdir} has {steps:,} steps, {taken:,} of them taken, and would now have {run.steps:,}; only a "
+        f"finished run can become longer: set steps={steps}, or start another run from its weights, with "
+        f"--config.init.from={workdir} and another --workdir"
+    )

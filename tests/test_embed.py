@@ -1,0 +1,192 @@
+"""Embeddings in a file: of which images, after an interruption, and what is near to what."""
+
+import csv
+import html.parser
+import json
+
+import numpy as np
+import pytest
+import toy
+from PIL import Image
+from test_methods import overrides, read
+
+import ssl_jax
+from ssl_jax import embed, embeddings, neighbours
+from ssl_jax.errors import UserError
+
+SUFFIXES = (".npz", ".parquet")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    toy.random_run(workdir, read("byol.py", overrides("byol"), None))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Ten images of two classes in two splits, of which two are the same."""
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for i in range(10):
+        place = root / ("test" if i > 7 else "train") / ("cat", "dog")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (16, 14 + i, 3), np.uint8)
+        Image.fromarray(pixels).save(place / f"{i}.png")
+        if i == 2:
+            Image.fromarray(pixels).save(root / "train" / "dog" / "co&py.png")
+    return root
+
+
+def call(run, folder, out, *options):
+    embed.main(embed.parser().parse([f"--workdir={run}", f"--source=folder:{folder}", f"--out={out}", *options]))
+
+
+def columns(out):
+    """All columns of a file of embeddings, as arrays or lists."""
+    if out.suffix == ".npz":
+        with np.load(out) as file:
+            return {name: file[name].tolist() for name in file.files if name != embeddings.ABOUT}
+    from pyarrow import parquet
+
+    return parquet.read_table(out).to_pydict()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_each_image_has_a_row_and_an_interrupted_command_goes_on(suffix, run, folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / f"photos{suffix}"
+    monkeypatch.setattr(embed, "SHARD", 4)
+    saved = []
+
+    def stop_at_the_third(path, array, save=embed.save):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        save(path, array)
+        saved.append(path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(embed, "save", stop_at_the_third)
+        call(run, folder, out, "--feature=projection")
+    assert not out.exists()
+    with pytest.raises(UserError, match=r"parts holds a part of other embeddings, .*; remove it"):
+        call(run, folder, out, "--feature=backbone")
+    for path in saved:  # what is there is not computed again
+        np.save(path, np.load(path) + 1)
+    capsys.readouterr()
+    call(run, folder, out, "--feature=projection")
+    said = capsys.readouterr().out
+    assert "embeds 3 images, 8 are there\n" in said and "projection of 11 images of folder" in said
+    found = columns(out)
+    files = [f"train/cat/{i}" for i in (0, 2, 4, 6)] + [f"train/dog/{i}" for i in (1, 3, 5, 7, "co&py")]
+    files += ["test/cat/8", "test/dog/9"]
+    assert found["file"] == [str(folder / f"{name}.png") for name in files]
+    assert found["split"] == ["train"] * 9 + ["test"] * 2
+    assert found["class"] == ["cat"] * 4 + ["dog"] * 5 + ["cat", "dog"]
+    assert found["label"] == [0] * 4 + [1] * 5 + [0, 1]
+    expected = ssl_jax.load(run).embed([Image.open(file) for file in found["file"]], "projection")
+    expected[:8] += 1
+    np.testing.assert_allclose(np.asarray(found["embedding"], np.float32), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(embeddings.read(out), np.asarray(found["embedding"], np.float32))
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_split_without_labels(run, tmp_path):
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "a.png")
+    Image.new("RGB", (16, 16), "blue").save(tmp_path / "b.png")
+    call(run, tmp_path, tmp_path / "out.npz", "--split=train")
+    assert set(columns(tmp_path / "out.npz")) == {"file", "split", "embedding"}
+    with pytest.raises(UserError, match="has no test split; leave --split out"):
+        call(run, tmp_path, tmp_path / "out.npz", "--split=test")
+
+
+class Page(html.parser.HTMLParser):
+    """Counts the elements of a page, and checks that each is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.titles = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "img":
+            self.images.append(dict(attributes))
+        elif tag not in ("meta", "br"):
+            self.open.append(tag)
+            self.titles += [value for name, value in attributes if name == "title"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_neighbours_duplicates_and_outliers_are_shown(run, folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "photos.npz"
+    call(run, folder, out, "--nearest=2.png,test/dog/9.png", "--duplicates=0.9999999")
+    with monkeypatch.context() as patch:
+        patch.setattr(embed, "embed", None)  # they are there
+        call(run, folder, out, "--nearest=2.png,test/dog/9.png", "--duplicates=0.9999999")
+    said = capsys.readouterr().out
+    assert said.count("photos_outliers.csv") == 2
+    page = Page((tmp_path / "photos.html").read_text())
+    assert len(page.images) == 2 * 11 + 2 + 11
+    assert [image["alt"] for image in page.images[:2]] == ["2.png", "co&py.png"]
+    assert page.titles[1] == str(folder / "train/dog/co&py.png")
+    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.images)
+    with (tmp_path / "photos_duplicates.csv").open() as stream:
+        _, row = csv.reader(stream)
+    assert row == [str(folder / "train/cat/2.png"), str(folder / "train/dog/co&py.png"), "1.0000"]
+    with (tmp_path / "photos_outliers.csv").open() as stream:
+        _, *rows = csv.reader(stream)
+    means = [float(mean) for _, mean in rows]
+    assert len(rows) == 11 and means == sorted(means)
+
+
+def test_the_search_is_exact():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(30, 4)).astype(np.float32)
+    rows[20:25] = rows[3]  # more equals than neighbours
+    found = neighbours.search(rows, 0.999, k=3)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    expected = -np.sort(-similarity, axis=1)[:, :3]
+    np.testing.assert_allclose(found.similarity, expected, atol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(similarity, found.position, axis=1), expected, atol=1e-6)
+    np.testing.assert_array_equal(found.outliers, np.argsort(expected.mean(1), kind="stable"))
+    assert all(i < j for i, j, _ in found.pairs) and {n for i, j, _ in found.pairs for n in (i, j)} == {
+        3,
+        *range(20, 25),
+    }
+
+
+def test_images_are_chosen_by_number_or_name():
+    files = np.array(["/p/a/1.png", "/p/b/1.png", "/p/b/21.png"])
+    np.testing.assert_array_equal(neighbours.choose("2", files), [0, 2])
+    np.testing.assert_array_equal(neighbours.choose("9", files), [0, 1, 2])
+    np.testing.assert_array_equal(neighbours.choose("21.png,b/1.png", files), [2, 1])
+    for text, says in {
+        "1.png": "is the end of 2 paths; give more of the path, as in /p/a/1.png",
+        "22.png": "is none of the images; did you mean '21.png'",
+        "0": "set it to a number of images",
+    }.items():
+        with pytest.raises(UserError, match=says):
+            neighbours.choose(text, files)
+
+
+def test_a_file_of_another_kind_is_refused_before_any_work(run, folder, tmp_path):
+    with pytest.raises(UserError, match=r"cannot be written as 'photos.csv'; valid: .npz, .parquet"):
+        call(run, folder, tmp_path / "photos.csv")
+
+
+def test_a_file_of_other_embeddings_is_not_taken_for_these(tmp_path):
+    for suffix in SUFFIXES:
+        path = tmp_path / f"a{suffix}"
+        assert not embeddings.is_there(path, {"feature": "backbone"})
+        embeddings.write(
+            path, {"file": np.array(["a", "b"])}, [np.ones((2, 3), np.float32)], 3, {"feature": "backbone"}
+        )
+        assert embeddings.is_there(path, {"feature": "backbone"})
+        assert not embeddings.is_there(path, {"feature": "projection"})
+    (tmp_path / "b.npz").write_text(json.dumps({}))
+    assert not embeddings.is_there(tmp_path / "b.npz", {})
