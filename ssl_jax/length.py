@@ -36,7 +36,7 @@ def fix(run: Run) -> Run:
             f"{minutes:g} minutes are {steps:,} steps or {steps / run.steps_per_epoch:.1f} epochs, at "
             f"{run.batch_size / seconds:,.0f} images/s; evaluation comes on top"
         )
-    return dataclasses.replace(build(run.config, run.source, run.test), canvas=run.canvas)
+    return dataclasses.replace(build(run.config, run.source, run.test), canvas=run.canvas, labelled=run.labelled)
 
 
 def seconds_per_step(run: Run) -> float:
