@@ -325,7 +325,7 @@ def test_the_cifar10_table_has_a_row_for_each_config_that_needs_no_captions():
 @pytest.mark.parametrize("name", cifar10.OWN)
 def test_rows_of_the_cifar10_table_trace(name, teacher):
     """A row runs for a quarter of an hour and the table for hours, so all settings must be valid beforehand."""
-    flags = argparse.Namespace(data="DIR", out=pathlib.Path("runs"), seed=0)
+    flags = argparse.Namespace(data="DIR", out=pathlib.Path("runs"), seed=0, preset=None)
     changes = cifar10.changes(name, flags)
     assert changes["data.source"] == ("folder:runs/salient" if name == "cast" else "folder:DIR")
     assert changes.get("method.teacher", "runs/simclr") == "runs/simclr"
