@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 # train, Train, training_set, seg_train, train2017; test, val, valid, Validation, test_images, ...
@@ -39,10 +39,8 @@ def find_layout(names: Sequence[str], folders: Iterable[str]) -> Layout:
         names: of the image files, relative to the folder.
         folders: relative to the folder.
     """
-    base, inside = "", tally(names, folders, "")
-    while len(only := [name for name, count in inside.items() if count]) == 1 and only[0] and not role(only[0]):
-        base += only[0] + os.sep
-        inside = tally(names, folders, base)
+    base = only_inside(names, "", lambda name, _: role(name) is not None)
+    inside = tally(names, folders, base)
     trains = sorted((name for name in inside if role(name) == "train"), key=lambda name: (name != "train", name))
     tests = sorted((name for name in inside if role(name) == "test"), key=lambda name: (not is_test(name), name))
     others = [name for name, count in inside.items() if count and name not in trains + tests]
@@ -54,18 +52,40 @@ def find_layout(names: Sequence[str], folders: Iterable[str]) -> Layout:
     trains, tests = [name for name in trains if inside[name]], [name for name in tests if inside[name]]
     if tests and not trains and not others:
         notes.append(f"there is no train/ beside {listed(tests)}, whose images are trained on")
-        tests = []
-    prefixes = [base + name + os.sep for name in tests]
+        trains, tests = tests[:1], tests[1:]
+
+    def split(name: str, known: tuple[str, ...] = ()) -> str:
+        def stop(inner: str, prefix: str) -> bool:  # at a class, also if it is the only one
+            return inner in known or set(tally(names, (), prefix + inner + os.sep)) == {""}
+
+        return only_inside(names, base + name + os.sep, stop)
+
+    train = split(trains[0]) if trains else base
+    known = classes_of(below(names, train)).names or ()
+    prefixes = [split(name, known) for name in tests]
     test = next((one for one in prefixes if classes_of(below(names, one)).names), prefixes[0] if tests else None)
     notes += [f"{name}/ is not used" for name, one in zip(tests, prefixes, strict=True) if one != test]
     if not trains:
         apart = tuple(one[len(base) :] for one in prefixes)
-        return Layout(base, test, apart, (*notes, *splits_in_classes(names, base, apart)))
+        return Layout(base, test, apart, (*notes, *hidden_splits(names, base, apart)))
     unused = trains[1:] + others
     if unused:
         count = sum(inside[name] for name in unused)
         notes.append(f"{count:,} images beside {trains[0]}/ are not used: {listed(unused)}")
-    return Layout(base + trains[0] + os.sep, test, (), tuple(notes))
+    return Layout(train, test, (), tuple(notes))
+
+
+def only_inside(names: Sequence[str], prefix: str, stop: Callable[[str, str], bool]) -> str:
+    """Returns the prefix of the innermost folder that holds all images below a prefix.
+
+    Args:
+        names: of the image files.
+        prefix: where to begin.
+        stop: whether not to go on into a folder, given its name and the prefix of what it is in.
+    """
+    while len(inside := tally(names, (), prefix)) == 1 and (only := next(iter(inside))) and not stop(only, prefix):
+        prefix += only + os.sep
+    return prefix
 
 
 def role(name: str) -> str | None:
@@ -120,15 +140,22 @@ def classes_of(names: Sequence[str], folders: Iterable[str] = (), known: tuple[s
     return Classes(tuple(classes), tuple(name for name in names if os.sep not in name), notes)
 
 
-def splits_in_classes(names: Sequence[str], base: str, without: Iterable[str]) -> tuple[str, ...]:
-    """Returns a note on splits inside of class folders, all of which are trained on."""
+def hidden_splits(names: Sequence[str], base: str, without: Iterable[str]) -> tuple[str, ...]:
+    """Returns a note on what may be splits, all of which are trained on: inside of class folders, or of other names."""
     trained = [name for name in below(names, base) if not name.startswith(tuple(without))]
     second = Counter(name.split(os.sep)[1] for name in trained if name.count(os.sep) > 1)
     tests = [name for name in second if role(name) == "test"]
-    if not tests or not any(role(name) == "train" for name in second):
-        return ()
-    count = sum(second[name] for name in tests)
-    return (f"{count:,} images of {listed(tests)} inside of other folders are trained on, too; write test/CLASS/",)
+    if tests and any(role(name) == "train" for name in second):
+        count = sum(second[name] for name in tests)
+        return (f"{count:,} images of {listed(tests)} inside of other folders are trained on, too; write test/CLASS/",)
+    heads = dict.fromkeys(name.partition(os.sep)[0] for name in trained)
+    inside = [set(tally(trained, (), head + os.sep)) for head in heads]
+    if len(heads) > 1 and len(second) > 1 and all(each == set(second) for each in inside):
+        return (
+            f"{listed(heads)} are taken as classes, though each has {listed(sorted(second))}; if they are splits, call "
+            "them train/ and test/",
+        )
+    return ()
 
 
 def listed(names: Iterable[str] | Mapping) -> str:

@@ -63,8 +63,7 @@ def test_a_test_split_beside_class_folders_is_not_trained_on():
 
 def test_only_a_test_split():
     found = layout(test_a=2, test_b=2)
-    assert found.train == "" and found.test is None
-    assert found.notes == ("there is no train/ beside test/, whose images are trained on",)
+    assert found == ("test/", None, (), ("there is no train/ beside test/, whose images are trained on",))
 
 
 def test_trains_are_a_class_beside_others():
@@ -78,6 +77,12 @@ def test_trains_are_a_class_beside_others():
     [
         ({"set_train_a": 1, "set_train_b": 1, "set_test_a": 1}, ("set/train/", "set/test/")),
         ({"x_y_a": 2, "x_y_b": 2}, ("x/y/", None)),
+        (
+            {f"{split}_{split}_{label}": 1 for split in ("train", "test") for label in "ab"},
+            ("train/train/", "test/test/"),
+        ),
+        ({"train_a": 2, "train_b": 2, "test_a_x": 2}, ("train/", "test/")),  # which is a class
+        ({"train_a": 2, "test_a": 2}, ("train/", "test/")),
     ],
 )
 def test_a_folder_that_only_holds_another_stands_for_it(counts, expected):
@@ -87,6 +92,12 @@ def test_a_folder_that_only_holds_another_stands_for_it(counts, expected):
 def test_splits_inside_of_classes_are_said_to_be_trained_on():
     [note] = layout(a_train=4, a_test=1, b_train=4, b_test=1).notes
     assert note.startswith("2 images of test/ inside of other folders are trained on, too")
+
+
+def test_splits_of_other_names_are_said_to_be_classes():
+    [note] = layout(trn_a=2, trn_b=2, tst_a=1, tst_b=1).notes
+    assert note.startswith("trn/, tst/ are taken as classes, though each has a/, b/; if they are splits, call them")
+    assert layout(a_x=2, a_y=2, b_x=2).notes == ()
 
 
 def test_class_folders_without_a_split():
