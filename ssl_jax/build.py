@@ -58,7 +58,7 @@ def build(
     canvas = needs.canvas(source.survey.largest) if opened else config.data.canvas or needs.least
     labelled = None
     if config.evaluate.source:
-        labelled, test = open_evaluation(config)
+        labelled, test = open_evaluation(config, needs._replace(wanted=canvas, least=canvas))
     if method_class.needs_labels and not source.classes:
         raise UserError(
             f"the method {config.method.name} needs labels, but {config.data.source} has none; "
@@ -81,7 +81,7 @@ def build(
     return run
 
 
-def open_evaluation(config: ConfigDict) -> tuple[data.Source, data.Source]:
+def open_evaluation(config: ConfigDict, how: data.Reading) -> tuple[data.Source, data.Source]:
     """Opens both splits of the images that `evaluate.source` names.
 
     Raises:
@@ -89,7 +89,7 @@ def open_evaluation(config: ConfigDict) -> tuple[data.Source, data.Source]:
     """
     name = config.evaluate.source
     fields = ("text",) * schema.method_class(config).needs_text
-    bank, test = data.open_splits(name, "auto", config.data.dir, fields, config.data.context)
+    bank, test = data.open_splits(name, "auto", config.data.dir, fields, config.data.context, reading=how)
     if bank.classes is None or test is None or test.classes is None:
         raise UserError(
             f"evaluate.source is {name!r}, which has no labelled training and test images; name a set with both, such "

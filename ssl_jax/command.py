@@ -109,7 +109,7 @@ def writable_folder(text: str | os.PathLike) -> pathlib.Path:
     Raises:
         UserError: if it cannot be made or written into.
     """
-    path = pathlib.Path(text)
+    path = pathlib.Path(text).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
         writable = os.access(path, os.W_OK)
@@ -126,7 +126,7 @@ def writable_file(text: str) -> pathlib.Path:
     Raises:
         UserError: if it is a folder, or its folder does not exist or is not writable.
     """
-    path = pathlib.Path(text)
+    path = pathlib.Path(text).expanduser()
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file in it")
     if not os.access(path.parent, os.W_OK):

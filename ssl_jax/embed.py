@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from ssl_jax import command, data, embeddings, neighbours
@@ -15,6 +16,8 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluate.features import layers
 from ssl_jax.model import Model, load
 from ssl_jax.monitor.progress import Progress
+from ssl_jax.schema import complete
+from ssl_jax.workdir import read_config
 
 SPLITS = ("train", "test")
 SHARD = 4096  # images; an interruption loses at most one shard of work
@@ -35,14 +38,16 @@ def main(options) -> None:
     out = command.writable_file(options.out)
     embeddings.format_of(out)
     model = load(options.workdir)
-    images = open_images(options.source, options.split, options.dir, model.canvas)
+    reading = data.Reading(model.canvas, model.canvas, max_pixels=max_pixels(options.workdir))  # as the run reads them
+    images = open_images(options.source, options.split, options.dir, reading)
+    print(*(f"{line}\n" for line in data.remarks(images.sources)), sep="", end="")
     feature, _ = layers(model.method, options.feature or model.feature, "--feature")
     shown = neighbours.choose(options.nearest, images.columns["file"]) if options.nearest else None
     about = {
         "model": model.origin,
         "feature": feature,
         "images": len(images),
-        "checksum": zlib.crc32("\n".join(images.columns["file"]).encode(errors="surrogateescape")),
+        "checksum": checksum(model, images),
     }
     if not embeddings.is_there(out, about):
         embed(model, feature, images, out, about)
@@ -92,13 +97,26 @@ def files_of(split: str, source: Any) -> list[str]:
     return list(files) if files else [f"{split}/{i}" for i in range(len(source))]
 
 
-def open_images(name: str, split: str | None, data_dir: str | None, canvas: int) -> Images:
-    """Opens one split of a source, or all of them, at the size that a canvas needs.
+def max_pixels(workdir: str) -> int:
+    """Returns the largest number of pixels of an image that the run in a workdir takes."""
+    return complete(read_config(pathlib.Path(workdir).expanduser())).data.max_pixels
+
+
+def checksum(model: Model, images: Images) -> int:
+    """Returns a number that other weights change, or other names or sizes of files."""
+    listings = [source.listing for source in images.sources]
+    found = zlib.crc32(json.dumps([images.columns["file"].tolist(), listings]).encode())
+    for array in jax.tree.leaves(model.weights):
+        found = zlib.crc32(np.asarray(array).tobytes(), found)
+    return found
+
+
+def open_images(name: str, split: str | None, data_dir: str | None, reading: data.Reading) -> Images:
+    """Opens one split of a source, or all of them.
 
     Raises:
         UserError: if there is no such source or split.
     """
-    reading = data.Reading(wanted=canvas, least=canvas)  # as the run reads images
     opened = {one: data.open_source(name, one, data_dir, reading=reading) for one in ([split] if split else SPLITS)}
     found = {one: source for one, source in opened.items() if source is not None}
     if not found:
@@ -161,6 +179,13 @@ def claim(folder: pathlib.Path, about: dict[str, Any]) -> None:
         )
 
 
+def cosine(text: str) -> float:
+    """Returns the cosine that a text stands for."""
+    if not -1 <= (value := float(text)) <= 1:
+        raise ValueError
+    return value
+
+
 def parser() -> command.Parser:
     parser = command.Parser("embed", "Embeds images with the network of a trained run.", epilog=EXAMPLES)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="the workdir of a trained run")
@@ -178,8 +203,8 @@ def parser() -> command.Parser:
         metavar="N|FILE,FILE",
         help="also write a page of the neighbours of N images or of these files, of near-duplicates and outliers",
     )
-    cosine = "least similarity of near-duplicates, a cosine; default 0.98"
-    parser.add_argument("--duplicates", type=float, default=0.98, metavar="COSINE", help=cosine)
+    least = "least similarity of near-duplicates, a cosine; default 0.98"
+    parser.add_argument("--duplicates", type=cosine, default=0.98, metavar="COSINE", help=least)
     return parser
 
 

@@ -88,7 +88,7 @@ def write_parquet(path, columns, pieces, shape, about):
     writer, start = None, 0
     for piece in pieces:
         stop = start + len(piece)
-        arrays = {name: pyarrow.array(column[start:stop].tolist()) for name, column in columns.items()}
+        arrays = {name: pyarrow.array(plain(column[start:stop])) for name, column in columns.items()}
         flat = pyarrow.array(piece.reshape(-1))
         arrays[EMBEDDING] = pyarrow.FixedSizeListArray.from_arrays(flat, shape[1])
         table = pyarrow.table(arrays).replace_schema_metadata({ABOUT: about})
@@ -96,6 +96,14 @@ def write_parquet(path, columns, pieces, shape, about):
         writer.write_table(table)
         start = stop
     writer.close()
+
+
+def plain(column: np.ndarray) -> list[Any]:
+    """Returns the values of a column; bytes of file names that are no UTF-8, which Parquet refuses, escaped."""
+    values = column.tolist()
+    return (
+        [os.fsencode(one).decode(errors="backslashreplace") for one in values] if column.dtype.kind == "U" else values
+    )
 
 
 def about_parquet(path):

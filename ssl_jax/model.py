@@ -158,6 +158,9 @@ class Pictures:
     """
 
     def __init__(self, images: Sequence[np.ndarray | Image.Image] | np.ndarray):
+        if not hasattr(images, "__len__") or isinstance(images, str):
+            kind = type(images).__name__
+            raise UserError(f"the images are one {kind}; give a list of PIL images or of uint8 arrays, [image] for one")
         self.images, self.fields = images, data.image_fields()
         if not len(images):
             raise UserError("there are no images to embed")

@@ -68,6 +68,12 @@ class Run:
         """Whether a probe learns online: the images to train on have the classes of the evaluation."""
         return bool(self.classes) and self.labelled is None
 
+    @property
+    def reading(self) -> data.Reading:
+        """How further images are read as those of the run."""
+        settings = self.config.data
+        return data.Reading(self.canvas, self.canvas, settings.max_pixels, settings.host_bytes)
+
     def to_steps(self, duration: int | str) -> int:
         """Converts a duration to steps."""
         return schedule.duration(duration, self.steps_per_epoch, self.batch_size)

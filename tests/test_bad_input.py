@@ -169,7 +169,7 @@ VALUES = [
     ("data.source=embedded:mnist", "did you mean 'fashion_mnist'?"),
     (
         "data.source=folder:/no/such",
-        "there is no folder '/no/such'; set data.source=folder:/path to a folder of images",
+        "there is no folder '/no/such'; name a folder of images, as in folder:/photos",
     ),
 ]
 
@@ -223,7 +223,9 @@ def test_a_teacher_is_asked_for(complaint):
 def test_masks_are_asked_for(complaint):
     assert "CAST needs masks of the objects; set data.masks=true" in complaint("data.masks=false", config="cast.py")
     assert "tfds:cifar10 has no masks; take a folder" in complaint("data.source=tfds:cifar10", config="cast.py")
-    assert "there is no folder 'coco'; set data.source=folder:/path" in complaint(config="cast.py:imagenet")
+    assert "there is no folder 'coco'; name a folder of images, as in folder:/photos" in complaint(
+        config="cast.py:imagenet"
+    )
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,7 @@ def test_a_config_is_asked_for():
 
 
 def test_folders(complaint, images):
-    assert "has no images at any depth; set data.source to another" in complaint(f"data.source={images(0)}")
+    assert "has no images at any depth; name another folder" in complaint(f"data.source={images(0)}")
     few = complaint(f"data.source={images(3)}", "batch_size=8")
     assert "has 3 images, fewer than batch_size 8; lower batch_size" in few
     unlabelled = f"data.source={images(16)}", "batch_size=16", "evaluate.labels=required"

@@ -1,9 +1,12 @@
 """Embeddings in a file: of which images, after an interruption, and what is near to what."""
 
 import csv
+import dataclasses
 import html.parser
 import json
+import os
 
+import jax
 import numpy as np
 import pytest
 import toy
@@ -12,6 +15,7 @@ from test_methods import overrides, read
 
 import ssl_jax
 from ssl_jax import embed, embeddings, neighbours
+from ssl_jax.data import Reading
 from ssl_jax.errors import UserError
 
 SUFFIXES = (".npz", ".parquet")
@@ -100,6 +104,28 @@ def test_a_split_without_labels(run, tmp_path):
         call(run, tmp_path, tmp_path / "out.npz", "--split=test")
 
 
+def test_what_is_not_embedded_is_said_and_names_need_not_be_text(run, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (16, 16), "red").save(os.fsencode(photos) + b"/caf\xe9.png")
+    Image.new("RGB", (16, 16), "blue").save(photos / "b.png")
+    (photos / "damaged.png").write_text("")
+    for suffix in SUFFIXES:
+        call(run, photos, tmp_path / f"out{suffix}")
+        assert "left out (unreadable): 1; photos/damaged.png (not an image)\n" in capsys.readouterr().out
+    assert columns(tmp_path / "out.parquet")["file"] == [str(photos / "b.png"), f"{photos}/caf\\xe9.png"]
+
+
+def test_other_weights_or_files_under_the_same_names_are_embedded_again(run, folder):
+    images = embed.open_images(f"folder:{folder}", None, None, Reading())
+    model = ssl_jax.load(run)
+    other = dataclasses.replace(model, weights=jax.tree.map(lambda x: x + 1, model.weights))
+    number = embed.checksum(model, images)
+    assert number == embed.checksum(ssl_jax.load(run), images) != embed.checksum(other, images)
+    images.sources[0].bytes[0] += 1
+    assert number != embed.checksum(model, images)
+
+
 class Page(html.parser.HTMLParser):
     """Counts the elements of a page, and checks that each is closed."""
 
@@ -177,6 +203,8 @@ def test_images_are_chosen_by_number_or_name():
 def test_a_file_of_another_kind_is_refused_before_any_work(run, folder, tmp_path):
     with pytest.raises(UserError, match=r"cannot be written as 'photos.csv'; valid: .npz, .parquet"):
         call(run, folder, tmp_path / "photos.csv")
+    with pytest.raises(UserError, match="argument --duplicates: invalid cosine value: 'nan'"):
+        call(run, folder, tmp_path / "photos.npz", "--duplicates=nan")
 
 
 def test_a_file_of_other_embeddings_is_not_taken_for_these(tmp_path):

@@ -99,6 +99,8 @@ def test_only_what_is_asked_for_is_imported():
         (np.zeros((2, 8, 8), np.uint8), r"image 0 is uint8\[8, 8\]; give a list of PIL images or of uint8 arrays"),
         ([np.zeros((8, 8, 3))], r"image 0 is float64\[8, 8, 3\]"),
         (["a.png"], "image 0 is str"),
+        ("a.png", "the images are one str; give a list of PIL images"),
+        (Image.new("RGB", (8, 8)), "the images are one Image; give a list of PIL images"),
     ],
 )
 def test_what_is_no_image_is_named(byol, given, says):

@@ -10,7 +10,7 @@ from ssl_jax.data.resident import fits, load_all
 from ssl_jax.data.source import Source, open_source
 from ssl_jax.data.splits import open_splits
 from ssl_jax.data.subset import Subset
-from ssl_jax.data.survey import Survey, describe
+from ssl_jax.data.survey import Survey, describe, remarks
 from ssl_jax.data.tokenizer import tokenize
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "open_source",
     "open_splits",
     "read",
+    "remarks",
     "spec",
     "tokenize",
 ]

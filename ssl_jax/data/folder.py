@@ -195,7 +195,7 @@ def open_folder(path: str, split: str, fields: Collection[str] = (), reading: Re
     """
     root = str(pathlib.Path(path).expanduser())
     if not os.path.isdir(root):
-        raise UserError(f"there is no folder {root!r}; set data.source=folder:/path to a folder of images")
+        raise UserError(f"there is no folder {root!r}; name a folder of images, as in folder:/photos")
     found = files.scan(root)
     if not found.names:
         raise UserError(nothing(root, found))
@@ -270,4 +270,4 @@ def nothing(root: str, found: files.Found) -> str:
     """Returns the error for a folder without images, with what it has."""
     there = [f"{why}: {examples(why, names)}" for why, names in found.left_out.items()]
     has = f", only {'; '.join(there)}" if there else ""
-    return f"the folder {root!r} has no images at any depth{has}; set data.source to another"
+    return f"the folder {root!r} has no images at any depth{has}; name another folder"

@@ -120,7 +120,7 @@ def open_pairs(
         return None
     if table is None:
         raise UserError(
-            f"there is no table {str(root)!r}, nor train.csv or train.jsonl in it; set data.source=pairs:/path to one"
+            f"there is no table {str(root)!r}, nor train.csv or train.jsonl in it; name one, as in pairs:/photos"
         )
     rows = usable_rows(table)
     training = rows if split == "train" else usable_rows(find_table(root, "train"), warn=False)

@@ -44,15 +44,20 @@ def describe(source: Any, test: Any, labels: str = "auto", canvas: int | None = 
         labels: `evaluate.labels`.
         canvas: pixels of the side that images are fitted into.
     """
-    given = [source.survey] + ([test.survey] if test else [])
     where = source.name + place(source.survey)
     said = [f"{count(len(source), 'image')}{classes(source)} from {where}{pixels(source.survey, canvas)}"]
     said.append(evaluated(source, test, labels))
+    return [printable(line) for line in said] + remarks([source, test] if test else [source])
+
+
+def remarks(sources: Sequence[Any]) -> list[str]:
+    """Returns lines that say what of the splits of a source was left out, and what may surprise, training first."""
+    first, given = sources[0], [source.survey for source in sources]
     reasons = dict.fromkeys(why for survey in given for why in survey.left_out)
     parts = {why: list(dict.fromkeys(n for one in given for n in one.left_out.get(why, ()))) for why in reasons}
-    said += [f"left out ({why}): {len(names):,}; {examples(why, names)}" for why, names in parts.items()]
-    if source.survey.counts is not None:
-        bare = [name for name, count in zip(source.classes, source.survey.counts, strict=True) if not count]
+    said = [f"left out ({why}): {len(names):,}; {examples(why, names)}" for why, names in parts.items()]
+    if first.survey.counts is not None:
+        bare = [name for name, count in zip(first.classes, first.survey.counts, strict=True) if not count]
         said += [f"note: no image of {', '.join(bare)} can be read"] * bool(bare)
     said += [f"note: {note}" for note in dict.fromkeys(note for survey in given for note in survey.notes)]
     return [printable(line) for line in said]

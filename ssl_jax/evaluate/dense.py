@@ -36,7 +36,8 @@ class Dense(Protocol):
     on_pixels: ClassVar[bool] = False
 
     def check(self, subject):
-        data.open_source(subject.samples.bank.images.name, "train", subject.run.config.data.dir, MASK)
+        run, name = subject.run, subject.samples.bank.images.name
+        data.open_source(name, "train", run.config.data.dir, MASK, reading=run.reading)
 
     def __call__(self, subject: Subject) -> Result:
         bank, test = open_samples(subject.run, subject.mesh, subject.samples.bank.images.name, MASK)

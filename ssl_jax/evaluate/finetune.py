@@ -71,6 +71,15 @@ class Finetune(Tuning):
     shares: Annotated[tuple[float, ...], every(share)] = (0.01, 0.1, 1.0)  # of the training images of each class
     sources: tuple[str, ...] = ()  # instead of shares: tfds:imagenet2012_subset/1pct has the papers' own list
 
+    def check(self, subject):
+        super().check(subject)
+        for name, source in self.parts(subject).items():
+            if source.classes != subject.classes:
+                raise UserError(
+                    f"--finetune.sources has {name}, whose classes are not those of the images that are evaluated on; "
+                    "name a part of these, or set --data to the others"
+                )
+
     def __call__(self, subject: Subject) -> Result:
         rows = []
         for name, source in self.parts(subject).items():
@@ -82,7 +91,8 @@ class Finetune(Tuning):
         """Returns what the network is fine-tuned on, by name."""
         if self.sources:
             folder = subject.run.config.data.dir
-            opened = {name: data.open_source(name, "train", folder) for name in self.sources}
+            reading = subject.run.reading
+            opened = {name: data.open_source(name, "train", folder, reading=reading) for name in self.sources}
             return {name: source for name, source in opened.items() if source is not None}
         bank = subject.samples.bank.images
         return {f"{100 * fraction:g} %": part(bank, fraction, self.seed) for fraction in self.shares}

@@ -7,13 +7,16 @@ import jax
 import numpy as np
 
 from ssl_jax import parallel
+from ssl_jax.errors import UserError
 from ssl_jax.evaluate.features import leading
 from ssl_jax.evaluate.result import Protocol, Result
 from ssl_jax.evaluate.spectrum import alignment, rankme, uniformity
 from ssl_jax.evaluate.subject import Subject
 from ssl_jax.evaluate.sweep import random_crops
-from ssl_jax.fields import positive
+from ssl_jax.fields import Rule
 from ssl_jax.numeric import l2_normalize, widen
+
+SEVERAL = Rule(lambda count: count > 1, "2 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +31,17 @@ class Health(Protocol):
     Source: Garrido et al. 2023 (arXiv:2210.02885); Wang and Isola 2020 (arXiv:2005.10242).
     """
 
-    images: Annotated[int, positive] = 2048  # of the bank, from its start
+    images: Annotated[int, SEVERAL] = 2048  # of the bank, from its start
 
     needs = ()
+
+    def check(self, subject):
+        bank = subject.samples.bank
+        if len(bank) < 2:
+            raise UserError(
+                f"the protocol health needs two images or more, and {bank.images.name} has {len(bank)}; name others "
+                "with --data"
+            )
 
     def __call__(self, subject: Subject) -> Result:
         bank = subject.features().bank
@@ -74,4 +85,5 @@ def cohesion(x: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dic
     total = sums.sum(0)
     across = (total @ total - np.sum(sums**2)) / max(counts.sum() ** 2 - np.sum(counts**2), 1)
     by_class = {name: float(value) for name, value, n in zip(classes, within, counts, strict=True) if n > 1}
-    return {"cohesion": float(np.mean(list(by_class.values()))), "separation": float(across), "classes": by_class}
+    mean = {"cohesion": float(np.mean(list(by_class.values())))} if by_class else {}
+    return mean | {"separation": float(across), "classes": by_class}

@@ -77,7 +77,8 @@ def judge_weights(
     config = complete({"method": {"name": "supervised"}})
     config.data.size, config.data.canvas = model.size, model.canvas
     config.evaluate.crop, config.evaluate.feature = model.crop, model.feature
-    bank = data.open_source(source, "train")
+    reading = data.Reading(model.canvas, model.canvas)
+    bank = data.open_source(source, "train", reading=reading)
     assert bank is not None  # every source has a training split
     changed(config, overrides)
     run = Run(config, bank, None, (model.recipe,), model.method, 0, 0, model.canvas)

@@ -78,6 +78,11 @@ def compare(ours: pathlib.Path, theirs: pathlib.Path, names: Sequence[str]) -> I
         UserError: if one was not evaluated, or on other images.
     """
     found = [{path.stem for path in (folder / "evaluations").glob("*.npz")} for folder in (ours, theirs)]
+    for folder, there in zip((ours, theirs), found, strict=True):
+        if not there:
+            raise UserError(
+                f"{folder} has no results to compare; run python -m ssl_jax.evaluate --workdir={folder} first"
+            )
     names = names or sorted(set.intersection(*found))
     if not names:
         raise UserError(f"{ours} and {theirs} were evaluated with no protocol in common; name one with --protocol")

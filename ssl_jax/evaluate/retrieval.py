@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import losses, parallel
+from ssl_jax.errors import UserError
 from ssl_jax.evaluate.clusters import agreement
 from ssl_jax.evaluate.features import Features
 from ssl_jax.evaluate.knn import nearest
@@ -31,6 +32,15 @@ class Retrieval(Protocol):
     ranks: Annotated[tuple[int, ...], every(positive)] = (1, 2, 4, 8)  # K
 
     needs = ("labels",)
+
+    def check(self, subject):
+        looked = subject.samples.test or subject.samples.bank
+        labels = np.asarray(looked.images.labels)
+        if max(np.bincount(labels[labels >= 0]), default=0) < 2:
+            raise UserError(
+                f"the protocol retrieval looks for images of one class, and {looked.images.name} has none that is not "
+                "alone in its class; name other images with --data"
+            )
 
     def __call__(self, subject: Subject) -> Result:
         bank, test = subject.features()

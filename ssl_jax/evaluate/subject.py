@@ -51,7 +51,8 @@ def draw_samples(run: Run, mesh: jax.sharding.Mesh, bank: data.Source, test: dat
 
 def open_samples(run: Run, mesh: jax.sharding.Mesh, name: str, fields: Collection[str] = ()) -> Samples:
     """Opens the images of a source, with further fields of each."""
-    bank, test = (data.open_source(name, split, run.config.data.dir, fields) for split in ("train", "test"))
+    folder = run.config.data.dir
+    bank, test = (data.open_source(name, one, folder, fields, reading=run.reading) for one in ("train", "test"))
     assert bank is not None  # every source has a training split
     return draw_samples(run, mesh, bank, test)
 
@@ -85,6 +86,7 @@ class Subject:
         self.chosen, self.known = layers(run.method, run.config.evaluate.get("feature"))
         self.kept: dict[Any, Any] = {}  # features by layer and size
         self.compiled: dict[Any, Any] = {}
+        self.opened: dict[str, Samples] = {}  # images of further sources
 
     def replace(self, **changes: Any) -> "Subject":
         """Returns another subject with these attributes, which shares compiled programs but no features."""
@@ -96,6 +98,12 @@ class Subject:
     def classes(self) -> tuple[str, ...]:
         """The names of the classes of the images; empty if they have none."""
         return self.samples.bank.images.classes or ()
+
+    def on(self, name: str) -> "Subject":
+        """Returns the same network on the images of another source, which is opened once for all subjects of a run."""
+        if name not in self.opened:
+            self.opened[name] = open_samples(self.run, self.mesh, name)
+        return self.replace(samples=self.opened[name])
 
     def features(self, layer: str | None = None, size: int | None = None) -> Pair:
         """Returns the features of both samples, in the order of each.
@@ -163,17 +171,18 @@ class RawPixels(Subject):
     def __init__(self, other: Subject):
         super().__init__(other.run, other.mesh, None, other.samples)
         self.chosen, self.known, self.compiled = "pixels", {"pixels": 0}, other.compiled
+        self.opened = other.opened
 
     def number(self, layer):
         return "pixels", 0
 
     def features(self, layer=None, size=None):
-        return super().features("pixels", size)
+        return super().features("pixels", min(size or self.size, RAW_SIZE))  # as during training
 
     def see(self, sample, view, wanted=None, *given):
         raw = super().see(sample, view, None, *given)["pixels"]
         if "mean" not in self.kept:
-            bank = super().see(self.samples.bank, self.center(self.size))["pixels"]
+            bank = super().see(self.samples.bank, self.center(min(self.size, RAW_SIZE)))["pixels"]
             self.kept["mean"] = jnp.mean(bank.x, axis=0, keepdims=True, where=bank.position[:, None] >= 0)
         return {"pixels": raw._replace(x=raw.x - self.kept["mean"])}
 

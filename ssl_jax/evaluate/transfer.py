@@ -3,10 +3,11 @@
 import dataclasses
 from typing import Annotated
 
+from ssl_jax.errors import UserError
 from ssl_jax.evaluate.knn import KNN
 from ssl_jax.evaluate.logistic import Logistic
 from ssl_jax.evaluate.result import Protocol, Result
-from ssl_jax.evaluate.subject import Subject, open_samples
+from ssl_jax.evaluate.subject import Subject
 from ssl_jax.fields import Rule
 
 GIVEN = Rule(bool, "the sources of labelled images, such as folder:/birds,tfds:cars196")
@@ -20,10 +21,19 @@ class Transfer(Protocol):
 
     needs = ()
 
+    def check(self, subject):
+        for name in self.sources:
+            other = subject.on(name)
+            if not other.classes or other.samples.test is None:
+                raise UserError(
+                    f"--transfer.sources has {name}, which has no labelled training and test images; name sets with "
+                    "both, such as folders with train/CLASS/ and test/CLASS/"
+                )
+
     def __call__(self, subject: Subject) -> Result:
         rows = []
         for name in self.sources:
-            other = subject.replace(samples=open_samples(subject.run, subject.mesh, name))
+            other = subject.on(name)
             knn, logistic = (protocol(other).numbers for protocol in (KNN(), Logistic(shots=())))
             rows.append(
                 {"source": name, "knn_top1": knn["top1"]}

@@ -84,7 +84,7 @@ def understand(name: str, arrays: Arrays, told: Mapping[str, Any], given: Mappin
         chosen = resnets.HUGGING_FACE if name == "hf" else resnets.TIMM  # torchvision has the same, but for deep stems
         made = resnets.from_arrays(arrays, chosen).clone(**given)
         return made, resnets.table(made, chosen)
-    except (KeyError, StopIteration, IndexError, TypeError) as error:
+    except (KeyError, StopIteration, IndexError, TypeError, ValueError) as error:
         raise UserError(
             f"the weights are of no ResNet and of no vision transformer that can be expressed here ({error}); "
             "choose another file, or another format="
@@ -125,7 +125,10 @@ def beside(path: pathlib.Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("config.json", "preprocessor_config.json"):
         file = path.with_name(name)
-        config = json.loads(file.read_text()) if file.is_file() and path.suffix != ".npz" else {}
+        try:
+            config = json.loads(file.read_text()) if file.is_file() and path.suffix != ".npz" else {}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} beside the weights is damaged; restore it, or move the weights away") from error
         found |= config | config.get("pretrained_cfg", {}) | config.get("model_args", {})
     return found
 
@@ -149,9 +152,12 @@ def own(path: pathlib.Path, arrays: Arrays) -> Model:
     """Returns the model of a file that this library exported."""
     if ABOUT not in arrays:
         raise UserError(f"{path} does not say which network it holds; export it with python -m ssl_jax.export --to=npz")
-    about = json.loads(str(arrays[ABOUT]))
+    try:
+        about = json.loads(str(arrays[ABOUT]))
+        how = [about[name] for name in ("size", "canvas", "crop", "feature")]
+        space = augment.SPACES[about["space"]]._replace(mean=tuple(about["mean"]), std=tuple(about["std"]))
+        network = networks.build(to_dict(about["network"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"what {path} says of its network is damaged; export it once more") from error
     table = {name: array for name, array in arrays.items() if name != ABOUT}
-    space = augment.SPACES[about["space"]]._replace(mean=tuple(about["mean"]), std=tuple(about["std"]))
-    how = (about[name] for name in ("size", "canvas", "crop", "feature"))
-    network = networks.build(to_dict(about["network"]))
     return as_model(network, traverse_util.unflatten_dict(table, sep="/"), space, *how, f"{path}: {about['origin']}")

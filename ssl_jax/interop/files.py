@@ -3,7 +3,6 @@
 import json
 import pathlib
 import struct
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +38,9 @@ def read(path: pathlib.Path) -> Any:
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
         return read_torch(path)
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # damaged files raise many types, in NumPy and in PyTorch
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path} cannot be read as weights ({reason}); name a .pth, .safetensors or .npz file"

@@ -60,7 +60,9 @@ def find(tree: Mapping[str, Any], name: str | None) -> tuple[str, Table]:
         UserError: if they look like none.
     """
     for place in PLACES:
-        tree = tree.get(place, tree)
+        tree = tree.get(place, tree) if isinstance(tree, Mapping) else tree
+    if not isinstance(tree, Mapping):
+        raise UserError("the file holds no arrays by name; choose one with the weights of a network")
     arrays = flatten(tree)
     if name is None:
         name = next((one for one, format in FORMATS.items() if any(re.match(format.sign, key) for key in arrays)), None)

@@ -62,7 +62,7 @@ def write(workdirs: Sequence[str | os.PathLike], out: str | os.PathLike | None =
     """
     runs = load(workdirs)
     name = "report.html" if len(runs) == 1 else "comparison.html"  # do not overwrite the report of the first run
-    path = pathlib.Path(out) if out else pathlib.Path(workdirs[0]) / name
+    path = (pathlib.Path(out) if out else pathlib.Path(workdirs[0]) / name).expanduser()
     try:
         path.write_text(page(runs), encoding="utf-8")
     except OSError as error:

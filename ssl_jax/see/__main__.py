@@ -1,11 +1,10 @@
 """The command that draws what a trained network makes of images: `python -m ssl_jax.see --workdir=DIR`."""
 
-from ml_collections import ConfigDict
-
 from ssl_jax import command, data, parallel, report, see
 from ssl_jax.build import build
 from ssl_jax.evaluate import segmentation
 from ssl_jax.monitor import writers
+from ssl_jax.run import Run
 from ssl_jax.schema import complete
 from ssl_jax.workdir import open_run
 
@@ -19,7 +18,7 @@ def main(options) -> None:
     run, mesh = build(complete(opened.config)), parallel.make_mesh()
     masks = options.masks or run.config.data.masks
     wanted = ("mask",) * masks + ("text",) * (run.method.needs_text and not options.images)
-    source = images(options.images or run.config.data.source, run.config, wanted)
+    source = images(options.images or run.config.data.source, run, wanted)
     params, state = parallel.replicate(mesh, opened.trained(run))
     see.write(run, mesh, params, state, folder, source)
     print(f"{folder}: images of {source.name} as the run sees them at step {opened.step:,}")
@@ -36,11 +35,10 @@ def main(options) -> None:
         report.write([workdir])
 
 
-def images(name: str, config: ConfigDict, fields: tuple[str, ...]) -> data.Source:
+def images(name: str, run: Run, fields: tuple[str, ...]) -> data.Source:
     """Opens the test images of a source, or its training images if it has no others."""
-    splits = (
-        data.open_source(name, split, config.data.dir, fields, config.data.context) for split in ("test", "train")
-    )
+    how = run.config.data.dir, fields, run.config.data.context, run.reading
+    splits = (data.open_source(name, split, *how) for split in ("test", "train"))
     return next(source for source in splits if source is not None)  # every source has a training split
 
 

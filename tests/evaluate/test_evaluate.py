@@ -164,6 +164,7 @@ def test_training_is_evaluated_on_another_source(folder, tmp_path):
         (["--protocol=linear", "--linear.recipe=mocco"], "--linear.recipe is mocco; set it to grid or moco"),
         (["--protocol=logreg", "--logreg.shots=50"], "but a class has . images to learn from; name fewer"),
         (["--protocol=knn", "--config.data.size=8"], r"--config\.data\.size is not for an evaluation"),
+        (["--protocol=health", "--health.images=1"], "--health.images is 1; set it to 2 or more"),
         (["--protocol=transfer"], "--transfer.sources is not given; set it to the sources of labelled images"),
     ],
 )
@@ -171,6 +172,36 @@ def test_mistakes_are_one_sentence(workdir, arguments, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
         evaluate(f"--workdir={workdir}", *arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with a training and a test image of each of two classes, and one without classes."""
+    for place in ("two/train/a", "two/train/b", "two/test/a", "two/test/b", "flat"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / place / "0.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--protocol=retrieval", "--data=folder:two"], "none that is not alone in its class; name other images"),
+        (["--protocol=health", "--data=folder:flat"], "health needs two images or more, and folder:flat has 1"),
+        (["--protocol=transfer", "--transfer.sources=folder:flat"], "folder:flat, which has no labelled training"),
+        (["--protocol=finetune", "--finetune.sources=folder:two"], "folder:two, whose classes are not those of the"),
+        (["--protocol=finetune", "--finetune.sources=folder:flat"], "folder:flat, whose classes are not those of the"),
+    ],
+)
+def test_images_that_do_not_fit_a_protocol_are_one_sentence(workdir, photos, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(photos)
+    with pytest.raises(UserError, match=sentence):
+        evaluate(f"--workdir={workdir}", *arguments)
+
+
+def test_there_is_something_to_compare(workdir, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere has no results to compare; run python -m ssl_jax\.evaluate"):
+        evaluate("--compare", tmp_path / "nowhere", workdir)
 
 
 def test_there_is_a_run_to_evaluate():

@@ -3,6 +3,7 @@
 import functools
 import json
 import pickle
+import struct
 import sys
 
 import jax
@@ -233,6 +234,28 @@ def test_heads_that_cannot_be_told_are_asked_for(tmp_path):
     (out / "config.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match=r"how many attention heads share 12 channels, .*give it as heads=N"):
         ssl_jax.import_weights(out)
+
+
+@pytest.mark.parametrize(
+    "header", [b"[1]", b'{"a": 1}', b'{"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}']
+)
+def test_a_damaged_header_is_named(header, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    with pytest.raises(UserError, match=r"a\.safetensors cannot be read as weights"):
+        ssl_jax.import_weights(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("about", ["{}", "no JSON"])
+def test_a_damaged_description_is_named(about, tmp_path):
+    np.savez(tmp_path / "a.npz", **{"params/encoder/x": np.ones(3), "about": np.array(about)})
+    with pytest.raises(UserError, match=r"what .*a\.npz says of its network is damaged; export it once more"):
+        ssl_jax.import_weights(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("tree", [None, np.ones(3)])
+def test_a_checkpoint_without_names_is_named(tree):
+    with pytest.raises(UserError, match="the file holds no arrays by name"):
+        published.find(tree, None)
 
 
 def test_a_file_that_is_not_there_or_no_weights_is_named(tmp_path, monkeypatch):
