@@ -152,6 +152,24 @@ def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
             )
 
 
+def check_apart(source: data.Source, workdir: pathlib.Path) -> None:
+    """Checks that no image of a folder lies in the workdir, whose own pictures would be read as such at a resume.
+
+    Raises:
+        UserError: if one does.
+    """
+    scheme, _, name = source.name.partition(":")
+    root = pathlib.Path(name).resolve()
+    if scheme != "folder" or not workdir.is_relative_to(root):
+        return
+    inside = (workdir / "x").relative_to(root).as_posix()[:-1]
+    if any((source.survey.place + name).startswith(inside) for name, _ in source.listing):
+        raise UserError(
+            f"the workdir {workdir} holds images that are trained on, and a run writes pictures of its own; name "
+            "another --workdir"
+        )
+
+
 @contextlib.contextmanager
 def writing(workdir: pathlib.Path) -> Iterator[None]:
     """Turns errors of the file system into a `UserError`."""

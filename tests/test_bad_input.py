@@ -332,6 +332,18 @@ def test_a_workdir_that_cannot_be_written(complaint, tmp_path, place):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("place", ["", "train/a"])
+def test_a_workdir_that_holds_the_images(start, tmp_path, place):
+    for name in ("train/a", "train/b"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (20, 20)).save(tmp_path / name / f"{i}.png")
+    given = f"data.source=folder:{tmp_path}", "batch_size=8"
+    with pytest.raises(UserError, match="holds images that are trained on, and a run writes pictures of its own; name"):
+        start(*given, at=tmp_path / place)
+    assert start(*given, at=tmp_path / "train" / "ab") == tmp_path / "train" / "ab"
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "views.png"])
 def test_a_workdir_that_holds_what_a_run_writes(start, workdir, name):
     workdir.mkdir()
