@@ -136,6 +136,8 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
         steps = schedule.duration(f"{config.epochs} epochs", steps_per_epoch, config.batch_size)
     if steps < 1:
         raise UserError(f"the run has {steps} steps; set epochs or steps to more than 0")
+    if steps >= 2**31:
+        raise UserError(f"the run has {steps:,} steps, more than a 32-bit number counts; set epochs or steps to less")
     return steps, steps_per_epoch
 
 

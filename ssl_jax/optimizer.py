@@ -12,7 +12,7 @@ import optax
 
 from ssl_jax import schedule
 from ssl_jax.errors import UserError, suggest
-from ssl_jax.fields import not_negative, positive
+from ssl_jax.fields import decay, every, not_negative, positive
 from ssl_jax.rules import Rule, labels, per_parameter, resolve
 from ssl_jax.schedule import Schedule
 
@@ -41,10 +41,10 @@ class Settings:
     milestones: Sequence[int | str] = ()
     factor: Annotated[float, positive] = 0.1
     per_epoch: bool = False  # whether the schedule changes once per epoch, not at each step
-    momentum: Annotated[float, not_negative] = 0.9  # of sgd and lars
+    momentum: Annotated[float, decay] = 0.9  # of sgd and lars
     nesterov: bool = False
     weight_decay: Annotated[float, not_negative] | Mapping[str, Any] = 0.0  # a number or a schedule
-    betas: tuple[float, float] = (0.9, 0.999)  # of adamw
+    betas: Annotated[tuple[float, float], every(decay)] = (0.9, 0.999)  # of adamw
     eps: Annotated[float, positive] = 1e-8  # of adamw
     variant: str = "byol"  # of lars: simclr, popular, byol, larc or solo
     eta: Annotated[float, positive] = 1e-3  # trust coefficient of lars

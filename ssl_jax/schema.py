@@ -1,6 +1,7 @@
 """The schema of configs: groups and their fields, generated from the dataclasses that they fill."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -269,6 +270,8 @@ def check(config: ConfigDict) -> None:
             for rule in known[name].rules:
                 if not rule.holds(value):
                     raise UserError(f"{key} is {value}; set it to {rule.says}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{key} is {value}; set it to a finite number")
 
 
 def defaults(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:

@@ -112,7 +112,7 @@ VALUES = [
     ("augment.recipe=none", "unknown augmentation recipe 'none'; "),
     ("method.name=byoll", "unknown method 'byoll'; did you mean 'byol'?"),
     ("method.name=simclr", "the method simclr has no hyper-parameter 'decay'; valid: temperature"),
-    ("method.decay.start=nan", "a schedule goes from one number to another, not from nan to 1.0"),
+    ("method.decay.start=nan", "method.decay.start is nan; set it to a finite number"),
     ("method.decay.schedule=cosin", "unknown schedule 'cosin'; did you mean 'cosine'?"),
     ("network.encoder.name=resnet19", "there is no encoder 'resnet19'; did you mean 'resnet18'?"),
     ("network.encoder.name=vit_tiny", "vit_tiny has no width, which others have; unset: --config."),
@@ -147,6 +147,12 @@ VALUES = [
     ("optimizer.learning_rate=-0.1", "optimizer.learning_rate is -0.1; set it to 0 or more"),
     ("optimizer.weight_decay=-1", "optimizer.weight_decay is -1.0; set it to 0 or more"),
     ("optimizer.betas=0.9", "optimizer.betas is (0.9,); set it to a tuple of 2 values"),
+    (
+        "optimizer.betas=(0.9,1.5)",
+        "optimizer.betas is (0.9, 1.5); set it to one or several, each 0 or more, and less than 1",
+    ),
+    ("optimizer.momentum=1.5", "optimizer.momentum is 1.5; set it to 0 or more, and less than 1"),
+    ("steps=10000000000", "the run has 10,000,000,000 steps, more than a 32-bit number counts; set epochs or steps to"),
     ("optimizer.b1=0.9", "unknown config key 'optimizer.b1'; "),
     ("resolution.ramp=('2 epochs',)", "resolution.ramp is ('2 epochs',); set it to a tuple of 2 values"),
     ("epochs=0", "the run has 0 steps; set epochs or steps to more than 0"),
@@ -179,6 +185,20 @@ def test_values(complaint, change, sentence):
     said = complaint(change)
     assert sentence in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "sentence"),
+    [
+        ("method.temperature=0", "simclr.py", "method.temperature is 0.0; set it to more than 0"),
+        ("method.temperature=-1", "supcon.py", "method.temperature is -1.0; set it to more than 0"),
+        ("method.momentum=-3", "instdisc.py", "method.momentum is -3.0; set it to a number from 0 to 1"),
+        ("method.covariance=nan", "vicreg.py", "method.covariance is nan; set it to a finite number"),
+        ("method.iterations=-1", "swav.py", "method.iterations is -1; set it to 0 or more"),
+    ],
+)
+def test_values_of_methods(complaint, change, config, sentence):
+    assert sentence in complaint(change, config=config)
 
 
 @pytest.mark.parametrize("config", ["simclr.py", "vicreg.py", "triplet.py", "slip.py"])

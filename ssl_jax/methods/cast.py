@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
+from ssl_jax.fields import positive
 from ssl_jax.memory import push, random_queue
 from ssl_jax.method import Method, Result, Schedule, apply, follow, initialize
 from ssl_jax.momentum import Keys, find_key, shuffled
@@ -26,7 +27,7 @@ class CAST(Method):
 
     decay: Schedule  # m of the key encoder; the authors' code moves it twice a step
     queue_size: int = 65536  # keys, a multiple of the batch size
-    temperature: float = 0.07  # tau
+    temperature: Annotated[float, positive] = 0.07  # tau
     weight: float = 0.75  # weight of the Grad-CAM loss: alpha / (alpha + beta)
     shuffle: bool = False  # as in MoCo
     mixes_sizes = False

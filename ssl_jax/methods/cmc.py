@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 
 from ssl_jax.augment import Views
 from ssl_jax.errors import UserError
+from ssl_jax.fields import positive, share
 from ssl_jax.losses import instance_softmax, nce_with_first_normalizer, positive_is_first, sampled_scores
 from ssl_jax.memory import padded, random_bank, sample_candidates, update_bank
 from ssl_jax.method import ImageCount, Method, PyTree, Result, Variables, apply, encode, initialize
@@ -26,10 +27,10 @@ class CMC(Method):
 
     images: ImageCount
     channels: tuple[tuple[int, ...], ...] = ((0,), (1, 2))  # of each view; default: lightness and colour of Lab
-    temperature: float = 0.07  # tau
+    temperature: Annotated[float, positive] = 0.07  # tau
     negatives: int = 16384  # drawn per image, shared by its views; 0: the softmax is over all images
     softmax: bool = False  # over own and drawn rows, instead of noise-contrastive estimation
-    momentum: float = 0.5  # weight of the old row in the new one
+    momentum: Annotated[float, share] = 0.5  # weight of the old row in the new one
     mixes_sizes = False
     memories = ("banks",)
 

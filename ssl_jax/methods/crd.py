@@ -1,12 +1,13 @@
 """CRD: match a student's embedding of an image to the teacher's, against images of other classes."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
+from ssl_jax.fields import positive, share
 from ssl_jax.losses import cross_entropy, nce_with_first_normalizer, sampled_scores
 from ssl_jax.memory import padded, random_bank, sample_other_classes, update_bank
 from ssl_jax.method import ClassCount, ImageCount, Method, PyTree, Result, Variables, apply, initialize
@@ -28,9 +29,9 @@ class CRD(Method):
     images: ImageCount
     classes: ClassCount
     teacher: Teacher
-    temperature: float = 0.07  # tau
+    temperature: Annotated[float, positive] = 0.07  # tau
     negatives: int = 16384  # drawn per image, from other classes
-    momentum: float = 0.5  # weight of the old row in the new one
+    momentum: Annotated[float, share] = 0.5  # weight of the old row in the new one
     supervised: float = 1.0  # gamma, weight of the cross-entropy of a linear classifier on the student's features
     weight: float = 0.8  # beta, weight of the contrast with the teacher
     mixes_sizes = False

@@ -1,11 +1,12 @@
 """DeepCluster-v2: cluster the embeddings once per epoch, and predict the cluster of an image from every crop."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive
 from ssl_jax.losses import prototype_cross_entropy, random_rows, spherical_kmeans
 from ssl_jax.memory import padded
 from ssl_jax.method import ImageCount, Method, PyTree, Result, Steps, apply, initialize
@@ -24,7 +25,7 @@ class DeepClusterV2(Method):
     every: Steps  # between two clusterings, an epoch in the paper
     prototypes: int = 3000  # clusters of each head
     heads: int = 3  # clusterings, which differ in their initial centroids
-    temperature: float = 0.1  # tau
+    temperature: Annotated[float, positive] = 0.1  # tau
     iterations: int = 10  # iterations of k-means
     memories = ("memory", "assignment")
 

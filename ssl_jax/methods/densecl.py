@@ -1,11 +1,12 @@
 """DenseCL: MoCo for images and for corresponding positions of two views."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive
 from ssl_jax.losses import info_nce, nearest_position
 from ssl_jax.memory import push, queue_rows, random_queue
 from ssl_jax.method import Method, PyTree, Result, Schedule, Steps, Variables, apply, follow, initialize
@@ -22,7 +23,7 @@ class DenseCL(Method):
 
     decay: Schedule  # m of the key encoder
     queue_size: int = 65536  # keys of each kind, a multiple of the batch size
-    temperature: float = 0.2  # tau
+    temperature: Annotated[float, positive] = 0.2  # tau
     weight: float = 0.5  # lambda, weight of the dense part
     dense_from: Steps = Steps(0)  # step at which the dense part begins
     shuffle: bool = False  # as in MoCo

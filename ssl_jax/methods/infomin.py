@@ -1,12 +1,13 @@
 """InfoMin: MoCo with views that share little information, and with shuffled patches as a further query."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from ssl_jax.errors import UserError
+from ssl_jax.fields import positive
 from ssl_jax.memory import push, random_queue
 from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow, initialize
 from ssl_jax.momentum import Keys, find_key, shuffled
@@ -23,7 +24,7 @@ class InfoMin(Method):
 
     decay: Schedule  # m of the key encoder
     queue_size: int = 65536  # keys, a multiple of the batch size
-    temperature: float = 0.15  # tau
+    temperature: Annotated[float, positive] = 0.15  # tau
     weight: float = 0.5  # beta, weight of the patches
     shuffle: bool = False  # as in MoCo
     mixes_sizes = False

@@ -1,11 +1,12 @@
 """InstDisc: each image is a class of its own, represented by its last embeddings in a memory."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive, share
 from ssl_jax.losses import instance_softmax, nce_with_first_normalizer, positive_is_first, sampled_scores
 from ssl_jax.memory import padded, random_bank, sample_candidates, update_bank
 from ssl_jax.method import ImageCount, Method, PyTree, Result, apply, initialize
@@ -17,10 +18,10 @@ class InstDisc(Method):
     """Unsupervised Feature Learning via Non-Parametric Instance Discrimination (Wu et al. 2018, arXiv:1805.01978)."""
 
     images: ImageCount
-    temperature: float = 0.07  # tau
+    temperature: Annotated[float, positive] = 0.07  # tau
     negatives: int = 4096  # drawn per image; 0: the softmax is over all images
     softmax: bool = False  # over own and drawn rows, instead of noise-contrastive estimation
-    momentum: float = 0.5  # weight of the old row in the new one
+    momentum: Annotated[float, share] = 0.5  # weight of the old row in the new one
     proximal: float = 0.0  # lambda, weight of the distance to the old row (section 3.3); 0 in the authors' code
     feature = "projection"
     memories = ("bank",)

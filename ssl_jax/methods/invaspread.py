@@ -1,9 +1,11 @@
 """InvaSpread: bring two views of an image together, and spread the other images of the batch."""
 
 import dataclasses
+from typing import Annotated
 
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive
 from ssl_jax.losses import mean_over_pairs, spread_out
 from ssl_jax.method import Method, Result, apply
 from ssl_jax.numeric import l2_normalize
@@ -13,7 +15,7 @@ from ssl_jax.numeric import l2_normalize
 class InvaSpread(Method):
     """Embedding Learning via Invariant and Spreading Instance Feature (Ye et al. 2019, arXiv:1904.03436), section 3."""
 
-    temperature: float = 0.1  # tau
+    temperature: Annotated[float, positive] = 0.1  # tau
     weight: float = 1.0  # of the negatives
     large_views = 2
     least_batch = 2

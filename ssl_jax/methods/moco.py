@@ -1,10 +1,12 @@
 """MoCo: match queries to their keys, among a queue of keys from a moving average of the encoder."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive
 from ssl_jax.memory import push
 from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow
 from ssl_jax.momentum import Keys, find_key, first_keys, shuffled
@@ -21,7 +23,7 @@ class MoCo(Method):
 
     decay: Schedule  # m of the key encoder
     queue_size: int = 65536  # keys, a multiple of the keys per step
-    temperature: float = 0.2  # tau
+    temperature: Annotated[float, positive] = 0.2  # tau
     shuffle: bool = False  # whether split BatchNorm statistics mix keys with other rows than queries (section 3.3)
     symmetric: bool = False  # whether each large view is the key once (the authors' CIFAR-10 notebook)
     in_batch: bool = False  # whether the keys of other images of the batch are negatives too (SimCLR v2 with a memory)

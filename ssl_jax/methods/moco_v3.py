@@ -1,10 +1,11 @@
 """MoCo v3: match predictions to the keys of the other view, among the keys of the batch."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive
 from ssl_jax.losses import info_nce_pairs, mean_over_pairs
 from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
 from ssl_jax.numeric import l2_normalize
@@ -20,7 +21,7 @@ class MoCoV3(Method):
     """
 
     decay: Schedule  # m of the key encoder: 0.99 -> 1 along a cosine
-    temperature: float = 0.2  # tau
+    temperature: Annotated[float, positive] = 0.2  # tau
     large_views = 2
     least_batch = 2
 

@@ -1,11 +1,12 @@
 """NNCLR: use the nearest neighbour of a view among past images as its positive."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive
 from ssl_jax.losses import info_nce_pairs, mean_over_pairs
 from ssl_jax.memory import push, queue_rows, random_queue
 from ssl_jax.method import Method, PyTree, Result, apply, initialize
@@ -16,7 +17,7 @@ from ssl_jax.numeric import l2_normalize
 class NNCLR(Method):
     """With a Little Help from My Friends (Dwibedi et al. 2021, arXiv:2104.14548), Algorithm 1."""
 
-    temperature: float = 0.1  # tau
+    temperature: Annotated[float, positive] = 0.1  # tau
     queue_size: int = 98304  # embeddings of the support set, a multiple of the batch size
     large_views = 2
     least_batch = 2

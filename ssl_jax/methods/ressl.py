@@ -1,9 +1,11 @@
 """ReSSL: match the similarities of a strongly augmented view to past images to those of a weakly augmented view."""
 
 import dataclasses
+from typing import Annotated
 
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive
 from ssl_jax.losses import relational
 from ssl_jax.memory import push, queue_rows
 from ssl_jax.method import Method, Result, Schedule, apply, follow
@@ -21,8 +23,8 @@ class ReSSL(Method):
 
     decay: Schedule  # m of the target
     queue_size: int = 131072  # embeddings of the target, a multiple of the batch
-    temperature: float = 0.1  # tau_s, of the student
-    target_temperature: float = 0.04  # tau_t, lower than tau_s for a sharper distribution
+    temperature: Annotated[float, positive] = 0.1  # tau_s, of the student
+    target_temperature: Annotated[float, positive] = 0.04  # tau_t, lower than tau_s for a sharper distribution
     shuffle: bool = False  # whether split BatchNorm statistics mix the target's rows differently, as in MoCo
     large_views = 2
     queues = ("queue",)

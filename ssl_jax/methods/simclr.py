@@ -1,9 +1,11 @@
 """SimCLR: match the other view of the same image, among all views of the batch."""
 
 import dataclasses
+from typing import Annotated
 
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive
 from ssl_jax.losses import mean_over_pairs, nt_xent
 from ssl_jax.method import Method, Result, apply
 
@@ -15,7 +17,7 @@ class SimCLR(Method):
     The loss is the sum of the two directions, as in the authors' code: twice the paper's mean over 2N anchors.
     """
 
-    temperature: float = 0.1  # tau
+    temperature: Annotated[float, positive] = 0.1  # tau
     large_views = 2
     least_batch = 2
 

@@ -1,9 +1,11 @@
 """SupCon: SimCLR in which all views of all images of a class are positives."""
 
 import dataclasses
+from typing import Annotated
 
 import jax.numpy as jnp
 
+from ssl_jax.fields import positive
 from ssl_jax.losses import supervised_contrastive
 from ssl_jax.method import Method, Result, apply
 from ssl_jax.methods.labelled import labelled_rows
@@ -13,8 +15,8 @@ from ssl_jax.methods.labelled import labelled_rows
 class SupCon(Method):
     """Supervised Contrastive Learning (Khosla et al. 2020, arXiv:2004.11362), equation 2, scaled as in their code."""
 
-    temperature: float = 0.1  # tau
-    base_temperature: float = 0.07  # the loss is multiplied by tau over this
+    temperature: Annotated[float, positive] = 0.1  # tau
+    base_temperature: Annotated[float, positive] = 0.07  # the loss is multiplied by tau over this
     needs_labels = True
     least_batch = 2
 

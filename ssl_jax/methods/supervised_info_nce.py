@@ -1,7 +1,9 @@
 """Supervised InfoNCE: match each pair of a class, against the rows of other classes."""
 
 import dataclasses
+from typing import Annotated
 
+from ssl_jax.fields import positive
 from ssl_jax.losses import supervised_info_nce
 from ssl_jax.method import Method, Result, apply
 from ssl_jax.methods.labelled import labelled_rows
@@ -11,7 +13,7 @@ from ssl_jax.methods.labelled import labelled_rows
 class SupervisedInfoNCE(Method):
     """N-pair loss (Sohn 2016, doi:10.5555/3157096.3157304), equation 6, over all pairs, with a temperature."""
 
-    temperature: float = 0.1  # tau
+    temperature: Annotated[float, positive] = 0.1  # tau
     needs_labels = True
     least_batch = 2
     feature = "projection"

@@ -1,11 +1,12 @@
 """SwAV: predict the cluster of one view from another, with clusters balanced by Sinkhorn-Knopp."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 
 from ssl_jax.distillation import target_entropies
+from ssl_jax.fields import not_negative, positive
 from ssl_jax.losses import sinkhorn, swapped_prediction
 from ssl_jax.memory import empty_queue, push, queue_rows
 from ssl_jax.method import Method, PyTree, Result, Steps, apply, initialize
@@ -20,9 +21,9 @@ class SwAV(Method):
     others. The authors freeze the prototypes at first; here an optimiser rule of the config does.
     """
 
-    temperature: float = 0.1  # tau
-    epsilon: float = 0.05  # entropy of the codes
-    iterations: int = 3  # of Sinkhorn-Knopp; with 0, codes are a softmax, which collapses to one cluster
+    temperature: Annotated[float, positive] = 0.1  # tau
+    epsilon: Annotated[float, positive] = 0.05  # entropy of the codes
+    iterations: Annotated[int, not_negative] = 3  # of Sinkhorn-Knopp; 0: codes are a softmax, which collapses
     queue_size: int = 0  # images whose past embeddings help to balance the clusters of small batches; 0: none
     queue_from: Steps = Steps(0)  # step at which the queue begins to fill; it is used when it is full
     queues = ("queue",)
