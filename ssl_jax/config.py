@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.util
+import os
 import pathlib
 import sys
 import types
@@ -67,9 +68,16 @@ def complete(recipe: Mapping[str, Any], overrides: Iterable[tuple[str, str]]) ->
     config = schema.complete(recipe).lock()
     for key, value in overrides:
         override(config, key, value)
-    source = config.data.source
-    config.data.source = source if source.endswith(":/") else source.rstrip("/")  # the same folder
+    for group in (config.data, config.evaluate):
+        group.source = group.source and from_anywhere(group.source)
     return config
+
+
+def from_anywhere(source: str) -> str:
+    """Returns the name of a source that means the same images in any working directory."""
+    scheme, _, path = source.partition(":")
+    local = scheme in ("folder", "pairs") and path
+    return f"{scheme}:{os.path.abspath(os.path.expanduser(path))}" if local else source
 
 
 def find(file: str) -> pathlib.Path:

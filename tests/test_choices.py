@@ -1,6 +1,7 @@
 """What a run chooses by its images, and that it goes on as it began."""
 
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -89,7 +90,7 @@ def test_images_have_colours_if_their_channels_differ(tint, colored):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_recipe_has_views_for_photographs(name):
     photos, own = load(f"{name}:photos"), load(name)
-    assert photos.data.source == "folder:photos"
+    assert photos.data.source == f"folder:{pathlib.Path('photos').absolute()}"
     changed = {key for key in own if key not in ("augment", "data") and photos[key] != own[key]}
     assert changed == ({"method"} if name == "cmc" else set())  # which sees its colours
     options = {key: value for key, value in photos.augment.items() if value is not None}

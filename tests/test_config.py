@@ -269,3 +269,23 @@ def test_a_file_of_one_s_own(tmp_path):
         "def get_config(preset): return ConfigDict({'method': {'name': preset or 'byol'}})\n"
     )
     assert load(f"{file}:swav").method.name == "swav"
+
+
+@pytest.mark.parametrize("key", ["data.source", "evaluate.source"])
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("folder:a/", "folder:{here}/a"),
+        ("folder:../b", "folder:{above}/b"),
+        ("folder:/a//b/", "folder:/a/b"),
+        ("folder:/", "folder:/"),
+        ("folder:~/a", "folder:{home}/a"),
+        ("pairs:a.csv", "pairs:{here}/a.csv"),
+        ("tfds:cifar10", "tfds:cifar10"),
+    ],
+)
+def test_a_source_means_the_same_images_in_any_working_directory(key, given, kept, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    config = load("byol", [(key, given)])
+    assert flatten(config)[key] == kept.format(here=tmp_path, above=tmp_path.parent, home="/home/me")
