@@ -5,6 +5,7 @@ import dataclasses
 import html.parser
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -114,6 +115,15 @@ def test_what_is_not_embedded_is_said_and_names_need_not_be_text(run, tmp_path, 
         call(run, photos, tmp_path / f"out{suffix}")
         assert "left out (unreadable): 1; photos/damaged.png (not an image)\n" in capsys.readouterr().out
     assert columns(tmp_path / "out.parquet")["file"] == [str(photos / "b.png"), f"{photos}/caf\\xe9.png"]
+
+
+def test_images_are_as_large_as_the_run_allows(run, folder, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["max_pixels"] = 100
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="more than 100 pixels"):
+        call(tmp_path / "run", folder, tmp_path / "out.npz")
 
 
 def test_other_weights_or_files_under_the_same_names_are_embedded_again(run, folder):
