@@ -30,14 +30,16 @@ class Dense(Protocol):
     """
 
     strength: Annotated[float, positive] = 1e-3  # of the L2 penalty
+    size: Annotated[int, positive] | None = None  # side in pixels that images are seen at; None: `data.size`
 
     needs: ClassVar[tuple[str, ...]] = ("test",)
     on_pixels: ClassVar[bool] = False
 
     def check(self, subject):
-        samples_of(subject)
+        samples_of(subject.sized(self.size))
 
     def __call__(self, subject: Subject) -> Result:
+        subject = subject.sized(self.size)
         bank, test = samples_of(subject)
         classes = classes_of(bank.images)
         found = extract(patches_of(subject, len(classes)), subject.weights, bank)
@@ -48,7 +50,8 @@ class Dense(Protocol):
         kernel = fit(with_constant(scale, x), labels, len(classes), self.strength)
         counted = extract(segmenter(subject, scale, kernel), subject.weights, test)["counts"]
         counts, position = map(np.asarray, parallel.gather((counted.x, counted.position)))
-        return summary(counts[position >= 0], classes)
+        result = summary(counts[position >= 0], classes)
+        return result._replace(numbers=result.numbers | {"size": subject.size})
 
 
 def samples_of(subject: Subject) -> Samples:

@@ -48,10 +48,10 @@ class Detection(Protocol):
 
     def check(self, subject):
         tuning.check_single(subject.run)
-        self.sized(subject).samples_with("boxes")
+        subject.sized(self.size).samples_with("boxes")
 
     def __call__(self, subject: Subject) -> Result:
-        subject = self.sized(subject)
+        subject = subject.sized(self.size)
         bank, test = subject.samples_with("boxes")
         field: Any = bank.images.fields["boxes"]
         classes = field.classes
@@ -68,12 +68,8 @@ class Detection(Protocol):
         )
         rows = position >= 0
         best = [suppress(one, OVERLAP)[:FOUND] for one in boxes[rows]]
-        return summary(match(best, [one[one[:, 4] >= 0] for one in truth[rows]], len(classes)), classes)
-
-    def sized(self, subject: Subject) -> Subject:
-        """Returns a subject whose images are read and seen at the size of this."""
-        size = self.size or subject.size
-        return subject.replace(size=size, run=dataclasses.replace(subject.run, canvas=max(subject.run.canvas, size)))
+        matched = match(best, [one[one[:, 4] >= 0] for one in truth[rows]], len(classes))
+        return Result(summary(matched, classes) | {"size": subject.size})
 
 
 def finder(subject: Subject, detector: Detector) -> Callable:
@@ -88,7 +84,7 @@ def finder(subject: Subject, detector: Detector) -> Callable:
     return find
 
 
-def summary(matched: Matched, classes: tuple[str, ...]) -> Result:
+def summary(matched: Matched, classes: tuple[str, ...]) -> dict[str, Any]:
     """Returns `ap50` in percent, its 95 % `interval` over draws of test images, and that of each class, `ap`."""
     each = 100 * average_precisions(matched)
     images = len(matched.counts)
@@ -96,11 +92,10 @@ def summary(matched: Matched, classes: tuple[str, ...]) -> Result:
     drawn = drawn[drawn @ matched.counts.sum(axis=1) > 0]  # with boxes
     means = [100 * np.nanmean(average_precisions(matched, weight.astype(float))) for weight in drawn]
     interval = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-    numbers = {
+    return {
         "ap50": float(np.nanmean(each)),
         "interval": interval,
         "images": images,
         "boxes": int(matched.counts.sum()),
         "ap": {name: float(ap) for name, ap in zip(classes, each, strict=True) if not np.isnan(ap)},
     }
-    return Result(numbers)

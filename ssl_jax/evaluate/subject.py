@@ -98,6 +98,11 @@ class Subject:
         """The names of the classes of the images; empty if they have none."""
         return self.samples.bank.images.classes or ()
 
+    def sized(self, size: int | None) -> "Subject":
+        """Returns another subject whose images are read and seen with this side in pixels; None: as they are."""
+        size = size or self.size
+        return self.replace(size=size, run=dataclasses.replace(self.run, canvas=max(self.run.canvas, size)))
+
     def samples_with(self, *fields: str) -> Samples:
         """Returns the samples with further fields of each image, see `data.open_source`."""
         key = self.samples.bank.images.name, self.run.canvas, fields

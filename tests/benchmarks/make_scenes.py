@@ -1,7 +1,7 @@
 """Composes scenes of the embedded images, to detect and to segment: `python tests/benchmarks/make_scenes.py OUT`.
 
-Garments lie at random places and scales on a grey canvas with noise, without overlapping. A box holds the pixels of its
-garment that are not black. `boxes:OUT` and `segments:OUT` read what it writes; training scenes have training images.
+Garments lie at random places and scales on a dark canvas with noise, without overlapping. A box holds the pixels of its
+garment that are not nearly black. `boxes:OUT` and `segments:OUT` read what it writes; training scenes have training images.
 """
 
 import argparse
@@ -14,15 +14,16 @@ from PIL import Image
 from ssl_jax.data import open_source
 
 TRIES = 20  # places to look for one that is free
-DARK = 40  # grey levels that no garment is darker than; the canvas is darker
+FAINT = 25  # grey level up to which a pixel is not of a garment
+DARK = 40  # grey level that no garment is darker than; the canvas is
 
 
 def cut_out(grey: np.ndarray, side: int) -> np.ndarray:
     """Returns what is not black of an image [h, w], scaled as if the whole image had this side; 0 is not of it."""
     large = np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BILINEAR))
-    rows, columns = (np.flatnonzero((large > 0).any(axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((large > FAINT).any(axis)) for axis in (1, 0))
     part = large[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return np.where(part > 0, np.maximum(part, DARK), 0).astype(np.uint8)
+    return np.where(part > FAINT, np.maximum(part, DARK), 0).astype(np.uint8)
 
 
 def compose(source, size: int, most: int, random: np.random.Generator):
