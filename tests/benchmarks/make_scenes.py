@@ -1,7 +1,8 @@
 """Composes scenes of the embedded images, to detect and to segment: `python tests/benchmarks/make_scenes.py OUT`.
 
 Garments lie at random places and scales on a dark canvas with noise, without overlapping. A box holds the pixels of its
-garment that are not nearly black. `boxes:OUT` and `segments:OUT` read what it writes; training scenes have training images.
+garment that are not nearly black. `boxes:OUT` and `segments:OUT` read what it writes; training scenes have training
+images, test scenes test images.
 """
 
 import argparse
