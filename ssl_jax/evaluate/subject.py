@@ -85,9 +85,10 @@ class Subject:
         self.chosen, self.known = layers(run.method, run.config.evaluate.get("feature"))
         self.kept: dict[Any, Any] = {}  # features by layer and size
         self.compiled: dict[Any, Any] = {}
+        self.opened: dict[Any, Samples] = {}  # by further fields
 
     def replace(self, **changes: Any) -> "Subject":
-        """Returns another subject with these attributes, which shares compiled programs but no features."""
+        """Returns another subject with these attributes, which shares compiled programs and images but no features."""
         other = copy.copy(self)
         vars(other).update(changes, kept={})
         return other
@@ -96,6 +97,18 @@ class Subject:
     def classes(self) -> tuple[str, ...]:
         """The names of the classes of the images; empty if they have none."""
         return self.samples.bank.images.classes or ()
+
+    def sized(self, size: int | None) -> "Subject":
+        """Returns another subject whose images are read and seen with this side in pixels; None: as they are."""
+        size = size or self.size
+        return self.replace(size=size, run=dataclasses.replace(self.run, canvas=max(self.run.canvas, size)))
+
+    def samples_with(self, *fields: str) -> Samples:
+        """Returns the samples with further fields of each image, see `data.open_source`."""
+        key = self.samples.bank.images.name, self.run.canvas, fields
+        if key not in self.opened:
+            self.opened[key] = open_samples(self.run, self.mesh, self.samples.bank.images.name, fields)
+        return self.opened[key]
 
     def features(self, layer: str | None = None, size: int | None = None) -> Pair:
         """Returns the features of both samples, in the order of each.
