@@ -169,8 +169,14 @@ VALUES = [
     ("data.size=2", "views of 2 pixels are smaller than the network's stride of "),
     ("data.canvas=-1", "data.canvas is -1; set it to more than 0"),
     ("data.workers=-1", "data.workers is -1; set it to 0 or more"),
-    ("data.source=none", "write embedded:fashion_mnist, tfds:NAME, folder:/path or pairs:/path"),
-    ("data.source=/photos", "write embedded:fashion_mnist, tfds:NAME, folder:/path or pairs:/path"),
+    (
+        "data.source=none",
+        "write embedded:fashion_mnist, tfds:NAME, folder:/path, pairs:/path, boxes:/path or segments:/path",
+    ),
+    (
+        "data.source=/photos",
+        "write embedded:fashion_mnist, tfds:NAME, folder:/path, pairs:/path, boxes:/path or segments:/path",
+    ),
     ("data.source=foldr:/photos", "did you mean 'folder'?"),
     ("data.source=embedded:mnist", "did you mean 'fashion_mnist'?"),
     (

@@ -48,7 +48,7 @@ TINY = {
     "log.every": "1",
 }
 # By the first word of an encoder's name.
-SHALLOW = {"resnet": {"layers": (1, 1, 1, 1)}, "vit": {}}  # a transformer's blocks are traced once anyway
+SHALLOW = {"resnet": {"layers": (1, 1, 1, 1)}, "vit": {"depth": 2}}
 TINY_ENCODERS = {
     "resnet": {"width": "0.0625", "layers": "(1, 1)"},
     "vit": {"patch": "8", "size": "16", "dim": "12", "depth": "2", "heads": "2"},
@@ -200,7 +200,7 @@ def test_one_device_and_eight_agree(run, step, state):
     eight = Program(run, devices=8)
     alone, metrics = step(state)
     together, metrics_together = eight(state)
-    chex.assert_trees_all_close(metrics, jax.device_get(metrics_together), rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(metrics, jax.device_get(metrics_together), rtol=5e-4, atol=1e-5)
     # The moments hold every gradient. Adam divides by a gradient's size: rounding can become a whole step of its rate,
     # by which a target follows.
     both = [alone, jax.device_get(together)]
@@ -276,11 +276,15 @@ def test_hyper_parameters_are_printed_with_the_method(run):
 def test_published_presets_trace(name, preset, teacher):
     """The widths of the paper are built, initialised and traced for one step, without computing anything.
 
-    ResNets have one block per stage: more of the same kind only take longer.
+    ResNets have one block per stage and transformers two: more of the same kind only take longer. Where the optimiser
+    has rules for each block, all are there.
     """
     config = read(f"{name}.py:{preset}", (), teacher)
     for network in network_names(method_class(config)):
-        config[network].encoder.update(SHALLOW[kind_of(config[network].encoder.name)])
+        if "block" not in str(config.optimizer.rules):
+            config[network].encoder.update(SHALLOW[kind_of(config[network].encoder.name)])
+    if "text" in config and config.text.depth:
+        config.text.depth = 2
     sets = {"cifar10": (50_000, 10), "imagenet2012": (1_281_167, 1000), "fashion_mnist": (10_000, 10)}
     sets |= {"coco": (118_287, 0), "yfcc15m": (14_800_000, 0)}
     size, classes = sets[re.split("[:/]", config.data.source)[-1]]

@@ -30,7 +30,7 @@ def test_the_samples_of_the_readme_run(tmp_path):
     embed, parts, method = samples(README)
     toy.random_run(tmp_path / "run", read("simclr.py", overrides("simclr"), None))
     names: dict = {"images": [np.zeros((20, 30, 3), np.uint8)] * 2}
-    exec(embed.replace("runs/simclr", str(tmp_path / "run")), names)
+    exec(embed.replace("runs/photos", str(tmp_path / "run")), names)
     assert names["features"].shape[0] == 2 and names["features"].ndim == 2
 
     names = {}

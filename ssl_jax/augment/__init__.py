@@ -21,7 +21,7 @@ from ssl_jax.augment.color import (
     solarize,
 )
 from ssl_jax.augment.corruption import ColorDrop, Cutout, GaussianNoise
-from ssl_jax.augment.crop import Crop, crop_box
+from ssl_jax.augment.crop import Crop, Whole, crop_box
 from ssl_jax.augment.filters import Blur, Sobel, blur, edges, sobel
 from ssl_jax.augment.geometry import Elastic, PadAndShift, Rotate90, Shear, warp
 from ssl_jax.augment.operation import Operation
@@ -31,6 +31,7 @@ from ssl_jax.augment.pipeline import (
     center,
     center_box,
     center_mask,
+    center_segments,
     convert,
     denormalize,
     salience,
@@ -74,11 +75,13 @@ __all__ = [
     "Space",
     "View",
     "Views",
+    "Whole",
     "batch",
     "blur",
     "center",
     "center_box",
     "center_mask",
+    "center_segments",
     "change",
     "convert",
     "crop_box",

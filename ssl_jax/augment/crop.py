@@ -44,6 +44,14 @@ class Crop:
         return crop_box(uniform[:4], valid, self.area, self.ratio)
 
 
+@dataclasses.dataclass(frozen=True)
+class Whole(Crop):
+    """All of the image, stretched to a square."""
+
+    def draw(self, uniform, valid, salience=None):
+        return valid
+
+
 def crop_box(uniform: jax.Array, valid: jax.Array, area: Range, ratio: Range) -> jax.Array:
     """A random box in whole pixels inside a valid box: uniform area, log-uniform ratio, uniform place.
 

@@ -19,7 +19,7 @@ from ssl_jax.augment.view import Draw, Group, Recipe, View
 from ssl_jax.augment.views import Buckets, Views, bucket
 from ssl_jax.numeric import widen
 
-CANVAS = ("image", "box", "mask")  # what of a raw batch the views are made from; all else is handed on
+CANVAS = ("image", "box", "mask", "segments")  # what of a raw batch the views are made from; all else is handed on
 PLACE = 2  # uniform numbers for the place of a patch in its cell
 CAPTION = np.uint32(2**32 - 1)  # stands where views have their number
 
@@ -191,6 +191,21 @@ def center_mask(batch: Mapping[str, jax.Array], size: int, fraction: float = 1.0
         return plane > 127.5
 
     return jax.vmap(one)(batch["mask"], batch["box"])
+
+
+def center_segments(batch: Mapping[str, jax.Array], size: int, fraction: float = 1.0) -> jax.Array:
+    """Returns what the view of `center` shows of the `segments` [B, H, W] of a batch: whole pixels [B, size, size]."""
+
+    def one(segments, valid):
+        box = center_box(valid, size, fraction)
+        place = (jnp.arange(size, dtype=float) + 0.5) / size
+        rows, columns = (
+            jnp.clip(jnp.floor(box[i] + place * box[i + 2]).astype(int), valid[i], valid[i] + valid[i + 2] - 1)
+            for i in (0, 1)
+        )
+        return segments[rows[:, None], columns[None, :]]
+
+    return jax.vmap(one)(batch["segments"], batch["box"])
 
 
 def center_box(valid: jax.Array, size: int, fraction: float) -> jax.Array:

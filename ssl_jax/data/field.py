@@ -9,6 +9,8 @@ from PIL import Image
 
 from ssl_jax.data.tokenizer import tokenize
 
+UNKNOWN = 255  # the class of pixels that do not count
+
 
 class Field(Protocol):
     """One entry of an example; it becomes a row of the array of that name in a batch."""
@@ -76,6 +78,43 @@ class Text:
     def fit(self, value: Sequence[str], canvas: int) -> np.ndarray:
         tokens = tokenize(value[: self.captions], self.context)
         return np.pad(tokens, ((0, self.captions - len(tokens)), (0, 0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Segments:
+    """The class of each pixel, placed on the canvas: uint8 [height, width], `UNKNOWN` outside of the image too."""
+
+    classes: tuple[str, ...]
+    dtype = np.uint8
+    padding = UNKNOWN
+
+    def shape(self, canvas: int) -> tuple[int, ...]:
+        return canvas, canvas
+
+    def fit(self, value: np.ndarray, canvas: int) -> np.ndarray:
+        height, width = fitted_size(value, canvas)
+        result = np.full((canvas, canvas), UNKNOWN, np.uint8)
+        result[:height, :width] = np.asarray(Image.fromarray(value).resize((width, height), Image.Resampling.NEAREST))
+        return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Boxes:
+    """The boxes of an image, at most `count`: float32 [count, 5].
+
+    Each is (left, top, right, bottom), as shares of the width and the height of the image, and its class; -1: none.
+    """
+
+    count: int  # most of an image
+    classes: tuple[str, ...]
+    dtype = np.float32
+    padding = -1
+
+    def shape(self, canvas: int) -> tuple[int, ...]:
+        return self.count, 5
+
+    def fit(self, value: np.ndarray, canvas: int) -> np.ndarray:
+        return np.pad(value, ((0, self.count - len(value)), (0, 0)), constant_values=self.padding)
 
 
 def image_fields(extra: Iterable[str] = (), text: Text | None = None) -> dict[str, Field]:

@@ -1,22 +1,18 @@
 """Image files with captions, listed in a table: `pairs:/path`."""
 
 import csv
-import io
-import json
 import os
 import pathlib
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
 from ssl_jax.data import files, folder
-from ssl_jax.data.field import Text, image_fields
+from ssl_jax.data.annotated import AnnotatedSource, find_table, json_objects, text_of, usable
+from ssl_jax.data.field import Text
 from ssl_jax.data.reading import WHOLE, Reading
-from ssl_jax.data.survey import Survey
 from ssl_jax.errors import UserError
 
 SUFFIXES = (".csv", ".jsonl")
-NAMED = 3  # broken rows that a warning names
 
 
 class Row(NamedTuple):
@@ -27,69 +23,9 @@ class Row(NamedTuple):
     label: str  # class name; empty: unknown
 
 
-class PairSource:
-    """Image files with captions.
-
-    Args:
-        name: the name of the source in messages.
-        root: the folder that paths are relative to.
-        captions: the captions of each file, by its path.
-        labels: of the files; -1 if unknown.
-        classes: the names of the labels; None without labels.
-        context: tokens of a caption; None: captions are left out.
-        reading: how images are read.
-
-    Raises:
-        UserError: if no file can be read.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        root: str,
-        captions: dict[str, tuple[str, ...]],
-        labels: list[int],
-        classes: tuple[str, ...] | None,
-        context: int | None,
-        reading: Reading = WHOLE,
-    ):
-        names = list(captions)
-        known = len(names) <= folder.CHECKED
-        sizes = [files.patiently(os.path.getsize, os.path.join(root, file)) if known else 0 for file in names]
-        self.images = folder.FolderSource(name, root, names, sizes, labels, classes, reading=reading)
-        self.captions, self.name, self.classes = captions, name, classes
-        text = None if context is None else Text(max(map(len, captions.values())), context)
-        self.fields = image_fields(text=text)
-
-    @property
-    def files(self) -> list[str]:
-        return self.images.files
-
-    @property
-    def labels(self) -> list[int]:
-        return self.images.labels
-
-    version = None
-
-    @property
-    def survey(self) -> Survey:
-        return self.images.survey
-
-    @property
-    def listing(self) -> list[tuple[str, int]]:
-        return self.images.listing
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        j, example = self.images.readable(i)
-        return example | {"text": self.captions[self.images.names[j]]} if "text" in self.fields else example
-
-
 def open_pairs(
     path: str, split: str, fields: Collection[str] = (), context: int = 77, reading: Reading = WHOLE
-) -> PairSource | None:
+) -> AnnotatedSource | None:
     """Opens a table of image files and captions.
 
     A table is a file in one of two formats. Paths of images are relative to its folder.
@@ -115,7 +51,7 @@ def open_pairs(
         UserError: if there is no table, it lacks a column, no row can be used, or the test split has another class.
     """
     root = pathlib.Path(path).expanduser()
-    table = find_table(root, split)
+    table = find_table(root, split, SUFFIXES)
     if table is None and split == "test":
         return None
     if table is None:
@@ -123,7 +59,7 @@ def open_pairs(
             f"there is no table {str(root)!r}, nor train.csv or train.jsonl in it; name one, as in pairs:/photos"
         )
     rows = usable_rows(table)
-    training = rows if split == "train" else usable_rows(find_table(root, "train"), warn=False)
+    training = rows if split == "train" else usable_rows(find_table(root, "train", SUFFIXES), warn=False)
     classes = tuple(sorted({row.label for row in training if row.label}))
     if unknown := sorted({row.label for row in rows if row.label} - set(classes)):
         raise UserError(f"{table} has classes that the training split lacks: {', '.join(unknown[:5])}")
@@ -135,16 +71,10 @@ def open_pairs(
         captions[file] = captions.get(file, ()) + row.captions
         labels[file] = max(labels.get(file, -1), number.get(row.label, -1))
     known = classes if max(labels.values()) >= 0 else None
-    wanted = context if "text" in fields else None
-    return PairSource(f"pairs:{root}", str(table.parent), captions, list(labels.values()), known, wanted, reading)
-
-
-def find_table(root: pathlib.Path, split: str) -> pathlib.Path | None:
-    """Returns the table of a split, or None if there is none."""
-    if root.is_file():
-        return root if split == "train" and root.suffix in SUFFIXES else None
-    files = [root / f"{split}{suffix}" for suffix in SUFFIXES]
-    return next((file for file in files if file.is_file()), None)
+    text = {"text": Text(max(map(len, captions.values())), context)} if "text" in fields else {}
+    values = dict.fromkeys(text, captions.__getitem__)
+    numbers = list(labels.values())
+    return AnnotatedSource(f"pairs:{root}", str(table.parent), list(captions), text, values, numbers, known, reading)
 
 
 def usable_rows(table: pathlib.Path, warn: bool = True) -> list[Row]:
@@ -153,23 +83,10 @@ def usable_rows(table: pathlib.Path, warn: bool = True) -> list[Row]:
     Raises:
         UserError: if none can be used.
     """
-    lines = io.StringIO(files.content(str(table)).decode("utf-8-sig", "replace"), newline="")
-    rows = list((csv_rows if table.suffix == ".csv" else json_rows)(lines, table))
+    rows = list((csv_rows if table.suffix == ".csv" else json_rows)(table))
     present = files.is_file if len(rows) <= folder.CHECKED else lambda file: True
-    good: list[Row] = []
-    broken: list[str] = []
-    for line, row in rows:
-        complaint = row if isinstance(row, str) else fault(row, table.parent, present)
-        if complaint or isinstance(row, str):
-            broken.append(f"line {line} ({complaint})")
-        else:
-            good.append(row)
-    names = ", ".join(broken[:NAMED]) + (", ..." if len(broken) > NAMED else "")
-    if not good:
-        raise UserError(f"none of the {len(rows)} rows of {table} can be used{': ' if names else ''}{names}")
-    if broken and warn:
-        warnings.warn(f"{table}: {len(broken)} of {len(rows)} rows are broken and left out: {names}", stacklevel=2)
-    return good
+    checked = ((row if isinstance(row, str) else fault(row, table.parent, present) or row) for _, row in rows)
+    return usable(table, zip((f"line {line}" for line, _ in rows), checked, strict=True), warn=warn)
 
 
 def fault(row: Row, folder: pathlib.Path, present: Callable[[str], bool]) -> str:
@@ -184,9 +101,9 @@ def fault(row: Row, folder: pathlib.Path, present: Callable[[str], bool]) -> str
 Parsed = Iterator[tuple[int, Row | str]]  # the number of a line, and its row or what is wrong with it
 
 
-def csv_rows(lines: Iterable[str], table: pathlib.Path) -> Parsed:
+def csv_rows(table: pathlib.Path) -> Parsed:
     """Reads a table of the format csv."""
-    reader = csv.DictReader(lines)
+    reader = csv.DictReader(text_of(table))
     if missing := {"image", "caption"} - set(reader.fieldnames or ()):
         raise UserError(
             f"{table} has no column {' and no column '.join(sorted(missing))}; its first line must name the columns "
@@ -199,16 +116,13 @@ def csv_rows(lines: Iterable[str], table: pathlib.Path) -> Parsed:
             yield reader.line_num, Row(values["image"], (values["caption"],), values.get("label") or "")
 
 
-def json_rows(lines: Iterable[str], table: pathlib.Path) -> Parsed:
+def json_rows(table: pathlib.Path) -> Parsed:
     """Reads a table of the format jsonl."""
-    for number, line in enumerate(lines, 1):
-        try:
-            values = json.loads(line)
-        except ValueError:
-            yield number, "it is no JSON"
-            continue
-        texts = isinstance(values, dict) and values.get("captions")
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    for number, values in json_objects(table):
+        texts = None if isinstance(values, str) else values.get("captions")
+        if isinstance(values, str):
+            yield number, values
+        elif not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             yield number, "it is no object with a list of texts, captions"
         else:
             yield number, Row(str(values.get("image") or ""), tuple(texts), str(values.get("label", "")))

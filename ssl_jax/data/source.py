@@ -5,11 +5,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ssl_jax.data.boxes import open_boxes
 from ssl_jax.data.embedded import EmbeddedSource
 from ssl_jax.data.field import Field
 from ssl_jax.data.folder import open_folder
 from ssl_jax.data.pairs import open_pairs
 from ssl_jax.data.reading import WHOLE, Reading
+from ssl_jax.data.segments import open_segments
 from ssl_jax.data.survey import Survey
 from ssl_jax.data.tfds import open_tfds
 from ssl_jax.errors import UserError, suggest
@@ -49,6 +51,11 @@ class Source(Protocol):
 
 FIELDS = {  # -> what it is called, and what to do if a source lacks it
     "mask": ("masks", "take a folder of png images whose alpha channel is the mask"),
+    "segments": (
+        "classes of pixels",
+        "take segments:/path, a folder of images and of masks with the class of each pixel",
+    ),
+    "boxes": ("boxes", "take boxes:/path, a table of images and the boxes in them"),
     "text": ("captions", "take pairs:/path, a table of images and captions, or a TFDS set with captions"),
 }
 
@@ -62,11 +69,23 @@ class Scheme(NamedTuple):
 
 
 SCHEMES = {
-    "embedded": Scheme(lambda name, split, _, fields, length, __: EmbeddedSource(name, split, fields, length), FIELDS),
+    "embedded": Scheme(
+        lambda name, split, _, fields, length, __: EmbeddedSource(name, split, fields, length), ("mask", "text")
+    ),
     "folder": Scheme(lambda name, split, _, fields, __, reading: open_folder(name, split, fields, reading), ("mask",)),
+    "boxes": Scheme(lambda name, split, _, fields, __, reading: open_boxes(name, split, fields, reading), ("boxes",)),
+    "segments": Scheme(
+        lambda name, split, _, fields, __, reading: open_segments(name, split, fields, reading), ("segments",)
+    ),
     "pairs": Scheme(lambda name, split, _, *how: open_pairs(name, split, *how), ("text",)),
     "tfds": Scheme(open_tfds, ("text",)),
 }
+
+
+def has_field(text: str, field: str) -> bool:
+    """Returns whether a source of this name may have a field beside `image` and `label`."""
+    scheme = text.partition(":")[0]
+    return scheme in SCHEMES and field in SCHEMES[scheme].fields
 
 
 def open_source(
@@ -80,12 +99,14 @@ def open_source(
     """Opens one split of an image source.
 
     Args:
-        text: `embedded:fashion_mnist`, `folder:/path`, `pairs:/path` or `tfds:NAME`, where NAME is any name that
-            TensorFlow Datasets accepts (`cifar10`, `cifar10:3.0.2`, `imagenet_resized/32x32`).
+        text: `embedded:fashion_mnist`, `folder:/path`, `pairs:/path`, `boxes:/path`, `segments:/path` or `tfds:NAME`,
+            where NAME is any name that TensorFlow Datasets accepts (`cifar10`, `cifar10:3.0.2`,
+            `imagenet_resized/32x32`).
         split: "train" or "test".
         data_dir: the folder of prepared TFDS sets, a local or `gs://` path; None: the default of TFDS.
         fields: the fields that examples need beside `image` and `label`. "mask" marks what matters in an image: the
-            alpha channel in a folder, the pixels that are not black in the embedded set. "text" is captions.
+            alpha channel in a folder, the pixels that are not black in the embedded set. "segments" is the class of
+            each pixel, "boxes" what is where, "text" captions.
         context: tokens of a caption.
         reading: how images are read.
 
@@ -99,7 +120,7 @@ def open_source(
     if not (colon and name) or scheme not in SCHEMES:
         known = scheme in SCHEMES or not colon
         hint = (
-            "write embedded:fashion_mnist, tfds:NAME, folder:/path or pairs:/path"
+            "write embedded:fashion_mnist, tfds:NAME, folder:/path, pairs:/path, boxes:/path or segments:/path"
             if known
             else suggest(scheme, SCHEMES)
         )

@@ -6,6 +6,7 @@ A protocol is a frozen dataclass: its fields are its settings, and calling it wi
 from collections.abc import Callable, Mapping
 
 from ssl_jax.evaluate.dense import Dense
+from ssl_jax.evaluate.detection import Detection
 from ssl_jax.evaluate.distil import Distil
 from ssl_jax.evaluate.finetune import Finetune
 from ssl_jax.evaluate.health import Health
@@ -28,6 +29,7 @@ PROTOCOLS: Mapping[str, Callable[..., Protocol]] = {
     "robustness": Robustness,
     "transfer": Transfer,
     "dense": Dense,
+    "detection": Detection,
     "finetune": Finetune,
     "distil": Distil,
 }

@@ -22,13 +22,13 @@ def record(name: str, protocol: Any, judged: Judged, results: Mapping[str, Resul
     subject = judged.subjects[0]
     return {
         "protocol": name,
-        **first.numbers,
+        "size": subject.size,
+        **first.numbers,  # with another size, if images are seen at that
         "baselines": {title: brief(result.numbers) for title, result in others},
         "settings": dataclasses.asdict(protocol),
         "source": subject.samples.bank.images.name,
         "bank": len(subject.samples.bank),
         "feature": subject.chosen,
-        "size": subject.size,
         **judged.about,
     }
 

@@ -86,10 +86,10 @@ class Subject:
         self.chosen, self.known = layers(run.method, run.config.evaluate.get("feature"))
         self.kept: dict[Any, Any] = {}  # features by layer and size
         self.compiled: dict[Any, Any] = {}
-        self.opened: dict[str, Samples] = {}  # images of further sources
+        self.opened: dict[Any, Samples] = {}  # by source, canvas and further fields
 
     def replace(self, **changes: Any) -> "Subject":
-        """Returns another subject with these attributes, which shares compiled programs but no features."""
+        """Returns another subject with these attributes, which shares compiled programs and images but no features."""
         other = copy.copy(self)
         vars(other).update(changes, kept={})
         return other
@@ -100,10 +100,24 @@ class Subject:
         return self.samples.bank.images.classes or ()
 
     def on(self, name: str) -> "Subject":
-        """Returns the same network on the images of another source, which is opened once for all subjects of a run."""
-        if name not in self.opened:
-            self.opened[name] = open_samples(self.run, self.mesh, name)
-        return self.replace(samples=self.opened[name])
+        """Returns the same network on the images of another source."""
+        return self.replace(samples=self.open(name))
+
+    def sized(self, size: int | None) -> "Subject":
+        """Returns another subject whose images are read and seen with this side in pixels; None: as they are."""
+        size = size or self.size
+        return self.replace(size=size, run=dataclasses.replace(self.run, canvas=max(self.run.canvas, size)))
+
+    def samples_with(self, *fields: str) -> Samples:
+        """Returns the samples with further fields of each image, see `data.open_source`."""
+        return self.open(self.samples.bank.images.name, *fields)
+
+    def open(self, name: str, *fields: str) -> Samples:
+        """Returns the samples of a source, which is opened once for all subjects of a run."""
+        key = name, self.run.canvas, fields
+        if key not in self.opened:
+            self.opened[key] = open_samples(self.run, self.mesh, name, fields)
+        return self.opened[key]
 
     def features(self, layer: str | None = None, size: int | None = None) -> Pair:
         """Returns the features of both samples, in the order of each.

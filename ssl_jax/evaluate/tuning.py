@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssl_jax import data, weights
+from ssl_jax import augment, data, weights
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.result import Result, classified
 from ssl_jax.evaluate.subject import Subject, Weights, crop_and_flip
@@ -41,16 +41,29 @@ def check_single(run) -> None:
         raise UserError(f"the method {run.config.method.name} has no single network to train on; choose another run")
 
 
+def headless(network: Network) -> Network:
+    """Returns a network of which only the encoder is left."""
+    without: dict[str, Any] = dict.fromkeys(("projector", "predictor", "dense", "dense_predictor"))
+    return network.clone(parent=None, shared_heads=False, **without)
+
+
 def classifier(network: Network, classes: int, layers: int) -> Network:
     """Returns a network whose projector keeps some layers of that of another, and ends in an output for each class."""
     keep: Any = network.projector if layers else MLP()
     ending = {"output": classes, "output_bias": True, "last_norm": "none", "normalize": False}
     head: nn.Module = keep.clone(parent=None, layers=layers + 1, **ending)
-    without: dict[str, Any] = dict.fromkeys(("predictor", "dense", "dense_predictor"))
-    return network.clone(parent=None, projector=head, shared_heads=False, **without)
+    return headless(network).clone(parent=None, projector=head)
 
 
-def train(subject: Subject, source: data.Source, method: Method, recipe: Recipe, seed: int, teacher=None) -> Subject:
+def train(
+    subject: Subject,
+    source: data.Source,
+    method: Method,
+    recipe: Recipe,
+    seed: int,
+    teacher: Any = None,
+    views: augment.Recipe | None = None,
+) -> Subject:
     """Trains the network of a subject on.
 
     Args:
@@ -60,6 +73,7 @@ def train(subject: Subject, source: data.Source, method: Method, recipe: Recipe,
         recipe: how.
         seed: of the order, the crops and the classifier.
         teacher: what the state of the method has under this name, if it has one.
+        views: the augmentation; None: crops, flipped or not.
 
     Returns:
         The trained network as a subject, whose chosen features are its logits.
@@ -78,7 +92,7 @@ def train(subject: Subject, source: data.Source, method: Method, recipe: Recipe,
         source=source,
         test=None,
         labelled=None,
-        recipes=(crop_and_flip(run.recipe, subject.size),),
+        recipes=(views or crop_and_flip(run.recipe, subject.size),),
         method=method,
         steps=recipe.epochs * each,
         steps_per_epoch=each,

@@ -13,6 +13,8 @@ from ssl_jax.report.run import Run
 
 TITLES = {  # of the known metrics, in the order of the page
     "knn_top1": "k-NN top-1 [%]",
+    "backbone_knn_top1": "k-NN top-1 of the backbone [%]",
+    "projection_knn_top1": "k-NN top-1 of the projection [%]",
     "probe_top1": "Online linear probe, top-1 [%]",
     "loss": "Loss",
     "learning_rate": "Learning rate",

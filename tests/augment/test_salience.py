@@ -114,3 +114,6 @@ def test_the_mask_that_evaluation_sees_lies_on_its_image(size, fraction):
     shown = np.asarray(augment.center_mask(raw, size, fraction))[0]
     assert shown.dtype == bool and 0 < shown.mean() < 1
     assert np.mean(shown != (np.asarray(image) > 0.5)) < 0.02  # kernels differ, edges may
+    classes = np.asarray(augment.center_segments(raw | {"segments": mask[None] // 255 * 7}, size, fraction))[0]
+    assert classes.dtype == np.uint8 and set(np.unique(classes)) == {0, 7}
+    assert np.mean(shown != (classes > 0)) < 0.02

@@ -2,8 +2,8 @@
 
 Runs each config in its small form on the images in DIR/{train,test}/CLASS/, through the command that users type, and
 prints a table. `--only` names some configs; finished runs in `--out` are only read, and stopped ones resume.
-Methods that learn from captions have no row: these images have none. On a GPU, `--preset=cifar10 --epochs=100` trains the
-published small recipes instead.
+Methods that learn from captions have no row: these images have none. For a GPU, `--preset=cifar10 --epochs=100` trains
+the published small recipes instead.
 """
 
 import argparse

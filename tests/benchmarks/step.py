@@ -31,6 +31,7 @@ class Worker:
         self.connection, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, module, arguments))
         self.process.start()
+        other.close()  # so that the end of the process ends the wait for it
         self.names = self.connection.recv()
 
     def seconds(self, name: str) -> float:

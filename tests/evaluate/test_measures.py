@@ -1,9 +1,11 @@
 """Protocols on a small run: what they extract, of which images, and what they make of it."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from PIL import Image
 from test_methods import BARE, ROOT, overrides
 
 from ssl_jax import parallel
@@ -13,6 +15,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluate import dense, opening, robustness
 from ssl_jax.evaluate.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from ssl_jax.evaluate.health import Health
+from ssl_jax.evaluate.linear import Scaling
 from ssl_jax.evaluate.logistic import Logistic
 from ssl_jax.evaluate.retrieval import Retrieval
 from ssl_jax.evaluate.transfer import Transfer
@@ -92,6 +95,53 @@ def test_intersection_over_union_is_that_of_all_pixels():
     assert found["miou"] == pytest.approx(100 * np.mean(expected))
     assert found["pixel_accuracy"] == pytest.approx(100 * np.mean(ours == theirs))
     assert list(found["iou"]) == ["a", "b", "c"]
+
+
+def test_masks_of_classes_segment_as_those_of_what_matters(subject, tmp_path):
+    """A folder of masks with the classes 0 and 1 is one of images whose alpha channel is 0 and 255."""
+    images = subject.samples.bank.images
+    for split, index in (("train", range(12)), ("test", range(12, 18))):
+        for kind in ("alpha", "classes/images", "classes/masks"):
+            (tmp_path / kind.replace("/", f"/{split}/") / ("" if "/" in kind else split)).mkdir(parents=True)
+        for i in index:
+            image = images[i]["image"][6:22, 6:22]  # of `data.size`, so that nothing is interpolated
+            mask = (image[..., :1] > 0).astype(np.uint8)
+            whole = np.concatenate([image, 255 * mask], axis=-1)
+            Image.fromarray(whole).save(tmp_path / "alpha" / split / f"{i:02}.png")
+            Image.fromarray(image).save(tmp_path / "classes" / split / "images" / f"{i:02}.png")
+            Image.fromarray(mask[..., 0]).save(tmp_path / "classes" / split / "masks" / f"{i:02}.png")
+    (tmp_path / "classes" / "classes.txt").write_text("background\nobject\n")
+    sources = f"folder:{tmp_path}/alpha", f"segments:{tmp_path}/classes"
+    samples = [opening.open_samples(subject.run, subject.mesh, source) for source in sources]
+    ours, theirs = (dense.Dense()(subject.replace(samples=one)).numbers for one in samples)
+    assert ours["iou"].keys() == {"background", "object"} and ours["images"] == 6
+    assert ours == theirs
+
+
+def test_a_patch_has_the_class_of_most_of_its_pixels():
+    random = np.random.default_rng(0)
+    truth = random.integers(-1, 3, (2, 12, 12))
+    truth[0, :6, :6] = 2
+    truth[1, 6:, :6] = -1
+    found = np.asarray(dense.majority(jnp.asarray(truth), 3, (2, 2)))
+    assert (found[0, 0], found[1, 2]) == (2, -1)
+    pixels = jnp.asarray(random.integers(-1, 3, (2, 3, 3)))
+    np.testing.assert_array_equal(dense.majority(pixels, 3, (3, 3)), pixels.reshape(2, 9))
+
+
+def test_pixels_that_do_not_count_are_no_mistakes(subject):
+    """With weights that always find class 1, an image of that class and of unknown pixels has no error."""
+    size = subject.size
+    segments = np.full((1, size, size), 255, np.uint8)
+    segments[:, : size // 2] = 1
+    box = np.array([[0, 0, size, size]], np.int32)
+    batch = {"image": np.zeros((1, size, size, 3), np.uint8), "segments": segments, "box": box, "label": np.array([-1])}
+    width = dense.patches_of(subject, 2)(subject.weights, batch)["patches"].shape[-1]
+    kernel = jnp.zeros((width + 1, 2)).at[-1].set(jnp.array([0.0, 1.0]))
+    scale = Scaling(jnp.zeros((1, width)), jnp.ones((1, width)))
+    counts = np.asarray(dense.segmenter(subject, scale, kernel)(subject.weights, batch)["counts"])
+    assert counts.tolist() == [[[0, 0], [size * size // 2] * 2]]
+    assert dense.summary(counts, ("a", "b")).numbers["iou"] == {"b": 100}
 
 
 def test_dense_prediction_needs_masks(subject):

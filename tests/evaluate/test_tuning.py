@@ -63,10 +63,10 @@ def test_a_student_learns_what_its_teacher_was_taught(subject):
     settings = {"epochs": 12, "batch_size": 8, "rate": 0.3, "layer_decay": 1.0}
     tuned = Finetune(shares=(1.0,), **settings)(same).numbers
     assert [(row["part"], row["labels"]) for row in tuned["rows"]] == [("100 %", 64)]
-    assert tuned["top1"] == tuned["rows"][-1]["top1"] > 40
+    assert tuned["top1"] == tuned["rows"][-1]["top1"] > 30
     found = Distil(share=1.0, **settings)(same).numbers
     assert found["teacher_top1"] == tuned["top1"]
-    assert found["top1"] > 40
+    assert found["top1"] > 30
 
 
 @pytest.mark.parametrize("pseudo", [False, True])
