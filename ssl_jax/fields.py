@@ -24,6 +24,7 @@ positive = Rule(lambda value: 0 < value < math.inf, "more than 0")
 not_negative = Rule(lambda value: 0 <= value < math.inf, "0 or more")
 decay = Rule(lambda value: 0 <= value < 1, "0 or more, and less than 1")
 share = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
+fraction = Rule(lambda value: 0 < value <= 1, "more than 0, at most 1")
 
 
 def one_of(choices: Iterable[str]) -> Rule:

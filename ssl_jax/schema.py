@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ssl_jax import augment, data, networks, optimizer, resolution
 from ssl_jax.errors import UserError, suggest
-from ssl_jax.fields import Field, Rule, fields, not_negative, one_of, positive, set_fields
+from ssl_jax.fields import Field, Rule, fields, fraction, not_negative, one_of, positive, set_fields
 from ssl_jax.method import ClassCount, ImageCount, Method
 from ssl_jax.methods import METHODS
 
@@ -75,7 +75,7 @@ class Evaluate:
     feature: Annotated[str, FEATURE] | None = None  # backbone, projection or hidden:K; None: what the paper uses
     bank: Annotated[int, positive] = 10_000  # number of training images to search for neighbours
     test: Annotated[int, positive] = 50_000  # largest number of test images
-    crop: Annotated[float, positive] = 1.0  # of the centre crop, as a fraction of the shorter side
+    crop: Annotated[float, fraction] = 1.0  # of the centre crop, as a fraction of the shorter side
     sizes: Annotated[tuple[int, ...], resolution.ascending] = ()  # pixels at which the end of a run compares features
     neighbours: Annotated[int, positive] = 20
     temperature: Annotated[float, positive] = 0.07  # of the neighbours' votes

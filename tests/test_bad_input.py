@@ -131,6 +131,7 @@ VALUES = [
     ("evaluate.feature=hidden:2", "evaluate.feature is 'hidden:2', but network.projector has 1 hidden layers"),
     ("network.projector.layers=0", "network.projector.layers is 0; set it to more than 0"),
     ("network.predictor.name=mpl", "there is no head 'mpl'; did you mean 'mlp'?"),
+    ("evaluate.crop=30", "evaluate.crop is 30.0; set it to more than 0, at most 1"),
     ("evaluate.temperature=0", "evaluate.temperature is 0.0; set it to more than 0"),
     ("checkpoint.every=never", "'never' is not a duration; write '10 epochs'"),
     ("checkpoint.keep=0", "checkpoint.keep is 0; set it to more than 0"),

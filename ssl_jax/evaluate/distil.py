@@ -10,7 +10,7 @@ from ssl_jax.evaluate import tuning
 from ssl_jax.evaluate.finetune import Tuning, fine_tune, part
 from ssl_jax.evaluate.result import Result
 from ssl_jax.evaluate.subject import Subject
-from ssl_jax.fields import one_of, positive, share
+from ssl_jax.fields import fraction, one_of, positive
 from ssl_jax.losses.distillation import soft_cross_entropy
 from ssl_jax.method import Method, PyTree, Variables, apply, encode, initialize
 from ssl_jax.method import Result as Loss
@@ -26,7 +26,7 @@ class Distil(Tuning):
     Source: Chen et al. 2020 (arXiv:2006.10029), section 2; pseudo-labels: Xie et al. 2019 (arXiv:1911.04252).
     """
 
-    share: Annotated[float, share] = 0.1  # of the labels, for the teacher
+    share: Annotated[float, fraction] = 0.1  # of the labels, for the teacher
     targets: Annotated[str, one_of(("soft", "pseudo"))] = "soft"  # the teacher's probabilities, or its best guess
     temperature: Annotated[float, positive] = 1.0  # of both
 

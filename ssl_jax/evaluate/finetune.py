@@ -12,7 +12,7 @@ from ssl_jax.evaluate.logistic import draw
 from ssl_jax.evaluate.result import Protocol, Result
 from ssl_jax.evaluate.subject import Subject
 from ssl_jax.evaluate.tuning import Recipe
-from ssl_jax.fields import every, not_negative, one_of, positive, share
+from ssl_jax.fields import every, fraction, not_negative, one_of, positive
 from ssl_jax.losses import cross_entropy
 from ssl_jax.method import ClassCount, Method, apply
 from ssl_jax.method import Result as Loss
@@ -68,7 +68,7 @@ class Finetune(Tuning):
     The row of the random initialisation is the same network trained from scratch. `top1` is that of the last part.
     """
 
-    shares: Annotated[tuple[float, ...], every(share)] = (0.01, 0.1, 1.0)  # of the training images of each class
+    shares: Annotated[tuple[float, ...], every(fraction)] = (0.01, 0.1, 1.0)  # of the training images of each class
     sources: tuple[str, ...] = ()  # instead of shares: tfds:imagenet2012_subset/1pct has the papers' own list
 
     def check(self, subject):

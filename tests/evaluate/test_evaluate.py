@@ -165,6 +165,7 @@ def test_training_is_evaluated_on_another_source(folder, tmp_path):
         (["--protocol=logreg", "--logreg.shots=50"], "but a class has . images to learn from; name fewer"),
         (["--protocol=knn", "--config.data.size=8"], r"--config\.data\.size is not for an evaluation"),
         (["--protocol=health", "--health.images=1"], "--health.images is 1; set it to 2 or more"),
+        (["--protocol=finetune", "--finetune.shares=0,1"], "--finetune.shares is 0,1; set it to one or several, each"),
         (["--protocol=transfer"], "--transfer.sources is not given; set it to the sources of labelled images"),
     ],
 )
