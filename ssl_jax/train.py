@@ -211,7 +211,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
         if checkpoints.latest_step() == run.steps and page.exists():
             print(f"finished: {folder} has all {run.steps:,} steps; report: {page}")
             return
-        trainer = Trainer(run, parallel.make_mesh())
+        trainer = Trainer(run, parallel.make_mesh(sizes=run.mesh_sizes))
         step, state = start(trainer, checkpoints)
         evaluator = Evaluator(run, trainer.mesh)
         with Monitor(folder, run.config, run.steps, step, began) as monitor, Interruption() as interruption:

@@ -26,7 +26,7 @@ from ssl_jax.teacher import Teacher
 # What may change between two starts of one run without changing what it trains; but not what shapes its state.
 # The images themselves are compared, in place of data.max_pixels.
 FREE = (
-    *("log.", "checkpoint.", "evaluate."),
+    *("log.", "checkpoint.", "evaluate.", "mesh."),
     *("data.dir", "data.workers", "data.device_bytes", "data.host_bytes", "data.changed", "data.max_pixels"),
 )
 FIXED = ("evaluate.labels", "evaluate.source")
@@ -80,7 +80,7 @@ def open_run(folder: str | os.PathLike, advice: str) -> Opened:
     """
     path = pathlib.Path(folder).expanduser().resolve()
     try:
-        config = ConfigDict(read_config(path))
+        config = ConfigDict(read_config(path) | {"mesh": {}})  # not the devices that it was trained on
     except (OSError, ValueError) as error:
         raise UserError(f"there is no run in {str(folder)!r}: its config.json cannot be read; {advice}") from error
     step = checkpoint.latest_good(path / "checkpoints")

@@ -3,7 +3,8 @@
 from ssl_jax.parallel.host_allocator import keep_freed_memory
 from ssl_jax.parallel.lookup import sampled_dot_products
 from ssl_jax.parallel.mesh import (
-    AXIS,
+    ROWS,
+    MeshSizes,
     any_process,
     batch_sharding,
     concatenate,
@@ -13,6 +14,7 @@ from ssl_jax.parallel.mesh import (
     replicate,
     replicated,
     row_shardings,
+    row_shards,
     scatter,
     start,
     wait,
@@ -21,7 +23,8 @@ from ssl_jax.parallel.mesh import (
 from ssl_jax.parallel.neighbors import neighbors
 
 __all__ = [
-    "AXIS",
+    "ROWS",
+    "MeshSizes",
     "any_process",
     "batch_sharding",
     "concatenate",
@@ -33,6 +36,7 @@ __all__ = [
     "replicate",
     "replicated",
     "row_shardings",
+    "row_shards",
     "sampled_dot_products",
     "scatter",
     "start",
