@@ -14,11 +14,11 @@ from ssl_jax.parallel.mesh import (
     replicated,
     row_shardings,
     scatter,
-    start,
     wait,
     with_mesh,
 )
 from ssl_jax.parallel.neighbors import neighbors
+from ssl_jax.parallel.start import start
 
 __all__ = [
     "AXIS",
