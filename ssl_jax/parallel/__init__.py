@@ -16,11 +16,11 @@ from ssl_jax.parallel.mesh import (
     row_shardings,
     row_shards,
     scatter,
-    start,
     wait,
     with_mesh,
 )
 from ssl_jax.parallel.neighbors import neighbors
+from ssl_jax.parallel.start import start
 
 __all__ = [
     "ROWS",
