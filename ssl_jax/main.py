@@ -41,8 +41,8 @@ examples:
   python -m ssl_jax.main --config=configs/swav.py:imagenet --workdir=/data/swav
   python -m ssl_jax.main --config=configs/simclr.py --config.data.source=folder:/photos --config.data.size=64
 
-Ctrl-C saves and stops; the same command resumes, and with more epochs a finished run goes on. Metrics are in
-WORKDIR/metrics.jsonl and TensorBoard files, pictures and curves in WORKDIR/report.html.
+Ctrl-C saves and stops, as SIGTERM and SIGHUP do; the same command resumes, and with more epochs a finished run goes on.
+Metrics are in WORKDIR/metrics.jsonl and TensorBoard files, pictures and curves in WORKDIR/report.html.
 """
 
 
