@@ -129,6 +129,12 @@ def make_program(run: Run, resident: bool, number: int = -1):
     return program
 
 
+def memory_rules(method: Method) -> list[parallel.Split]:
+    """Returns how a training state is laid out: what the method remembers of images by rows, the rest by size."""
+    places = enumerate((method.memories, method.queues))
+    return [parallel.rows(f"state/{name}", axis) for axis, names in places for name in names]
+
+
 class Trainer:
     """A run on a mesh: its compiled step, its data and its state."""
 
@@ -138,13 +144,7 @@ class Trainer:
         self.key = jax.jit(make_key, out_shardings=parallel.replicated(mesh))()
         self.resident = data.fits(run.source, run.canvas, run.config.data.device_bytes)
         shapes = jax.eval_shape(functools.partial(untrained, run), *run.shapes, self.key)
-        everywhere = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
-        split = {
-            name: parallel.row_shardings(mesh, getattr(shapes.state, name), axis)
-            for axis, names in enumerate((run.method.memories, run.method.queues))
-            for name in names
-        }
-        self.shardings = everywhere._replace(state=everywhere.state._replace(**split))
+        self.shardings = parallel.layout(mesh, shapes, memory_rules(run.method))
         self.abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
         )
