@@ -60,8 +60,11 @@ def count(program: Program, devices: int) -> Cost:
     collectives: dict = defaultdict(lambda: [0, 0])
     for one, computation, times, fused in program.walk():
         if one.opcode in ("dot", "convolution"):
-            operands = [computation[name].shapes[0] for name in one.operands]
-            flops[part(program, one)] += times * (dot if one.opcode == "dot" else convolution)(one, *operands)
+            operands = [computation[name] for name in one.operands]
+            # Of a product that XLA has rewritten, only the operands say where it is from.
+            owner = next((name for x in (one, *operands) if (name := part(program, x)) != "other"), "other")
+            products = dot if one.opcode == "dot" else convolution
+            flops[owner] += times * products(one, *(x.shapes[0] for x in operands))
         if not fused and one.opcode not in FREE and not one.opcode.endswith("-done"):
             moved[moving_part(program, one, computation)] += times * traffic(program, one, computation)
         kind = one.opcode.removesuffix("-start")
