@@ -55,7 +55,7 @@ def run(main: Callable[[argparse.Namespace], None], parser: Parser) -> None:
     """Runs a command with the arguments of the process.
 
     The exit code is 0 if `main` returns; 2, with one line on standard error, after a `UserError` or if memory, disk or
-    what else this machine has runs out; and 130 after Ctrl-C.
+    what else this machine has runs out; 130 after Ctrl-C; and 75 if a run was asked to stop otherwise, and has saved.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

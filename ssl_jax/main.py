@@ -41,8 +41,8 @@ examples:
   python -m ssl_jax.main --config=configs/swav.py:imagenet --workdir=/data/swav
   python -m ssl_jax.main --config=configs/simclr.py --config.data.source=folder:/photos --config.data.size=64
 
-Ctrl-C saves and stops; the same command resumes, and with more epochs a finished run goes on. Metrics are in
-WORKDIR/metrics.jsonl and TensorBoard files, pictures and curves in WORKDIR/report.html.
+Ctrl-C saves and stops, as SIGTERM and SIGHUP do; the same command resumes, and with more epochs a finished run goes on.
+Metrics are in WORKDIR/metrics.jsonl and TensorBoard files, pictures and curves in WORKDIR/report.html.
 """
 
 
@@ -50,9 +50,7 @@ def main(options) -> None:
     config = load(options.config, options.overrides)
     photos = load_for_photos(options.config, options.overrides)
     workdir = local_folder(options.workdir or default_workdir(options, config))
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/ssl_jax"))
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # hundreds of small programs add up
+    use_cache()
     parallel.keep_freed_memory()
     parallel.start()
     from ssl_jax import length
@@ -77,6 +75,13 @@ def main(options) -> None:
             print(longer)
         data.identity.settle(run.source, workdir, config.data.changed)
         train(run, workdir)
+
+
+def use_cache() -> None:
+    """Keeps compiled programs for the next start."""
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/ssl_jax"))
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # hundreds of small programs add up
 
 
 def local_folder(text: str) -> pathlib.Path:

@@ -35,6 +35,7 @@ LOCK = "lock"
 # What else a run writes into its workdir; other files there are welcome.
 WRITTEN = (
     *("checkpoints", data.identity.FILE, data.identity.FILES, "environment.json", "evaluations", "metrics.jsonl"),
+    "nonfinite.json",
     *("report.html", "tensorboard"),
     *("attention.png", "components.png", "neighbours.png", "reconstructions.png", "removal.png", "similarity.png"),
     *("views.png", "wandb", "wandb_id"),

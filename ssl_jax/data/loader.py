@@ -54,7 +54,8 @@ def read(source: Source, index: np.ndarray, canvas: int) -> Batch:
         if i >= 0:
             example = source[i]
             for name, field in source.fields.items():
-                batch[name][row] = field.fit(example[name], canvas)
+                value = field.fit(example[name], canvas)
+                batch[name][(row, *map(slice, value.shape))] = value
             box[row, 2:] = fitted_size(example["image"], canvas)
     return batch | {"box": box, "index": index}
 

@@ -136,16 +136,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def row_shardings(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
-    """Returns shardings that split an axis of every array over the devices, or replicate it if it does not divide."""
-
-    def place(array):
-        split = array.ndim > axis and array.shape[axis] % row_shards(mesh) == 0
-        return NamedSharding(mesh, PartitionSpec(*[None] * axis, ROWS)) if split else replicated(mesh)
-
-    return jax.tree.map(place, tree)
-
-
 def scatter(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Puts this process's `local_rows` of each array of a batch onto its devices: global arrays [B, ...]."""
     return {name: jax.make_array_from_process_local_data(batch_sharding(mesh), array) for name, array in batch.items()}
