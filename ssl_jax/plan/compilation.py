@@ -124,11 +124,16 @@ def compiled(config: ConfigDict, images: UnseenImages, topology: Topology) -> Fa
     memory, text = program.memory_analysis(), hlo.parse(program.as_text())
     counted = cost.count(text, len(topology.devices))
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    temporaries = memory.temp_size_in_bytes
+    if topology.chip and not topology.chip.is_tpu and config.network.dtype == "bfloat16":
+        # The program is compiled for CPUs, where XLA keeps in float32 what a GPU keeps in bfloat16.
+        temporaries //= 2
+        counted.bytes["network"] //= 2
     return Facts(
         **size,
-        peak=held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
+        peak=held + temporaries + memory.generated_code_size_in_bytes,
         arguments=memory.argument_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
+        temporaries=temporaries,
         donated=len(jax.tree.leaves(trainer.abstract)),
         aliased=text.aliased,
         flops=counted.flops,

@@ -58,14 +58,20 @@ def count(program: Program, devices: int) -> Cost:
     flops: Counter = Counter()
     moved: Counter = Counter()
     collectives: dict = defaultdict(lambda: [0, 0])
+    channels: set[str] = set()
     for one, computation, times, fused in program.walk():
         if one.opcode in ("dot", "convolution"):
-            operands = [computation[name].shapes[0] for name in one.operands]
-            flops[part(program, one)] += times * (dot if one.opcode == "dot" else convolution)(one, *operands)
+            operands = [computation[name] for name in one.operands]
+            # Of a product that XLA has rewritten, only the operands say where it is from.
+            owner = next((name for x in (one, *operands) if (name := part(program, x)) != "other"), "other")
+            products = dot if one.opcode == "dot" else convolution
+            flops[owner] += times * products(one, *(x.shapes[0] for x in operands))
         if not fused and one.opcode not in FREE and not one.opcode.endswith("-done"):
             moved[moving_part(program, one, computation)] += times * traffic(program, one, computation)
         kind = one.opcode.removesuffix("-start")
-        if kind in COLLECTIVES:
+        channel = re.search(r"channel_id=(\d+)", one.text)
+        if kind in COLLECTIVES and (channel is None or channel[1] not in channels):
+            channels |= {channel[1]} if channel else set()  # a TPU's asynchronous ones are in several fusions
             sizes: Counter = Counter()
             for source, size in results(program, one, computation):
                 sizes[source] += times * size
@@ -95,12 +101,14 @@ def part(program: Program, one: Instruction) -> str:
 
 
 def moving_part(program: Program, one: Instruction, computation: Computation, steps: int = 4) -> str:
-    """Returns the part that an instruction is of; of a copy that XLA made, that of what takes the copy."""
+    """Returns the part that an instruction is of; of a copy that XLA made, that of what takes or makes the copied."""
     found = part(program, one)
     if found == "other" and steps:
         for taker in computation.users.get(one.name, ()):
             if (later := moving_part(program, taker, computation, steps - 1)) != "other":
                 return later
+        makers = (part(program, computation[name]) for name in one.operands)
+        found = next((name for name in makers if name != "other"), "other")
     return found
 
 

@@ -11,7 +11,12 @@ from ssl_jax.errors import UserError, suggest
 from ssl_jax.plan.chips import CHIPS, Chip
 
 # What libtpu otherwise asks the machine for, which has no TPU.
-WITHOUT_TPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+WITHOUT_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # of whatever topology; unset, libtpu warns
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 
 
 class Topology(NamedTuple):
