@@ -21,8 +21,8 @@ CALLS = {
     **dict.fromkeys(("jit", "pjit", "remat2", "checkpoint"), "jaxpr"),
     **dict.fromkeys(("closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
 }
-# Frames of a traceback that say nothing about the program.
-HIDDEN = (*(package.__path__[0] for package in (jax, flax)), *map(sysconfig.get_path, ("stdlib", "platstdlib")))
+LIBRARIES = tuple(package.__path__[0] for package in (jax, flax))
+STANDARD = sysconfig.get_path("stdlib")
 
 
 class Operation(NamedTuple):
@@ -34,9 +34,11 @@ class Operation(NamedTuple):
     inputs: float  # the largest magnitude among its inputs
 
     def __str__(self):
-        modules = "/".join(filter(None, re.split(r"[/()]|\bjvp\b|\btranspose\b", self.scope)))
-        passed = ("backward pass of " if "transpose(" in self.scope else "in ") + modules if modules else ""
-        return " ".join(filter(None, (self.name, "at", self.line, passed))) + f"; its inputs reach {self.inputs:.3g}"
+        names = re.findall(r"[^/()]+", self.scope)
+        modules = "/".join(name for name in names if "." not in name and name not in ("jvp", "transpose", "vmap"))
+        way = "backward through" if "transpose(" in self.scope else "in"
+        place = f"{self.line}, {way} {modules}" if modules else self.line
+        return f"{self.name} at {place}; its inputs reach {self.inputs:.3g}"
 
 
 class Found(NamedTuple):
@@ -144,7 +146,8 @@ def find(program: Callable, *args: Any) -> Found:
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None  # it runs once
     unrolled: set[int] = set()
     while True:
-        tape, results = Tape(unrolled), []
+        tape = Tape(unrolled)
+        results: list[Value] = []
 
         def recorded(*arrays, tape=tape, results=results):
             results += tape.run(closed, [tape.value(array) for array in arrays])
@@ -181,7 +184,12 @@ def origin(nodes: Sequence[Node], bad: np.ndarray, outputs: Sequence[int]) -> No
 def operation(node: Node, largest: np.ndarray) -> Operation:
     """Describes the operation of a node."""
     equation = node.equation
-    frames = equation.source_info.traceback.frames if equation.source_info.traceback else []
-    mine = (frame for frame in frames if not frame.file_name.startswith(HIDDEN))
+    traceback: Any = equation.source_info.traceback
+    mine = (frame for frame in (traceback.frames if traceback else ()) if is_mine(frame.file_name))
     line = next((f"{frame.file_name}:{frame.line_num} ({frame.function_name})" for frame in mine), "an unknown line")
     return Operation(equation.primitive.name, line, node.scope, float(largest[list(node.inputs)].max(initial=0)))
+
+
+def is_mine(file: str) -> bool:
+    """Returns whether a line of this file says where in the program an operation is."""
+    return not file.startswith(LIBRARIES) and (not file.startswith(STANDARD) or "site-packages" in file)

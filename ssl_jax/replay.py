@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from ssl_jax import checkpoint, command, data, parallel
 from ssl_jax.build import build
@@ -45,12 +44,11 @@ def main(options) -> None:
     batches = trainer.batches(begin)
     for step in range(begin + 1, last + 1):
         batch = next(batches)
-        # The parameters of a step show in the losses of the next, so the one before the last may be at fault.
+        # Parameters show in the losses of the next step, so the step before the last may be at fault.
         before = jax.tree.map(lambda x: x.copy(), state) if step >= last - 1 else None
         state, metrics = trainer.step(state, batch, step - 1)
-        if before is not None and not all(
-            map(np.isfinite, jax.device_get([*metrics.values(), trainer.largest(state)]))
-        ):
+        values = jax.device_get(metrics | {"parameters": trainer.largest(state)})
+        if before is not None and not all(map(math.isfinite, values.values())):
             print(explain(trainer, step, before, batch))
             return
     print(f"step {last:,} is finite here: what went wrong depends on the rounding, or on the machine")
