@@ -12,7 +12,7 @@ import optax
 
 from ssl_jax import augment, data, parallel, preview, report, resolution, see, workdir
 from ssl_jax.checkpoint import Checkpoints
-from ssl_jax.evaluate import language, probe
+from ssl_jax.evaluate import kept, language, probe
 from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
@@ -233,7 +233,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
             if step == 0:
                 if jax.process_index() == 0:
                     preview.write(run, folder / "views.png")
-                monitor.record(0, evaluator.baselines(state))
+                monitor.record(0, kept.baselines(evaluator, state, folder))
             with Interruption() as interruption:  # before and after there is nothing to save
                 state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
             if not concluded(folder, run.steps):  # it may have been killed just before the last evaluation
