@@ -21,7 +21,7 @@ def embedded() -> dict:
     encoder = ibot.small_vit() | {"registers": 2, "layer_scale": 0.1}
     return recipe | {
         "method": method(decay=0.97, temperature=dino.warmup(0.04, 0.07, "6 epochs")),
-        "network": separate(encoder, hidden=256, output=128, prototypes=512),
+        "network": separate(encoder, dino.batch_head(256, 128), prototypes=512),
     }
 
 
@@ -32,7 +32,7 @@ def cifar10() -> dict:
         "batch_size": 256,
         "augment": {"recipe": "cifar_asymmetric"},
         "method": method(decay=0.992, temperature=dino.warmup(0.04, 0.07, "30 epochs")),
-        "network": separate(encoder, hidden=2048, output=256, prototypes=4096),
+        "network": separate(encoder, dino.head(2048, 256), prototypes=4096),
         "optimizer": dino.adamw(batch_size=256),
     }
 
@@ -68,9 +68,8 @@ def method(decay: float, temperature: dict) -> dict:
     return dino.method(decay, temperature) | {"name": "dinov2"}
 
 
-def separate(encoder: dict, hidden: int, output: int, prototypes: int) -> dict:
+def separate(encoder: dict, head: dict, prototypes: int) -> dict:
     """Views and patches have heads of their own, as in the authors' largest models."""
-    head = dino.head(hidden, output)
     network = dino.network(head, prototypes, "trained")
     return network | {"encoder": encoder, "dense": dict(head), "dense_predictor": dict(network["predictor"])}
 

@@ -21,7 +21,7 @@ def embedded() -> dict:
     return recipe | {
         "epochs": 12.0,
         "method": method(decay=0.97, duration="6 epochs"),
-        "network": network(small_vit(), dino.head(256, 128), prototypes=512),
+        "network": network(small_vit(), dino.batch_head(256, 128), prototypes=512),
     }
 
 
@@ -65,7 +65,7 @@ STUDENT = {"mask_token": True, "drop_path": 0.1, "resampling": "offset"}
 
 def small_vit() -> dict:
     """Which two CPU cores train in minutes."""
-    return {"name": "vit_tiny", "patch": 4, "size": 28, "dim": 64, "depth": 4, "heads": 4} | STUDENT
+    return base.small_vit() | {"dim": 64, "depth": 4, "heads": 4} | STUDENT
 
 
 def cifar_vit() -> dict:

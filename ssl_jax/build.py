@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, choices, data, networks, resolution, schedule, schema
+from ssl_jax import augment, choices, data, networks, parallel, resolution, schedule, schema
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
@@ -27,6 +27,7 @@ def build(
     source: data.Source | None = None,
     test: data.Source | None = None,
     photos: ConfigDict | None = None,
+    devices: int | None = None,
 ) -> Run:
     """Builds and checks the parts of a run.
 
@@ -35,6 +36,7 @@ def build(
         source: the images to train on, instead of those that the config names.
         test: the labelled images to evaluate on, if `source` is given.
         photos: the config to use instead if the images are colour photographs.
+        devices: the number of devices to train on; None: those of all processes.
 
     Raises:
         UserError: if a value of the config is unknown or missing, or values do not fit together.
@@ -42,8 +44,9 @@ def build(
     schema.check(config)
     possible = [recipe for one in (config, photos) if one is not None for recipe in checked_recipes(one)]
     method_class = schema.method_class(config)
-    check_batch(config, method_class.least_batch)
-    check_chunks(config)
+    shards = parallel.MeshSizes(**to_dict(config.mesh)).row_shards(devices or jax.device_count())
+    check_batch(config, method_class.least_batch, shards)
+    check_chunks(config, shards)
     opened = source is None
     if opened:
         wanted = ("mask",) * config.data.masks + ("text",) * method_class.needs_text
@@ -75,7 +78,7 @@ def build(
     }
     method = build_method(config, method_class, from_data, makers)
     run = Run(config, source, test, recipes, method, steps, steps_per_epoch, canvas, labelled)
-    check_run(run)
+    check_run(run, shards)
     if recipe.covers and not config.data.masks:
         raise UserError("augment.cover needs masks, but data.masks is false; set data.masks=true or augment.cover=0")
     return run
@@ -141,18 +144,18 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
     return steps, steps_per_epoch
 
 
-def check_batch(config: ConfigDict, least: int) -> None:
+def check_batch(config: ConfigDict, least: int, shards: int) -> None:
     """Checks that the batch has the least number of images, and divides evenly over the devices."""
-    batch_size, devices = config.batch_size, jax.device_count()
+    batch_size = config.batch_size
     if 0 < batch_size < least:
         raise UserError(
             f"batch_size is {batch_size}, but the method {config.method.name} compares the images of a batch with each "
             f"other; set batch_size to {least} or more"
         )
-    if batch_size < 1 or batch_size % devices:
+    if batch_size < 1 or batch_size % shards:
         raise UserError(
-            f"a batch of {batch_size} images cannot be split over {devices} devices; "
-            f"set batch_size to a multiple of {devices}"
+            f"a batch of {batch_size} images cannot be split over {shards} devices; "
+            f"set batch_size to a multiple of {shards}"
         )
 
 
@@ -173,24 +176,24 @@ def check_shared_memory(run: Run, folder: str = "/dev/shm") -> None:
         )
 
 
-def check_buckets(run: Run) -> None:
+def check_buckets(run: Run, shards: int) -> None:
     """Checks that each device has equally many images of every size in a batch of several."""
-    rows, sizes = run.batch_size // jax.device_count(), run.resolution.sizes
+    rows, sizes = run.batch_size // shards, run.resolution.sizes
     if sizes and run.resolution.mode == "mixed" and rows % len(sizes):
         raise UserError(
-            f"each of {jax.device_count()} devices has {rows} images of the batch, which {len(sizes)} sizes cannot "
-            f"share equally; set batch_size to a multiple of {jax.device_count() * len(sizes)}"
+            f"each of {shards} devices has {rows} images of the batch, which {len(sizes)} sizes cannot "
+            f"share equally; set batch_size to a multiple of {shards * len(sizes)}"
         )
 
 
-def check_chunks(config: ConfigDict) -> None:
+def check_chunks(config: ConfigDict, shards: int) -> None:
     """Checks that the chunks of each network divide each device's share of the batch."""
-    rows = config.batch_size // jax.device_count()
+    rows = config.batch_size // shards
     for name in schema.network_names(schema.method_class(config)):
         chunks = networks.build(to_dict(config[name])).chunks
         if rows % chunks:
             raise UserError(
-                f"{name}.chunks is {chunks}, but each of {jax.device_count()} devices has {rows} images of the batch; "
+                f"{name}.chunks is {chunks}, but each of {shards} devices has {rows} images of the batch; "
                 f"set {name}.chunks to a divisor of {rows}"
             )
 
@@ -236,9 +239,9 @@ def check_patches(run: Run) -> None:
             )
 
 
-def check_run(run: Run) -> None:
+def check_run(run: Run, shards: int) -> None:
     """Checks what depends on shapes or steps: hyper-parameters, patterns, durations, `evaluate.feature`."""
-    check_buckets(run)
+    check_buckets(run, shards)
     check_patches(run)
     run.method.check(run.example_batch)
     _ = run.optimizer, run.recipe_at

@@ -41,7 +41,7 @@ def fix(run: Run) -> Run:
 
 def seconds_per_step(run: Run) -> float:
     """Measures how long a step takes once it is compiled, on average over the sizes of the run."""
-    trainer = Trainer(run, parallel.make_mesh())
+    trainer = Trainer(run, parallel.make_mesh(sizes=run.mesh_sizes))
     dataset = stand_in(trainer)
     batches = itertools.chain.from_iterable(trainer.batches(0) for _ in itertools.count())
     state = trainer.init()

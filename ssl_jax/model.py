@@ -106,8 +106,9 @@ class Model:
         """
         encode, mesh = self.program(feature), self.mesh
         stop = len(source) if stop is None else stop
-        most = -(-min(BATCH * mesh.size, stop - start) // mesh.size)
-        size = mesh.size * 2 ** math.ceil(math.log2(most))  # of few sizes, since each is compiled
+        shards = parallel.row_shards(mesh)
+        most = -(-min(BATCH * shards, stop - start) // shards)
+        size = shards * 2 ** math.ceil(math.log2(most))  # of few sizes, since each is compiled
 
         def order(step):
             index = start + step * size + np.arange(size, dtype=np.int32)

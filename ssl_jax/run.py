@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, data, optimizer, resolution, schedule
+from ssl_jax import augment, data, optimizer, parallel, resolution, schedule
 from ssl_jax.fields import set_fields, to_dict
 from ssl_jax.method import Batch, Method, PyTree, Schedule
 
@@ -45,6 +45,11 @@ class Run:
     def resolution(self) -> resolution.Settings:
         """The sizes of the large views."""
         return resolution.Settings(**to_dict(self.config.resolution))
+
+    @functools.cached_property
+    def mesh_sizes(self) -> parallel.MeshSizes:
+        """The sizes of the axes of the mesh."""
+        return parallel.MeshSizes(**to_dict(self.config.mesh))
 
     @functools.cached_property
     def recipe_at(self) -> Callable[[int], int]:

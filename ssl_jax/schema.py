@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, data, networks, optimizer, resolution
+from ssl_jax import augment, data, networks, optimizer, parallel, resolution
 from ssl_jax.errors import UserError, suggest
 from ssl_jax.fields import Field, Rule, fields, fraction, not_negative, one_of, positive, set_fields
 from ssl_jax.method import ClassCount, ImageCount, Method
@@ -123,6 +123,7 @@ PLAIN = {  # filled with defaults
     "evaluate": Evaluate,
     "checkpoint": Checkpoint,
     "log": Log,
+    "mesh": parallel.MeshSizes,
 }
 SCHEDULE = {"schedule": Field(str), "start": Field(float), "end": Field(float), "duration": Field(str)}
 NAME = {"name": Field(str)}

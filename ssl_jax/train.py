@@ -12,7 +12,7 @@ import optax
 
 from ssl_jax import augment, data, parallel, preview, report, resolution, see, workdir
 from ssl_jax.checkpoint import Checkpoints
-from ssl_jax.evaluate import language, probe
+from ssl_jax.evaluate import kept, language, probe
 from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
@@ -129,22 +129,21 @@ def make_program(run: Run, resident: bool, number: int = -1):
     return program
 
 
+def memory_rules(method: Method) -> list[parallel.Split]:
+    """Returns how a training state is laid out: what the method remembers of images by rows, the rest by size."""
+    places = enumerate((method.memories, method.queues))
+    return [parallel.rows(f"state/{name}", axis) for axis, names in places for name in names]
+
+
 class Trainer:
     """A run on a mesh: its compiled step, its data and its state."""
 
     def __init__(self, run: Run, mesh: jax.sharding.Mesh):
         self.run, self.mesh = run, mesh
-        make_key = functools.partial(jax.random.key, run.config.seed)
-        self.key = jax.jit(make_key, out_shardings=parallel.replicated(mesh))()
         self.resident = data.fits(run.source, run.canvas, run.config.data.device_bytes)
-        shapes = jax.eval_shape(functools.partial(untrained, run), *run.shapes, self.key)
-        everywhere = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
-        split = {
-            name: parallel.row_shardings(mesh, getattr(shapes.state, name), axis)
-            for axis, names in enumerate((run.method.memories, run.method.queues))
-            for name in names
-        }
-        self.shardings = everywhere._replace(state=everywhere.state._replace(**split))
+        key = jax.eval_shape(jax.random.key, 0)
+        shapes = jax.eval_shape(functools.partial(untrained, run), *run.shapes, key)
+        self.shardings = parallel.layout(mesh, shapes, memory_rules(run.method))
         self.abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
         )
@@ -155,6 +154,13 @@ class Trainer:
             compiled(parallel.with_mesh(mesh, make_program(run, self.resident, number)))
             for number in range(len(run.recipes))
         ]
+
+    @functools.cached_property
+    def key(self) -> jax.Array:
+        """The key of the run, on the mesh."""
+        make_key = functools.partial(jax.random.key, self.run.config.seed)
+        with jax.transfer_guard("allow"):  # as below
+            return jax.jit(make_key, out_shardings=parallel.replicated(self.mesh))()
 
     @functools.cached_property
     def dataset(self) -> Batch | None:
@@ -182,6 +188,15 @@ class Trainer:
         options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         init = functools.partial(initial_state, self.run)
         return jax.jit(init, out_shardings=self.shardings, compiler_options=options)(self.key)
+
+    def largest(self, state: TrainState) -> jax.Array:
+        """Returns the largest magnitude among the parameters; NaN if one is NaN."""
+        return self._largest(state.params)
+
+    @functools.cached_property
+    def _largest(self):
+        norm = functools.partial(optax.tree.norm, ord="inf")
+        return jax.jit(norm, out_shardings=parallel.replicated(self.mesh))
 
     def batches(self, start: int):
         """Yields the batches of the steps from `start` on, as arrays on the mesh."""
@@ -211,15 +226,16 @@ def train(run: Run, folder: pathlib.Path) -> None:
         if checkpoints.latest_step() == run.steps and page.exists():
             print(f"finished: {folder} has all {run.steps:,} steps; report: {page}")
             return
-        trainer = Trainer(run, parallel.make_mesh())
+        trainer = Trainer(run, parallel.make_mesh(sizes=run.mesh_sizes))
         step, state = start(trainer, checkpoints)
         evaluator = Evaluator(run, trainer.mesh)
-        with Monitor(folder, run.config, run.steps, step, began) as monitor, Interruption() as interruption:
+        with Monitor(folder, run.config, run.steps, step, began) as monitor:
             if step == 0:
                 if jax.process_index() == 0:
                     preview.write(run, folder / "views.png")
-                monitor.record(0, evaluator.baselines(state))
-            state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
+                monitor.record(0, kept.baselines(evaluator, state, folder))
+            with Interruption() as interruption:  # before and after there is nothing to save
+                state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
             if not concluded(folder, run.steps):  # it may have been killed just before the last evaluation
                 conclude(trainer, state, features, evaluator, monitor, folder)
     if jax.process_index() == 0:
@@ -247,13 +263,16 @@ def start(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, TrainState]:
         step, state = restored
         how = f"resumes at step {step:,}"
     else:
-        step, state = 0, trainer.init()
-        how = "starts anew"
-        if trainer.run.config.init["from"]:
-            state, how = workdir.start_from(trainer.run, state)
+        step, (state, how) = 0, new_state(trainer)
     if jax.process_index() == 0:
         print(how)
     return step, state
+
+
+def new_state(trainer: Trainer) -> tuple[TrainState, str]:
+    """Returns the state of step 0, with the weights of `init.from` if it is set, and one line to print."""
+    state = trainer.init()
+    return workdir.start_from(trainer.run, state) if trainer.run.config.init["from"] else (state, "starts anew")
 
 
 def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> tuple[TrainState, Any]:
@@ -263,7 +282,8 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
         The last state, and the features that the evaluator extracted from it; None if there was no step to take.
 
     Raises:
-        KeyboardInterrupt: after a request to stop, when all processes have saved the same step.
+        KeyboardInterrupt: after Ctrl-C, when all processes have saved the same step.
+        SystemExit: after another request to stop, alike.
     """
     run = trainer.run
     batches = trainer.batches(start)
@@ -281,6 +301,7 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
         evaluate, save = run.evaluate_at(step), run.save_at(step) or stop
         if evaluate or save:  # checks that the state is finite before it is saved
             monitor.see(*pending)
+            monitor.check(step, {"parameters": jax.device_get(trainer.largest(state))})
             pending = None
         features = evaluator.extract(state) if evaluate else None  # only the last are kept
         measured = evaluator.measure(features, state.probe) if evaluate else {}
@@ -288,8 +309,10 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
             monitor.record(step, measured)
         if save:
             checkpoints.save(step, state, measured)
-        if stop:
+        if stop or step == run.steps:
             checkpoints.wait()
-            monitor.note(f"stopped at step {step:,}, everything is saved; the same command resumes")
-            raise KeyboardInterrupt
+            if stop or parallel.any_process(trainer.mesh, interruption.requested):
+                cause = interruption.cause or "a request to another process"
+                monitor.note(f"stopped at step {step:,} by {cause}, everything is saved; the same command resumes")
+                interruption.stop()
     return state, features

@@ -26,7 +26,7 @@ from ssl_jax.teacher import Teacher
 # What may change between two starts of one run without changing what it trains; but not what shapes its state.
 # The images themselves are compared, in place of data.max_pixels.
 FREE = (
-    *("log.", "checkpoint.", "evaluate."),
+    *("log.", "checkpoint.", "evaluate.", "mesh."),
     *("data.dir", "data.workers", "data.device_bytes", "data.host_bytes", "data.changed", "data.max_pixels"),
 )
 FIXED = ("evaluate.labels", "evaluate.source")
@@ -35,6 +35,7 @@ LOCK = "lock"
 # What else a run writes into its workdir; other files there are welcome.
 WRITTEN = (
     *("checkpoints", data.identity.FILE, data.identity.FILES, "environment.json", "evaluations", "metrics.jsonl"),
+    *("baselines.json", "nonfinite.json"),
     *("report.html", "tensorboard"),
     *("attention.png", "components.png", "neighbours.png", "reconstructions.png", "removal.png", "similarity.png"),
     *("views.png", "wandb", "wandb_id"),
@@ -80,7 +81,7 @@ def open_run(folder: str | os.PathLike, advice: str) -> Opened:
     """
     path = pathlib.Path(folder).expanduser().resolve()
     try:
-        config = ConfigDict(read_config(path))
+        config = ConfigDict(read_config(path) | {"mesh": {}})  # not the devices that it was trained on
     except (OSError, ValueError) as error:
         raise UserError(f"there is no run in {str(folder)!r}: its config.json cannot be read; {advice}") from error
     step = checkpoint.latest_good(path / "checkpoints")
@@ -259,6 +260,17 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def check_unused(workdir: pathlib.Path) -> None:
+    """Checks that no other command trains in a workdir, before long work that would be in vain.
+
+    Raises:
+        UserError: if one does.
+    """
+    if (workdir / LOCK).exists():
+        with lock(workdir):
+            pass
 
 
 def read_weights(source: str) -> tuple[Variables, str]:

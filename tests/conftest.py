@@ -1,7 +1,9 @@
 """Strict JAX settings, which turn silent mistakes into errors, and eight virtual CPU devices."""
 
+import http.server
 import os
 import pathlib
+import threading
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Test programs are tiny and run a few times: compiling them takes longer than running them. Without optimisation, the
@@ -49,3 +51,31 @@ def teacher(tmp_path_factory):
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def metadata():
+    """Starts metadata servers as Google's machines have one, with values by name; returns their address."""
+    servers = []
+
+    def start(values, flavor="Google"):
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                folder, _, name = self.path.rpartition("/")
+                known = folder == "/computeMetadata/v1/instance" and self.headers["Metadata-Flavor"] == "Google"
+                self.send_response(200 if known and name in values else 404)
+                self.send_header("Metadata-Flavor", flavor)
+                self.end_headers()
+                self.wfile.write(values.get(name, "").encode())
+
+            def log_message(self, *_):
+                pass
+
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -48,7 +48,7 @@ def collectives(text):
 
 def test_pushing_moves_nothing_between_devices():
     mesh = parallel.make_mesh()
-    split = NamedSharding(mesh, PartitionSpec(None, parallel.AXIS))
+    split = NamedSharding(mesh, PartitionSpec(None, parallel.ROWS))
     queue = jax.ShapeDtypeStruct((4, 16, 8), jnp.float32, sharding=split)
     rows = jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=parallel.batch_sharding(mesh))
     program = jax.jit(push, out_shardings=split, donate_argnums=0).lower(queue, rows, jnp.int32(0)).compile()
@@ -66,7 +66,7 @@ def test_pushing_moves_nothing_between_devices():
 def test_pushing_two_views_moves_nothing_between_devices():
     """MoCo's symmetric variant; concatenating the views would move their rows."""
     mesh = parallel.make_mesh()
-    split = NamedSharding(mesh, PartitionSpec(None, parallel.AXIS))
+    split = NamedSharding(mesh, PartitionSpec(None, parallel.ROWS))
     queue = jax.ShapeDtypeStruct((4, 32, 8), jnp.float32, sharding=split)
     keys = [jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=parallel.batch_sharding(mesh))] * 2
 
@@ -81,7 +81,7 @@ def test_pushing_two_views_moves_nothing_between_devices():
 def test_a_flattened_queue_would_be_gathered_where_its_rows_are_not():
     """The order of `queue_rows` is what keeps the queue in place, with the gradient too."""
     mesh = parallel.make_mesh()
-    split = NamedSharding(mesh, PartitionSpec(None, parallel.AXIS))
+    split = NamedSharding(mesh, PartitionSpec(None, parallel.ROWS))
     queue = jax.ShapeDtypeStruct((4, 16, 8), jnp.float32, sharding=split)
     rows = jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=parallel.batch_sharding(mesh))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,9 +11,12 @@ import time
 import chex
 import jax
 import jax.numpy as jnp
+import killing
 import numpy as np
 import pytest
-from test_methods import KINDS, ROOT, overrides
+from killing import measured
+from test_checkpoint import flip, largest
+from test_methods import BARE, KINDS, ROOT, overrides
 
 from ssl_jax import augment, checkpoint, data, main, parallel
 from ssl_jax import train as training
@@ -25,6 +29,8 @@ from ssl_jax.train import Trainer, TrainState, make_program
 from ssl_jax.workdir import LOCK, WRITTEN
 
 LAST = 12
+CACHE = str(ROOT / ".pytest_cache" / "jax")
+FLAGS = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count={}")
 
 
 def arguments(name, workdir, **changes):
@@ -45,8 +51,8 @@ def train(*args, **changes):
 def command(*args, devices=2, **changes):
     """Starts the command as a process of its own."""
     environment = os.environ | {
-        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices}"),
-        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
+        "XLA_FLAGS": FLAGS.format(devices),
+        "JAX_COMPILATION_CACHE_DIR": CACHE,
         "PYTHONUNBUFFERED": "1",
     }
     line = [sys.executable, "-m", "ssl_jax.main", *arguments(*args, **changes)]
@@ -76,27 +82,56 @@ def load_state(name, workdir, devices=2, steps=LAST):
     return jax.device_get(checkpoint.read(workdir / "checkpoints", steps, trainer.abstract))
 
 
-def measured(workdir):
-    """The metrics of a run but for its speed."""
-    return [
-        {key: value for key, value in row.items() if key != "images_per_second"}
-        for row in read(workdir / "metrics.jsonl")
-    ]
+LIGHT = {key.replace(".", "__"): value for key, value in BARE.items()} | {"evaluate__labels": "ignored"}
+
+
+def start(name, workdir, **changes):
+    """Starts the command in a process that is quickly there, on two devices, with its output beside the workdir."""
+    environment = {"XLA_FLAGS": FLAGS.format(2), "JAX_COMPILATION_CACHE_DIR": CACHE}
+    output = workdir.with_suffix(".txt")
+    return killing.start(arguments(name, workdir, **changes), environment, output), output
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", (*KINDS, "deepcluster"))  # killed between two clusterings
 def test_a_killed_run_ends_as_if_it_had_not_been(name, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(command(name, whole))
-    process = command(name, killed)
-    wait_for_row(killed, 7, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    changes = {} if name == "byol" else LIGHT  # one of them with evaluation and all views
+    killing.finish(*start(name, whole, **changes))
+    process, output = start(name, killed, **changes)
+    killing.kill(process, killed, "stepping", np.random.default_rng(0), output, within=7)
     assert not (killed / "checkpoints" / str(LAST)).exists()
-    finish(command(name, killed))
-    chex.assert_trees_all_equal(load_state(name, whole), load_state(name, killed))
-    assert measured(whole) == measured(killed)
+    killing.finish(*start(name, killed, **changes))
+    killing.assert_same(whole, killed)
+
+
+@pytest.mark.slow
+def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(tmp_path):
+    """See `benchmarks/kill.py` for a hundred times."""
+    changes = LIGHT | {"steps": 100, "checkpoint__every": 3, "network__encoder__layers": "(1,)"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    killing.finish(*start("simclr", whole, **changes))
+    random = np.random.default_rng(0)
+    writing = 0
+    for i in range(10):
+        process, output = start("simclr", killed, **changes)
+        writing += killing.kill(process, killed, killing.MOMENTS[i % 3], random, output)
+    assert writing
+
+    process, output = start("simclr", killed, **changes)  # as if the disk were full
+    killing.wait_for_row(process, killed, killing.saved(killed) + 1, output)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+    process.join(120)
+    assert process.exitcode == 2
+    assert "error: a file may not become as large: raise the limit" in output.read_text()
+
+    last, before = checkpoint.steps(killed / "checkpoints")[:-3:-1]
+    flip(largest(killed / "checkpoints" / str(last), "d/*"))
+    process, output = start("simclr", killed, **changes)
+    killing.finish(process, output)
+    assert f"the checkpoint of step {last} is damaged" in output.read_text()
+    assert f"resumes at step {before}" in output.read_text()
+    killing.assert_same(whole, killed)
 
 
 def test_eight_devices_go_on_as_four_and_as_one(tmp_path):
@@ -204,14 +239,24 @@ def test_a_changed_config_is_refused_by_its_keys(finished):
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
-    process = command("simclr", tmp_path / "run", steps=100_000, checkpoint__every=100_000, evaluate__every=0)
+    endless = {"steps": 100_000, "checkpoint__every": 100_000, "evaluate__every": 0}
+    process = command("simclr", tmp_path / "run", **LIGHT | endless)
     wait_for_row(tmp_path / "run", 5, process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "the same command resumes" in output
+    assert "by SIGINT, everything is saved; the same command resumes" in output
     (step,) = checkpoint.steps(tmp_path / "run" / "checkpoints")
     assert step >= 5
+
+
+def test_a_maintenance_notice_saves_and_has_its_exit_code(tmp_path, metadata, monkeypatch, capsys):
+    monkeypatch.setenv("GCE_METADATA_HOST", metadata({"preempted": "TRUE"}))
+    with pytest.raises(SystemExit) as stopped:
+        train("simclr", tmp_path / "run", **LIGHT | {"steps": 40, "network__encoder__layers": "(1,)"})
+    assert stopped.value.code == 75
+    assert "by preempted TRUE, everything is saved; the same command resumes" in capsys.readouterr().out
+    assert checkpoint.latest_good(tmp_path / "run" / "checkpoints")
 
 
 def test_training_that_diverges_stops_with_the_step_and_keeps_its_checkpoint(tmp_path):
@@ -223,9 +268,11 @@ def test_training_that_diverges_stops_with_the_step_and_keeps_its_checkpoint(tmp
             optimizer__schedule="constant",
             checkpoint__every=1,
         )
-    kept = checkpoint.steps(tmp_path / "run" / "checkpoints")
-    for step in kept:
-        assert checkpoint.find_fault(tmp_path / "run" / "checkpoints" / str(step)) is None
+    folder = tmp_path / "run" / "checkpoints"
+    for step in checkpoint.steps(folder):  # nothing that training could not go on from
+        assert checkpoint.find_fault(folder / str(step)) is None
+        names = [name for name in checkpoint.array_names(folder, step) if name.startswith("params/")]
+        assert all(np.isfinite(array).all() for array in checkpoint.read_arrays(folder, step, names).values())
 
 
 def write_images(folder, count):

@@ -26,7 +26,7 @@ class Field(Protocol):
         """Returns the shape of a row for a square canvas whose side is `canvas` pixels."""
 
     def fit(self, value: Any, canvas: int) -> np.ndarray:
-        """Returns a value of an example as a row of that shape."""
+        """Returns a value of an example as the beginning of a row of that shape, whose rest is padding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Picture:
         return (canvas, canvas, *self.channels)
 
     def fit(self, value: np.ndarray, canvas: int) -> np.ndarray:
-        return fit(value, canvas)
+        return shrink(value, canvas)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +76,7 @@ class Text:
         return self.captions, self.context
 
     def fit(self, value: Sequence[str], canvas: int) -> np.ndarray:
-        tokens = tokenize(value[: self.captions], self.context)
-        return np.pad(tokens, ((0, self.captions - len(tokens)), (0, 0)))
+        return tokenize(value[: self.captions], self.context)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +92,7 @@ class Segments:
 
     def fit(self, value: np.ndarray, canvas: int) -> np.ndarray:
         height, width = fitted_size(value, canvas)
-        result = np.full((canvas, canvas), UNKNOWN, np.uint8)
-        result[:height, :width] = np.asarray(Image.fromarray(value).resize((width, height), Image.Resampling.NEAREST))
-        return result
+        return np.asarray(Image.fromarray(value).resize((width, height), Image.Resampling.NEAREST))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +111,7 @@ class Boxes:
         return self.count, 5
 
     def fit(self, value: np.ndarray, canvas: int) -> np.ndarray:
-        return np.pad(value, ((0, self.count - len(value)), (0, 0)), constant_values=self.padding)
+        return value
 
 
 def image_fields(extra: Iterable[str] = (), text: Text | None = None) -> dict[str, Field]:

@@ -11,6 +11,11 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image
 
+try:
+    import simplejpeg
+except ImportError:  # where there is no wheel of it, Pillow decodes the same pixels more slowly
+    simplejpeg = None  # type: ignore[assignment]
+
 # Those that Pillow, or a plugin of it, reads; it knows many more, which are no pictures or run other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, a quarter of a gigabyte of RGB
@@ -67,8 +72,28 @@ def decode(data: bytes, least: int | None = None, max_pixels: int | None = None)
         TooLargeError: if it has more than `max_pixels`.
         Exception: whatever Pillow raises for damaged files, of many types.
     """
-    with upright(data, least, max_pixels) as image:
-        return on_white(image)
+    with opened(io.BytesIO(data), max_pixels) as file:
+        pixels = of_jpeg(data, file, reduce(file, least))
+        return rgb(file) if pixels is None else pixels
+
+
+def of_jpeg(data: bytes, file: Image.Image, reduced: bool) -> np.ndarray | None:
+    """Returns what `rgb` would of a JPEG, decoded in less time and without Python's lock; None if Pillow has to do it.
+
+    Args:
+        data: the file's content.
+        file: the same, opened, at the size to decode at.
+        reduced: whether that is less than the size of the image.
+    """
+    if simplejpeg is None or file.format not in ("JPEG", "MPO") or file.mode not in ("L", "RGB"):
+        return None
+    width, height = file.size if reduced else (0, 0)
+    try:
+        pixels = simplejpeg.decode_jpeg(data, min_width=width, min_height=height)
+    except ValueError:  # damaged, of which Pillow says more
+        return None
+    turn = UPRIGHT.get(orientation(file))
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
 
 
 def rgb(image: Image.Image) -> np.ndarray:
@@ -132,10 +157,17 @@ def opened(stream: IO[bytes], max_pixels: int | None) -> Iterator[Image.Image]:
 def upright(data: bytes, least: int | None, max_pixels: int | None) -> Iterator[Image.Image]:
     """Opens a file as an 8-bit image, rotated by its EXIF orientation."""
     with opened(io.BytesIO(data), max_pixels) as file:
-        if least and max(file.size) > least:
-            scale = least / max(file.size)
-            file.draft(None, (math.ceil(file.width * scale), math.ceil(file.height * scale)))
+        reduce(file, least)
         yield turned(file)
+
+
+def reduce(file: Image.Image, least: int | None) -> bool:
+    """Lets an opened JPEG be decoded at a part of its size, see `decode`; returns whether it will be."""
+    whole = file.size
+    if least and max(whole) > least:
+        scale = least / max(whole)
+        file.draft(None, (math.ceil(file.width * scale), math.ceil(file.height * scale)))
+    return file.size != whole
 
 
 def turned(file: Image.Image) -> Image.Image:

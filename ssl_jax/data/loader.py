@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grain
 import jax
@@ -54,7 +55,9 @@ def read(source: Source, index: np.ndarray, canvas: int) -> Batch:
         if i >= 0:
             example = source[i]
             for name, field in source.fields.items():
-                batch[name][row] = field.fit(example[name], canvas)
+                value = field.fit(example[name], canvas)
+                place: Any = row, *map(slice, value.shape)
+                batch[name][place] = value
             box[row, 2:] = fitted_size(example["image"], canvas)
     return batch | {"box": box, "index": index}
 

@@ -57,11 +57,11 @@ class Sample:
 
         The rows of one device, concatenated over all batches, are a contiguous part of the sample.
         """
-        size, devices = self.run.batch_size, self.mesh.size
+        size, shards = self.run.batch_size, parallel.row_shards(self.mesh)
         steps = -(-len(self) // size)
         index = np.arange(steps * size, dtype=np.int32)
         index[len(self) :] = -1
-        batches = index.reshape(devices, steps, size // devices).swapaxes(0, 1).reshape(steps, size)
+        batches = index.reshape(shards, steps, size // shards).swapaxes(0, 1).reshape(steps, size)
         rows = parallel.local_rows(self.mesh, size)
         workers = self.run.config.data.workers
         return data.batches(self.images, batches.__getitem__, self.run.canvas, 0, steps, rows, workers)

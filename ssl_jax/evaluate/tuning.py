@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, data, weights
+from ssl_jax import augment, data, parallel, weights
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.result import Result, classified
 from ssl_jax.evaluate.subject import Subject, Weights, crop_and_flip
@@ -79,7 +79,7 @@ def train(
         The trained network as a subject, whose chosen features are its logits.
     """
     run, mesh = subject.run, subject.mesh
-    devices = mesh.size
+    devices = parallel.row_shards(mesh)
     batch = min(recipe.batch_size, len(source)) // devices * devices
     if not batch:
         raise UserError(f"{source.name} has {len(source)} images, fewer than {devices} devices; take more of them")

@@ -12,8 +12,10 @@ import jax
 from ssl_jax.monitor import writers
 from ssl_jax.monitor.environment import environment
 from ssl_jax.monitor.progress import Progress
-from ssl_jax.monitor.watch import Watch, check_finite
+from ssl_jax.monitor.watch import Diverged, Watch, check_finite
 from ssl_jax.monitor.writers import Writers, read
+
+NONFINITE = "nonfinite.json"  # the step that was not finite, for `ssl_jax.replay`
 
 
 class Monitor:
@@ -29,7 +31,7 @@ class Monitor:
 
     def __init__(self, workdir: pathlib.Path, config: Any, steps: int, start: int, began: float):
         self.workdir = workdir
-        self.every, self.began, self.start = config.log.every, began, start
+        self.every, self.seed, self.began, self.start = config.log.every, config.seed, began, start
         self.progress = Progress(steps, config.batch_size)
         self.watch = Watch(steps)
         self.writers = None
@@ -44,7 +46,7 @@ class Monitor:
             Diverged: if one is not finite.
         """
         values = jax.device_get(metrics)
-        check_finite(step, values)
+        self.check(step, values)
         if not self.writers:
             return
         if step == self.start + 1:
@@ -53,6 +55,21 @@ class Monitor:
         if step % self.every == 0:
             speed = self.progress.images_per_second
             self.record(step, values | ({"images_per_second": speed} if speed else {}))
+
+    def check(self, step: int, values: Mapping[str, float]) -> None:
+        """Checks that numbers are finite; if they are not, it writes down what `ssl_jax.replay` needs.
+
+        Raises:
+            Diverged: if one is not.
+        """
+        try:
+            check_finite(step, values)
+        except Diverged:
+            if self.writers:
+                bad = {name: str(value) for name, value in values.items() if not math.isfinite(value)}
+                about = {"step": step, "seed": self.seed, "devices": jax.device_count(), "values": bad}
+                (self.workdir / NONFINITE).write_text(json.dumps(about, indent=1))
+            raise
 
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes metrics, and warns if they show a collapse."""

@@ -23,7 +23,8 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
     if bad:
         raise Diverged(
             f"training diverged at step {step}: {', '.join(bad)} not finite; try a lower learning rate, a longer "
-            "warm-up or float32 (the checkpoints of earlier steps are kept; the same command resumes from the last one)"
+            "warm-up or float32 (python -m ssl_jax.replay --workdir=DIR names the operation; the checkpoints of "
+            "earlier steps are kept, and the same command resumes from the last one)"
         )
 
 

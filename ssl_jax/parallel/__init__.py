@@ -1,41 +1,51 @@
-"""Devices: starting several processes, the mesh over all devices, and the sharding of arrays."""
+"""Devices: starting several processes, the mesh over all devices, and which of them hold which part of an array."""
 
 from ssl_jax.parallel.host_allocator import keep_freed_memory
+from ssl_jax.parallel.layout import Split, layout, rows
 from ssl_jax.parallel.lookup import sampled_dot_products
 from ssl_jax.parallel.mesh import (
-    AXIS,
+    ROWS,
+    MeshSizes,
     any_process,
     batch_sharding,
     concatenate,
     gather,
     local_rows,
     make_mesh,
+    platform,
     replicate,
     replicated,
-    row_shardings,
+    row_shards,
     scatter,
-    start,
     wait,
     with_mesh,
 )
 from ssl_jax.parallel.neighbors import neighbors
+from ssl_jax.parallel.shuffle import take_rows
+from ssl_jax.parallel.start import start
 
 __all__ = [
-    "AXIS",
+    "ROWS",
+    "MeshSizes",
+    "Split",
     "any_process",
     "batch_sharding",
     "concatenate",
     "gather",
     "keep_freed_memory",
+    "layout",
     "local_rows",
     "make_mesh",
     "neighbors",
+    "platform",
     "replicate",
     "replicated",
-    "row_shardings",
+    "row_shards",
+    "rows",
     "sampled_dot_products",
     "scatter",
     "start",
+    "take_rows",
     "wait",
     "with_mesh",
 ]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec, get_abstract_mesh
 
-from ssl_jax.parallel.mesh import AXIS
+from ssl_jax.parallel.mesh import ROWS, row_shards
 
 TOGETHER = 8  # vectors at a time: the rows of a whole batch would take gigabytes with the numbers of a paper
 
@@ -27,16 +27,16 @@ def sampled_dot_products(vectors: jax.Array, memory: jax.Array, index: jax.Array
     """
     memory = jax.lax.stop_gradient(memory)
     mesh = get_abstract_mesh()
-    if mesh.empty or len(memory) % mesh.size or len(vectors) % mesh.size:
+    if mesh.empty or any(len(x) % row_shards(mesh) for x in (memory, vectors)):
         return read(vectors, memory, index)
 
-    @functools.partial(jax.shard_map, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(AXIS))
+    @functools.partial(jax.shard_map, in_specs=PartitionSpec(ROWS), out_specs=PartitionSpec(ROWS))
     def on_each(vectors, memory, index):
-        vectors, index = (jax.lax.all_gather(array, AXIS, tiled=True) for array in (vectors, index))
-        row = index - jax.lax.axis_index(AXIS) * len(memory)
+        vectors, index = (jax.lax.all_gather(array, ROWS, tiled=True) for array in (vectors, index))
+        row = index - jax.lax.axis_index(ROWS) * len(memory)
         here = (row >= 0) & (row < len(memory))
         found = jnp.where(here, read(vectors, memory, jnp.where(here, row, 0)), 0)
-        return jax.lax.psum_scatter(found, AXIS, tiled=True)
+        return jax.lax.psum_scatter(found, ROWS, tiled=True)
 
     return on_each(vectors, memory, index)
 

@@ -1,38 +1,98 @@
-"""The mesh: one axis over all devices, along which batches are split by rows; parameters are replicated."""
+"""The mesh of devices, and batches that are split over it by rows.
 
+A mesh always has four axes, most of them usually of size 1:
+
+    dcn    slices or nodes, between which the network is slow; each has a whole copy of the state
+    data   more copies of the state, within a slice
+    fsdp   devices that share one copy of the state, see `layout`
+    model  devices that share the columns of large heads
+
+The rows of batches and memories are split over the first three, `ROWS`.
+"""
+
+import dataclasses
 import functools
-import os
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
+from jax.experimental import mesh_utils, multihost_utils
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    get_abstract_mesh,
+    use_abstract_mesh,
+)
 
-AXIS = "data"
+from ssl_jax.errors import UserError
+from ssl_jax.fields import positive
+
+AXES = ("dcn", "data", "fsdp", "model")
+ROWS = ("dcn", "data", "fsdp")
 
 
-def start() -> None:
-    """Connects the processes of a run; does nothing if there is only one. Call it before any use of a device.
+@dataclasses.dataclass(frozen=True)
+class MeshSizes:
+    """The number of devices along each axis of the mesh; their product is the number of all devices."""
 
-    JAX finds the processes on a TPU pod and under SLURM. Elsewhere set the environment variables
-    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    dcn: Annotated[int, positive] = 1  # slices of a TPU, or nodes: groups of devices with a slower network between them
+    data: Annotated[int, positive] | None = None  # copies of the state per slice; None: all devices left over
+    fsdp: Annotated[int, positive] = 1  # devices that share a copy of the state
+    model: Annotated[int, positive] = 1  # devices that share the columns of large heads
+
+    def shape(self, devices: int) -> tuple[int, int, int, int]:
+        """Returns the sizes of the `AXES` of a mesh over so many devices.
+
+        Raises:
+            UserError: if the product of the sizes is another number.
+        """
+        others = self.dcn * self.fsdp * self.model
+        data = self.data or devices // others
+        if data * others != devices:
+            given = {axis: getattr(self, axis) for axis in AXES}
+            words = ", ".join(f"mesh.{axis}={size}" for axis, size in given.items() if size not in (None, 1))
+            raise UserError(
+                f"a mesh with {words} does not fit {devices} devices; set sizes whose product is {devices}, where "
+                "mesh.data, if unset, takes the devices left over"
+            )
+        return self.dcn, data, self.fsdp, self.model
+
+    def row_shards(self, devices: int) -> int:
+        """Returns into how many parts a mesh over so many devices splits rows; see `shape`."""
+        return math.prod(self.shape(devices)[: len(ROWS)])
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None, sizes: MeshSizes = MeshSizes()) -> Mesh:
+    """Returns a mesh with the `AXES`.
+
+    Args:
+        devices: over which; None: all devices of all processes.
+        sizes: of the axes; by default all devices are along `data`.
+
+    Raises:
+        UserError: if the product of the sizes is not the number of devices, or `dcn` not that of their slices.
     """
-    environment = os.environ
-    if "JAX_COORDINATOR_ADDRESS" in environment:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        count, index = int(environment["JAX_NUM_PROCESSES"]), int(environment["JAX_PROCESS_ID"])
-        jax.distributed.initialize(environment["JAX_COORDINATOR_ADDRESS"], count, index)
-    elif "," in environment.get("TPU_WORKER_HOSTNAMES", "") or int(environment.get("SLURM_NTASKS", "1")) > 1:
-        jax.distributed.initialize()
-
-
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns a mesh over the given devices; None: all devices of all processes."""
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    shape = sizes.shape(len(devices))
+    types = (AxisType.Auto,) * len(AXES)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1 or (sizes.dcn == 1 and devices[0].platform != "tpu"):
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    if slices != sizes.dcn:
+        raise UserError(f"mesh.dcn is {sizes.dcn}, but the devices are in {slices} slices; set mesh.dcn={slices}")
+    within, between = (1, *shape[1:]), (slices, 1, 1, 1)
+    return Mesh(mesh_utils.create_hybrid_device_mesh(within, between, devices), AXES, axis_types=types)
+
+
+def row_shards(mesh: Mesh | AbstractMesh) -> int:
+    """Returns into how many parts rows are split."""
+    return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
 def with_mesh(mesh: Mesh, program: Callable) -> Callable:
@@ -46,9 +106,15 @@ def with_mesh(mesh: Mesh, program: Callable) -> Callable:
     return known
 
 
+def platform() -> str:
+    """Returns the platform that a program is traced for: that of its mesh, see `with_mesh`, or else of this process."""
+    device = get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of a batch, split by rows."""
-    return NamedSharding(mesh, PartitionSpec(AXIS))
+    return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
@@ -56,7 +122,7 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
     Args:
         mesh: the mesh over all processes.
-        batch_size: the size of the global batch, a multiple of the number of devices.
+        batch_size: the size of the global batch, a multiple of `row_shards`.
 
     Returns:
         int [b], ascending: the order in which `scatter` expects them.
@@ -68,16 +134,6 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of parameters: every device has a copy."""
     return NamedSharding(mesh, PartitionSpec())
-
-
-def row_shardings(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
-    """Returns shardings that split an axis of every array over the devices, or replicate it if it does not divide."""
-
-    def place(array):
-        split = array.ndim > axis and array.shape[axis] % mesh.size == 0
-        return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS)) if split else replicated(mesh)
-
-    return jax.tree.map(place, tree)
 
 
 def scatter(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
@@ -95,7 +151,7 @@ def concatenate(mesh: Mesh, batches: Sequence[Any]) -> Any:
     Returns:
         A tree of arrays split by rows: the rows of the first device in all batches, then those of the second, ...
     """
-    split = PartitionSpec(AXIS)
+    split = PartitionSpec(ROWS)
 
     def on_each(*shares):
         return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *shares)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from ssl_jax.numeric import l2_normalize
-from ssl_jax.parallel.mesh import AXIS
+from ssl_jax.parallel.mesh import ROWS, row_shards
 
 TILE = (1024, 4096)  # queries and rows of the bank that are compared at a time
 
@@ -46,11 +46,11 @@ def neighbors(
     if mesh is None:
         found = search(l2_normalize(bank), valid, l2_normalize(queries), k, tile)
     else:
-        shares = [pad(x, mesh.size) for x in (l2_normalize(bank), valid, l2_normalize(queries))]
+        shares = [pad(x, row_shards(mesh)) for x in (l2_normalize(bank), valid, l2_normalize(queries))]
         split = functools.partial(search_shares, k=k, tile=tile)
         # The running best starts equal on all devices and then varies, which the check would reject.
         found = jax.shard_map(
-            split, mesh=mesh, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(AXIS), check_vma=False
+            split, mesh=mesh, in_specs=PartitionSpec(ROWS), out_specs=PartitionSpec(ROWS), check_vma=False
         )(*shares)
     similarity, position = (x[:count] for x in found)
     return similarity, position
@@ -66,16 +66,16 @@ def search(bank: jax.Array, valid: jax.Array, queries: jax.Array, k: int, tile: 
 def search_shares(bank: jax.Array, valid: jax.Array, queries: jax.Array, k: int, tile: tuple[int, int]) -> Any:
     """Returns the results for the queries of one device, which has its share of the rows of bank and queries."""
     tiles = into_tiles(bank, tile[1]), into_tiles(valid, tile[1])
-    first = jax.lax.axis_index(AXIS) * len(bank)
+    first = jax.lax.axis_index(ROWS) * len(bank)
 
     def meet(own):
-        everyones = jax.lax.all_gather(own, AXIS, tiled=True)
+        everyones = jax.lax.all_gather(own, ROWS, tiled=True)
         similarity, position = walk(*tiles, everyones, min(k, len(bank)))
         # Each device receives the results of all devices for its own queries, in the order of the rows of the bank.
-        similarity, position = (jax.lax.all_to_all(x, AXIS, 0, 1, tiled=True) for x in (similarity, first + position))
+        similarity, position = (jax.lax.all_to_all(x, ROWS, 0, 1, tiled=True) for x in (similarity, first + position))
         return best(similarity, position, k)
 
-    found = jax.lax.map(meet, into_tiles(queries, max(1, tile[0] // jax.lax.axis_size(AXIS))))
+    found = jax.lax.map(meet, into_tiles(queries, max(1, tile[0] // jax.lax.axis_size(ROWS))))
     return jax.tree.map(lambda x: x.reshape(-1, k)[: len(queries)], found)
 
 

@@ -1,8 +1,9 @@
 """Training at several image sizes on CIFAR-10, ten minutes a row: `python tests/benchmarks/resolution.py --data=DIR`.
 
-SimCLR at 32 pixels alone against {16, 24, 32, 48}, with features of two stages and with consistency between sizes; the
-features are compared at 12 to 96 pixels, 8 times apart. It prints a table and writes a plot; `--only` names some rows,
-and finished runs in `--out` are only read.
+SimCLR at 32 pixels alone against {16, 24, 32, 48}: each image at one size, with features of two stages, or with
+consistency between sizes; each step at one size; each image at all sizes. The features are compared at 12 to 96
+pixels, 8 times apart. It prints a table and writes a plot; `--only` names some rows, and finished runs in `--out` are
+only read.
 """
 
 import argparse
@@ -23,6 +24,8 @@ ROWS: dict[str, dict] = {
     "mixed": {"epochs": 4, **MIXED},
     "mixed, two stages": {"epochs": 4, **MIXED, "network.layers": 2},
     "mixed, consistency": {"epochs": 2, **MIXED, "resolution.consistency": "cosine"},
+    "one size a step": {"epochs": 4, **MIXED, "resolution.mode": "random"},
+    "all sizes": {"epochs": 2, **MIXED, "resolution.mode": "all"},
 }
 SIZES = (12, 16, 24, 32, 48, 64, 96)
 COLUMNS = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.data.image import TooLargeError, decode, decode_with_mask, size_of, suffixes
+from ssl_jax.data.image import TooLargeError, decode, decode_with_mask, on_white, size_of, suffixes, upright
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -190,3 +190,23 @@ def test_exif_orientation_is_applied(orientation):
 )
 def test_damaged_exif_does_not_cost_the_image(format, exif, shape):
     assert decode(encode(colours().resize((8, 4)), format, exif=exif)).shape == shape
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("least", [None, 90, 20])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"orientation": 6}])
+def test_the_fast_decoder_of_jpegs_gives_what_pillow_gives(mode, least, options):
+    pytest.importorskip("simplejpeg")
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (14, 25, 3), np.uint8)
+    image = Image.fromarray(pixels).resize((251, 137), Image.Resampling.BICUBIC).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = options.get("orientation", 1)
+    data = encode(image, "jpeg", exif=exif, **{k: v for k, v in options.items() if k != "orientation"})
+    with upright(data, least, None) as plain:
+        np.testing.assert_array_equal(decode(data, least), on_white(plain))
+
+
+def test_a_jpeg_that_ends_early_is_no_image():
+    with pytest.raises(OSError, match="truncated"):
+        decode(encode(Image.fromarray(np.zeros((64, 64, 3), np.uint8)), "jpeg")[:-40])
