@@ -119,3 +119,20 @@ def test_a_run_goes_from_mesh_to_mesh_as_if_on_one(any_size, tmp_path):
             assert held < everything or devices == 1
             checkpoints.save(step + 1, after)
         check_same(state, after)
+
+
+def test_two_slices_with_split_heads_train_as_one(any_size):
+    """Heads lie over `model` and the rest over `fsdp` in each of two slices."""
+    run = make_run("swav", **{"network.predictor.prototypes": "32"})
+    whole, sliced = make_trainer(run, 8), make_trainer(run, 8, dcn=2, fsdp=2, model=2)
+    states, losses = [], []
+    for trainer in (whole, sliced):
+        state = trainer.init()
+        for step, batch in zip(range(2), trainer.batches(0), strict=False):
+            state, metrics = trainer.step(state, batch, step)
+        states.append(state)
+        losses.append(float(metrics["loss"]))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    check_same(*states)
+    kernel = sliced.abstract.params["network"]["predictor"]["kernel"]
+    assert kernel.sharding.shard_shape(kernel.shape) == (kernel.shape[0] // 2, kernel.shape[1] // 2)
