@@ -1,9 +1,14 @@
 """Self-supervised learning of image representations in JAX."""
 
 import importlib
+import os
 from typing import Any
 
 LAZY = {"Model": "ssl_jax.model", "load": "ssl_jax.model", "import_weights": "ssl_jax.interop"}
+
+
+# Warnings of XLA's compilers, such as "Delay kernel timed out", are for its developers. JAX reads this when imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def __getattr__(name: str) -> Any:

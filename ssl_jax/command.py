@@ -5,8 +5,11 @@ import errno
 import io
 import os
 import pathlib
+import re
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable
 
 import jax
@@ -14,6 +17,11 @@ import jax
 from ssl_jax.errors import UserError
 
 USAGE = 2  # exit code of an error of the user
+AGAIN = 75  # exit code if nothing is wrong with the command: start it again
+LOST = (
+    "another process of this run has died, or can no longer be reached: see what it said last, and start the same "
+    "command again on all"
+)
 KEPT = "all checkpoints before are kept, and the same command resumes"
 # What the text of an error says about this machine, and what to do.
 MACHINE = {
@@ -23,6 +31,7 @@ MACHINE = {
     "exit code -7": f"a process that reads images found /dev/shm full: lower data.workers, or enlarge it; {KEPT}",
     "exit code -9": f"a process that reads images was killed, most likely for its memory: lower data.workers; {KEPT}",
 }
+BROKEN = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited")  # how communication fails
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,16 +83,28 @@ def run(main: Callable[[argparse.Namespace], None], parser: Parser) -> None:
     except Exception as error:
         if explained := explain(error):
             fail(explained)
-        raise
+        if not jax.distributed.is_initialized():
+            raise
+        if BROKEN.search(str(error)):
+            fail(LOST, AGAIN)
+        traceback.print_exc()
+        leave(1)  # the interpreter would wait for the other processes, which wait for this one
     finally:
         sys.unraisablehook = shown
 
 
-def fail(text: str) -> None:
+def fail(text: str, code: int = USAGE) -> None:
     """Prints one line and ends the process without waiting for threads that may still read data."""
     print("error: " + " ".join(text.split()), file=sys.stderr, flush=True)
+    leave(code)
+
+
+def leave(code: int) -> None:
+    """Ends the process without waiting for its threads or for the other processes of the run."""
     sys.stdout.flush()
-    os._exit(USAGE)
+    if code != AGAIN and jax.distributed.is_initialized():
+        time.sleep(1)  # JAX aborts the others when the first one has ended; so they can say what is wrong too
+    os._exit(code)
 
 
 def explain(error: BaseException | None) -> str | None:

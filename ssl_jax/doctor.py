@@ -265,8 +265,10 @@ def main(options) -> None:
     def tell(finding: Finding) -> None:
         nonlocal sound
         sound = sound and not finding.advice
-        if jax.process_index() == 0 or finding.advice:
-            print(f"process {jax.process_index()}: " * (jax.process_count() > 1) + str(finding), flush=True)
+        if jax.process_index() == 0:
+            print(finding, flush=True)
+        elif finding.advice:
+            print(f"process {jax.process_index()}: {finding}", file=sys.stderr, flush=True)
 
     tell(check("devices", check_devices))
     tell(check("versions", check_versions))

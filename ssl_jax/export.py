@@ -63,7 +63,9 @@ def write_npz(model: Model, network: Mapping[str, Any], path: pathlib.Path) -> s
         **{name: getattr(model, name) for name in ("size", "canvas", "crop", "feature", "origin")},
     }
     arrays: dict[str, Any] = traverse_util.flatten_dict(trees, sep="/")
-    np.savez(path, **arrays | {ABOUT: np.array(json.dumps(about))})
+    part = path.with_name(f".{path.name}")
+    np.savez(part, **arrays | {ABOUT: np.array(json.dumps(about))})
+    part.replace(path)  # whole or not at all
     return lines("import ssl_jax", f"model = ssl_jax.import_weights({str(path)!r})")
 
 

@@ -11,7 +11,7 @@ from ssl_jax import command, data, parallel
 from ssl_jax.config import load, load_for_photos
 from ssl_jax.errors import UserError
 from ssl_jax.schema import lookup, remembers_images
-from ssl_jax.workdir import check_apart, check_free, check_start, hold, shapes_run
+from ssl_jax.workdir import check_apart, check_free, check_start, check_unused, hold, shapes_run
 
 EXAMPLES = """
 presets of every config:
@@ -59,6 +59,7 @@ def main(options) -> None:
     from ssl_jax.train import train
 
     config, photos = recall(config, photos, workdir)
+    check_unused(workdir)
     run = build(config, photos=photos)
     check_free(workdir, run.config)
     check_apart(run.source, workdir)

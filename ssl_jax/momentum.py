@@ -12,6 +12,7 @@ from ssl_jax.memory import queue_rows, random_queue
 from ssl_jax.method import PyTree, Variables, apply, initialize
 from ssl_jax.networks import Network
 from ssl_jax.numeric import l2_normalize
+from ssl_jax.parallel import take_rows
 
 
 class Keys(NamedTuple):
@@ -58,9 +59,9 @@ def shuffled(network: Network, target: Variables, view: Views, key: jax.Array | 
     if isinstance(view[0], Buckets):
         raise UserError("shuffled keys need images of one size in a batch; set method.shuffle=false")
     order = jax.random.permutation(key, view[0].shape[0])
-    outputs, stats = apply(network, target, jax.tree.map(lambda x: x[order], view))
+    outputs, stats = apply(network, target, jax.tree.map(lambda x: take_rows(x, order), view))
     back = jnp.argsort(order)
-    return jax.tree.map(lambda x: x[back], outputs), target._replace(stats=stats)
+    return jax.tree.map(lambda x: take_rows(x, back), outputs), target._replace(stats=stats)
 
 
 def find_key(

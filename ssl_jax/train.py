@@ -12,7 +12,7 @@ import optax
 
 from ssl_jax import augment, data, parallel, preview, report, resolution, see, workdir
 from ssl_jax.checkpoint import Checkpoints
-from ssl_jax.evaluate import language, probe
+from ssl_jax.evaluate import kept, language, probe
 from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.evaluate.spectrum import projection_crowding, projection_std
 from ssl_jax.method import Batch, Method, PyTree
@@ -140,10 +140,9 @@ class Trainer:
 
     def __init__(self, run: Run, mesh: jax.sharding.Mesh):
         self.run, self.mesh = run, mesh
-        make_key = functools.partial(jax.random.key, run.config.seed)
-        self.key = jax.jit(make_key, out_shardings=parallel.replicated(mesh))()
         self.resident = data.fits(run.source, run.canvas, run.config.data.device_bytes)
-        shapes = jax.eval_shape(functools.partial(untrained, run), *run.shapes, self.key)
+        key = jax.eval_shape(jax.random.key, 0)
+        shapes = jax.eval_shape(functools.partial(untrained, run), *run.shapes, key)
         self.shardings = parallel.layout(mesh, shapes, memory_rules(run.method))
         self.abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, self.shardings
@@ -155,6 +154,13 @@ class Trainer:
             compiled(parallel.with_mesh(mesh, make_program(run, self.resident, number)))
             for number in range(len(run.recipes))
         ]
+
+    @functools.cached_property
+    def key(self) -> jax.Array:
+        """The key of the run, on the mesh."""
+        make_key = functools.partial(jax.random.key, self.run.config.seed)
+        with jax.transfer_guard("allow"):  # as below
+            return jax.jit(make_key, out_shardings=parallel.replicated(self.mesh))()
 
     @functools.cached_property
     def dataset(self) -> Batch | None:
@@ -227,7 +233,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
             if step == 0:
                 if jax.process_index() == 0:
                     preview.write(run, folder / "views.png")
-                monitor.record(0, evaluator.baselines(state))
+                monitor.record(0, kept.baselines(evaluator, state, folder))
             with Interruption() as interruption:  # before and after there is nothing to save
                 state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
             if not concluded(folder, run.steps):  # it may have been killed just before the last evaluation

@@ -35,7 +35,7 @@ LOCK = "lock"
 # What else a run writes into its workdir; other files there are welcome.
 WRITTEN = (
     *("checkpoints", data.identity.FILE, data.identity.FILES, "environment.json", "evaluations", "metrics.jsonl"),
-    "nonfinite.json",
+    *("baselines.json", "nonfinite.json"),
     *("report.html", "tensorboard"),
     *("attention.png", "components.png", "neighbours.png", "reconstructions.png", "removal.png", "similarity.png"),
     *("views.png", "wandb", "wandb_id"),
@@ -260,6 +260,17 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def check_unused(workdir: pathlib.Path) -> None:
+    """Checks that no other command trains in a workdir, before long work that would be in vain.
+
+    Raises:
+        UserError: if one does.
+    """
+    if (workdir / LOCK).exists():
+        with lock(workdir):
+            pass
 
 
 def read_weights(source: str) -> tuple[Variables, str]:

@@ -26,7 +26,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.monitor import summary
 from ssl_jax.monitor.writers import read
 from ssl_jax.train import Trainer
-from ssl_jax.workdir import LOCK, claim, hold
+from ssl_jax.workdir import LOCK, check_unused, claim, hold
 
 STEPS = 2
 # A run as quick as can be: views without changes of colour, and nothing measured.
@@ -38,7 +38,7 @@ class Evaluator:
     """In place of the real one, which compiles programs of its own."""
 
     def __init__(self, run, mesh):
-        pass
+        self.run, self.mesh = run, mesh
 
     def baselines(self, state):
         return {f"{name}_{kind}_top1": 10.0 for name in ("raw", "init") for kind in ("knn", "linear")}
@@ -226,6 +226,8 @@ def test_a_workdir_is_held_by_one_process_until_it_ends_however_it_ends(tmp_path
             "another --workdir",
             str(caught.value),
         )
+        with pytest.raises(UserError, match="in use by process"):
+            check_unused(workdir)
         assert files(workdir) == before
     finally:
         other.send_signal(signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grain
 import jax
@@ -55,7 +56,8 @@ def read(source: Source, index: np.ndarray, canvas: int) -> Batch:
             example = source[i]
             for name, field in source.fields.items():
                 value = field.fit(example[name], canvas)
-                batch[name][(row, *map(slice, value.shape))] = value
+                place: Any = row, *map(slice, value.shape)
+                batch[name][place] = value
             box[row, 2:] = fitted_size(example["image"], canvas)
     return batch | {"box": box, "index": index}
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import augment, data, parallel
+from ssl_jax.errors import UserError
 from ssl_jax.evaluate.features import extract
 from ssl_jax.evaluate.linear import Scaling, fit, scaling, with_constant
 from ssl_jax.evaluate.result import Protocol, Result, scored
@@ -17,6 +18,8 @@ from ssl_jax.evaluate.subject import Samples, Subject
 from ssl_jax.fields import positive
 from ssl_jax.method import look
 from ssl_jax.numeric import widen
+
+CHECKED = 64  # images of which one has to have a mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Dense(Protocol):
     on_pixels: ClassVar[bool] = False
 
     def check(self, subject):
-        samples_of(subject.sized(self.size))
+        bank, _ = samples_of(subject.sized(self.size))
+        check_masks(bank.images)
 
     def __call__(self, subject: Subject) -> Result:
         subject = subject.sized(self.size)
@@ -58,6 +62,20 @@ def samples_of(subject: Subject) -> Samples:
     """Returns the images with masks of classes, or with those of what matters in them."""
     field = "segments" if data.has_field(subject.samples.bank.images.name, "segments") else "mask"
     return subject.samples_with(field)
+
+
+def check_masks(images: data.Source) -> None:
+    """Checks that masks, if the images have them, hide something in some of the first images.
+
+    Raises:
+        UserError: if they do not.
+    """
+    first = range(min(CHECKED, len(images)))
+    if "mask" in images.fields and all(images[i]["mask"].all() for i in first):
+        raise UserError(
+            f"the protocol dense learns what is in the masks of images, but nothing is outside of those of the first "
+            f"{len(first)} images of {images.name}; name images with alpha channels, or segments:/path, with --data"
+        )
 
 
 def classes_of(images: data.Source) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from ssl_jax import parallel
+from ssl_jax.losses.pairs import LOG_SUM_EXP, numbers, over_pairs
 from ssl_jax.numeric import widen
 
 
@@ -74,11 +75,11 @@ def instance_softmax(
 
     Source: InstDisc (arXiv:1805.01978), equation 2.
     """
-    embedding, bank = widen(embedding), widen(bank)
-    scores = embedding @ bank.T / temperature
-    used = jnp.arange(len(bank))[None, :] < images
-    own = jnp.sum(embedding * bank[index], axis=1) / temperature
-    return jnp.mean(logsumexp(scores, axis=1, where=used) - own)
+    embedding, bank = widen(embedding) / temperature, widen(bank)
+    own = jnp.sum(embedding * bank[index], axis=1)
+    tags = index[:, None], numbers(len(index), len(bank))[1]
+    others = over_pairs(LOG_SUM_EXP, embedding, bank, tags, lambda own, row: (row != own) & (row < images))
+    return jnp.mean(jax.nn.softplus(others - own))
 
 
 def sampled_scores(embedding: jax.Array, bank: jax.Array, index: jax.Array, temperature: float) -> jax.Array:

@@ -1,10 +1,13 @@
 """Contrastive losses: find the positive of an anchor among negatives, by cross-entropy over similarities."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from ssl_jax.errors import UserError
+from ssl_jax.losses.pairs import LOG_SUM_EXP, SUM, numbers, over_pairs
 from ssl_jax.numeric import as_rows, l2_normalize, widen
 
 
@@ -30,9 +33,14 @@ def nt_xent(projection: jax.Array, temperature: float) -> jax.Array:
     images, views, _ = projection.shape
     if views < 2:
         raise UserError("a contrastive loss needs two views of an image and got one; set an augment.recipe with two")
-    embedding = as_rows(l2_normalize(projection))
-    image = (jax.lax.broadcasted_iota(jnp.int32, (images * views,) * 2, axis) // views for axis in (0, 1))
-    return views * jnp.mean(contrastive_cross_entropy(embedding, jnp.equal(*image), temperature))
+    embedding = l2_normalize(projection)
+    anchor = embedding / temperature
+    rows, columns = numbers(images * views, images * views)
+    tags = rows // views, columns // views
+    others = over_pairs(LOG_SUM_EXP, as_rows(anchor), as_rows(embedding), tags, operator.ne)
+    similarity = jnp.einsum("bvd,bwd->bvw", anchor, embedding)
+    own = logsumexp(similarity, axis=2, where=~jnp.eye(views, dtype=bool)[None])
+    return views * jnp.mean(jax.nn.softplus(others.reshape(images, views) - own))
 
 
 def contrastive_cross_entropy(embedding: jax.Array, alike: jax.Array, temperature: float) -> jax.Array:
@@ -59,14 +67,14 @@ def contrastive_cross_entropy(embedding: jax.Array, alike: jax.Array, temperatur
     return candidates - logsumexp(similarity, axis=1, where=other & alike)
 
 
-def supervised_contrastive(embedding: jax.Array, alike: jax.Array, temperature: float) -> jax.Array:
+def supervised_contrastive(embedding: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
     """Returns minus the mean log probability of the positives in an anchor's softmax over all other rows.
 
     Positives are averaged outside the logarithm, so every one of them is pulled to the anchor.
 
     Args:
         embedding: [N, D], compared by dot product: of unit length in the paper.
-        alike: bool [N, N], which rows are positives of each other, as in `label[:, None] == label[None, :]`.
+        label: int [N]; rows with the same label are positives of each other.
         temperature: tau > 0.
 
     Returns:
@@ -75,12 +83,20 @@ def supervised_contrastive(embedding: jax.Array, alike: jax.Array, temperature: 
     Source: SupCon (Khosla et al. 2020, arXiv:2004.11362), equation 2. The authors' code multiplies it by tau / 0.07.
     """
     embedding = widen(embedding)
-    similarity = embedding @ embedding.T / temperature
-    other = ~jnp.eye(len(embedding), dtype=bool)
-    log_share = similarity - logsumexp(similarity, axis=1, where=other, keepdims=True)
-    positives = other & alike
-    count = jnp.sum(positives, axis=1, dtype=log_share.dtype)
-    return -jnp.sum(log_share, axis=1, where=positives) / jnp.maximum(count, 1)
+    pairs = embedding / temperature, embedding
+    rows, columns = numbers(*map(len, pairs))
+    candidates = over_pairs(LOG_SUM_EXP, *pairs, (rows, columns), operator.ne)
+    tags = (rows, label[:, None]), (columns, label[None])
+    positives = over_pairs(SUM, *pairs, tags, other_of_its_class)
+    ordered = jnp.sort(label)
+    first, after = (jnp.searchsorted(ordered, label, side) for side in ("left", "right"))
+    count = (after - first - 1).astype(embedding.dtype)
+    return jnp.where(count > 0, candidates - positives / jnp.maximum(count, 1), 0)
+
+
+def other_of_its_class(row: tuple[jax.Array, jax.Array], column: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Returns whether two rows, each with its number and its label, are different rows with the same label."""
+    return (row[0] != column[0]) & (row[1] == column[1])
 
 
 def info_nce(
@@ -102,10 +118,14 @@ def info_nce(
     Source: MoCo (He et al. 2019, arXiv:1911.05722), equation 1.
     """
     query, positive, negatives = map(widen, (query, positive, negatives))
-    own = jnp.einsum("b...d,bd->b...", query, positive) / temperature
-    known = logsumexp(query @ positive.T / temperature, axis=-1) if in_batch else own
-    others = logsumexp(query @ negatives.T / temperature, axis=-1)
-    return jnp.mean(jnp.logaddexp(known, others) - own)
+    query = query / temperature
+    own, rows = jnp.einsum("b...d,bd->b...", query, positive), as_rows(query)
+    others = over_pairs(LOG_SUM_EXP, rows, negatives)
+    if in_batch:
+        row, image = numbers(len(rows), len(positive))
+        tags = row // (len(rows) // len(positive)), image
+        others = jnp.logaddexp(others, over_pairs(LOG_SUM_EXP, rows, positive, tags, operator.ne))
+    return jnp.mean(jax.nn.softplus(others.reshape(own.shape) - own))
 
 
 def info_nce_pairs(query: jax.Array, key: jax.Array, temperature: float) -> jax.Array:
@@ -124,7 +144,7 @@ def info_nce_pairs(query: jax.Array, key: jax.Array, temperature: float) -> jax.
 
     Source: MoCo v3 (Chen et al. 2021, arXiv:2104.02057), equation 1 and Algorithm 1.
     """
-    query, key = widen(query), widen(key)
-    own = jnp.sum(query * key, axis=1) / temperature
-    candidates = logsumexp(query @ key.T / temperature, axis=1)
-    return 2 * temperature * jnp.mean(candidates - own)
+    query, key = widen(query) / temperature, widen(key)
+    own = jnp.sum(query * key, axis=1)
+    others = over_pairs(LOG_SUM_EXP, query, key, numbers(len(query), len(key)), operator.ne)
+    return 2 * temperature * jnp.mean(jax.nn.softplus(others - own))

@@ -1,8 +1,11 @@
 """Losses that match images and texts: row i of one belongs to row i of the other."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 
+from ssl_jax.losses.pairs import LOG_SUM_EXP, SUM_SOFTPLUS, numbers, over_pairs
 from ssl_jax.numeric import widen
 
 
@@ -19,9 +22,14 @@ def image_text_softmax(image: jax.Array, text: jax.Array, scale: jax.Array | flo
 
     Source: CLIP (Radford et al. 2021, arXiv:2103.00020), Figure 3.
     """
-    logits = scale * widen(image) @ widen(text).T
-    text_first, image_first = (-jnp.diagonal(jax.nn.log_softmax(logits, axis)) for axis in (0, 1))
-    return jnp.mean(text_first + image_first) / 2
+    image, text = scale * widen(image), widen(text)
+    own = jnp.sum(image * text, axis=1)
+
+    def find(query, key):
+        others = over_pairs(LOG_SUM_EXP, query, key, numbers(len(image), len(text)), operator.ne)
+        return jnp.mean(jax.nn.softplus(others - own))
+
+    return (find(image, text) + find(text, image)) / 2
 
 
 def image_text_sigmoid(
@@ -40,6 +48,7 @@ def image_text_sigmoid(
 
     Source: SigLIP (Zhai et al. 2023, arXiv:2303.15343), equation 1.
     """
-    logits = scale * widen(image) @ widen(text).T + bias
-    sign = 2 * jnp.eye(len(logits), dtype=logits.dtype) - 1
-    return -jnp.sum(jax.nn.log_sigmoid(sign * logits)) / len(logits)
+    image, text = scale * widen(image), widen(text)
+    own = jnp.sum(image * text, axis=1) + bias
+    others = over_pairs(SUM_SOFTPLUS, image, text, numbers(len(image), len(text)), operator.ne, bias)
+    return jnp.mean(others + jax.nn.softplus(-own))

@@ -23,8 +23,7 @@ class SupCon(Method):
     def loss(self, params, state, batch, key, step):
         outputs, stats = apply(self.network, self.variables(params, state), batch["views"], key)
         embedding, label = labelled_rows(outputs.projection, batch["label"])
-        alike = label[:, None] == label[None, :]
-        loss = jnp.mean(supervised_contrastive(embedding, alike, self.temperature))
+        loss = jnp.mean(supervised_contrastive(embedding, label, self.temperature))
         metrics = {"uniform_loss": self.scale * jnp.log(len(label) - 1.0)}
         return Result(self.scale * loss, self.State(stats), metrics, outputs.features[:, 0], outputs.projection)
 

@@ -11,6 +11,7 @@ from absl import logging
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from ssl_jax.numeric import widen
+from ssl_jax.parallel import platform
 
 
 def attend(rows: Sequence[jax.Array], tokens: int, causal: bool = False) -> jax.Array:
@@ -27,7 +28,7 @@ def attend(rows: Sequence[jax.Array], tokens: int, causal: bool = False) -> jax.
     Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.1.
     """
     query, key, value = rows
-    if jax.default_backend() == "gpu":
+    if platform() == "gpu":
         obstacle = cudnn_obstacle(query.shape[1:], query.dtype, causal)
         if not obstacle:
             return fused(query, key, value, tokens, causal)
@@ -48,12 +49,12 @@ def row_major(x: jax.Array) -> jax.Array:
 
     XLA there likes to lay tokens out with the images last and then transposes them before and after each product.
     """
-    return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if jax.default_backend() == "gpu" else x
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if platform() == "gpu" else x
 
 
 def padded(x: jax.Array) -> jax.Array:
     """Returns x [N, T, ...] with a token of zeros if cuDNN, which takes even lengths alone, needs it."""
-    odd = x.shape[1] % 2 if jax.default_backend() == "gpu" else 0
+    odd = x.shape[1] % 2 if platform() == "gpu" else 0
     return jnp.pad(x, ((0, 0), (0, odd), *((0, 0),) * (x.ndim - 2)))
 
 

@@ -12,6 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ssl_jax.networks.attention import attend, padded, row_major, weights
 from ssl_jax.networks.norm import Norm
+from ssl_jax.parallel import platform
 
 init = nn.initializers.truncated_normal(0.02)
 INITIALIZERS = {"truncated_normal": init, "xavier": nn.initializers.xavier_uniform()}
@@ -196,7 +197,7 @@ def run_blocks(
         The last block's output, and the outputs of all blocks [depth, N, T, D].
     """
     # A loop copies what the backward pass needs, which takes 29 % of a step on a GPU and 14 % on a CPU.
-    scan = jax.default_backend() == "tpu" if scan is None else scan
+    scan = platform() == "tpu" if scan is None else scan
     unroll = 1 if scan else len(params)
     tokens = x.shape[1]
     checkpoint = functools.partial(jax.checkpoint, prevent_cse=unroll > 1)

@@ -12,6 +12,7 @@ from ssl_jax.parallel.mesh import (
     gather,
     local_rows,
     make_mesh,
+    platform,
     replicate,
     replicated,
     row_shards,
@@ -20,6 +21,7 @@ from ssl_jax.parallel.mesh import (
     with_mesh,
 )
 from ssl_jax.parallel.neighbors import neighbors
+from ssl_jax.parallel.shuffle import take_rows
 from ssl_jax.parallel.start import start
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "local_rows",
     "make_mesh",
     "neighbors",
+    "platform",
     "replicate",
     "replicated",
     "row_shards",
@@ -42,6 +45,7 @@ __all__ = [
     "sampled_dot_products",
     "scatter",
     "start",
+    "take_rows",
     "wait",
     "with_mesh",
 ]

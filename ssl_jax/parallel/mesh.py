@@ -20,7 +20,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    get_abstract_mesh,
+    use_abstract_mesh,
+)
 
 from ssl_jax.errors import UserError
 from ssl_jax.fields import positive
@@ -96,6 +104,12 @@ def with_mesh(mesh: Mesh, program: Callable) -> Callable:
             return program(*args)
 
     return known
+
+
+def platform() -> str:
+    """Returns the platform that a program is traced for: that of its mesh, see `with_mesh`, or else of this process."""
+    device = get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

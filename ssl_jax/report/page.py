@@ -64,7 +64,9 @@ def write(workdirs: Sequence[str | os.PathLike], out: str | os.PathLike | None =
     name = "report.html" if len(runs) == 1 else "comparison.html"  # do not overwrite the report of the first run
     path = (pathlib.Path(out) if out else pathlib.Path(workdirs[0]) / name).expanduser()
     try:
-        path.write_text(page(runs), encoding="utf-8")
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(page(runs), encoding="utf-8")
+        part.replace(path)  # whole or not at all
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); give another file with --out") from None
     return path

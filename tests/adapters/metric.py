@@ -20,7 +20,7 @@ def supcon(args, arrays):
 
     def loss(features):
         rows = features.reshape(count * views, -1)
-        each = losses.supervised_contrastive(rows, label[:, None] == label[None, :], arrays["temperature"])
+        each = losses.supervised_contrastive(rows, label, arrays["temperature"])
         chosen = jnp.ones_like(anchors) if args["contrast_mode"] == "all" else anchors
         return temperature / args["base_temperature"] * jnp.mean(each, where=chosen)
 
@@ -43,9 +43,7 @@ def loss_named(name):
     return {
         "circle": lambda x, y, p: losses.circle(l2_normalize(x), y, *numbers),
         "ntxent": lambda x, y, p: losses.supervised_info_nce(l2_normalize(x), y, numbers[0]),
-        "supcon": lambda x, y, p: jnp.mean(
-            losses.supervised_contrastive(l2_normalize(x), y[:, None] == y[None, :], numbers[0])
-        ),
+        "supcon": lambda x, y, p: jnp.mean(losses.supervised_contrastive(l2_normalize(x), y, numbers[0])),
         "contrastive": lambda x, y, p: losses.margin_contrastive(l2_normalize(x), y, numbers[1]),
         "multisim": lambda x, y, p: losses.multi_similarity(l2_normalize(x), y, *numbers, epsilon=None),
         "proxynca": lambda x, y, p: losses.proxy_nca(l2_normalize(x), y, l2_normalize(p), numbers[0]),

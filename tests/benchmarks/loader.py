@@ -1,11 +1,11 @@
 """Speed of the loader alone, beside PyTorch's DataLoader with Pillow and torchvision, on the same JPEGs in one run.
 
-    python tests/benchmarks/loader.py [--images=512] [--width=500] [--height=375] [--canvas=500] [--workers=0] [--need=20000]
+    python tests/benchmarks/loader.py [--images=512] [--width=500] [--height=375] [--canvas=500] [--need=20000]
 
-Ours decodes and fits to the canvas: crops are taken on the device. PyTorch's does the same, or takes a random crop of 224
-pixels on the host as its recipes do. Both have as many workers (0: PyTorch reads in the main process, ours in threads).
-Prints images a second of one core: images over the CPU time of all processes, whatever else the machine does; and the
-cores that `--need` images a second take. Without torch there are only our rows.
+Ours decodes and fits to the canvas: crops are taken on the device. PyTorch's does the same, or takes a random crop of
+224 pixels on the host, as its recipes do. Both have `--workers` processes; with 0, PyTorch reads in the main one, ours
+in threads of it. Prints images a second of one core, which are images over the CPU time of all processes, whatever else
+the machine does; and the cores that `--need` images a second take. Without torch there are only our rows.
 """
 
 import argparse

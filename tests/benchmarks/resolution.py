@@ -1,8 +1,9 @@
 """Training at several image sizes on CIFAR-10, ten minutes a row: `python tests/benchmarks/resolution.py --data=DIR`.
 
 SimCLR at 32 pixels alone against {16, 24, 32, 48}: each image at one size, with features of two stages, or with
-consistency between sizes; each step at one size; each image at all sizes. The features are compared at 12 to 96 pixels,
-8 times apart. It prints a table and writes a plot; `--only` names some rows, and finished runs in `--out` are only read.
+consistency between sizes; each step at one size; each image at all sizes. The features are compared at 12 to 96
+pixels, 8 times apart. It prints a table and writes a plot; `--only` names some rows, and finished runs in `--out` are
+only read.
 """
 
 import argparse

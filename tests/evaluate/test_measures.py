@@ -150,3 +150,13 @@ def test_dense_prediction_needs_masks(subject):
     other.name = "pairs:/nowhere"
     with pytest.raises(UserError, match="pairs:/nowhere has no masks; take a folder of png images"):
         dense.Dense().check(subject.replace(samples=subject.samples._replace(bank=type("Bank", (), {"images": other}))))
+
+
+def test_dense_prediction_needs_masks_that_hide_something():
+    class Opaque(list):
+        name, fields = "folder:/opaque", {"mask": None}
+
+    images = Opaque({"mask": np.full((2, 2), level, np.uint8)} for level in (255, 255, 0))
+    dense.check_masks(images)
+    with pytest.raises(UserError, match=r"nothing is outside of those of the first 2 images of folder:/opaque"):
+        dense.check_masks(Opaque(images[:2]))

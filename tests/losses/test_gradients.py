@@ -51,7 +51,6 @@ def with_past(scores):
 
 
 LABEL = jnp.arange(IMAGES) % 4
-ALIKE = LABEL[:, None] == LABEL[None, :]
 
 
 def bank():
@@ -72,7 +71,7 @@ LOSSES = {
     "instance_softmax": (lambda x: instance_softmax(x, bank(), jnp.arange(IMAGES), 2.0, 20), [(IMAGES, SIZE)]),
     "nce": (lambda x: nce(sampled(x), 50.0, 20), [(IMAGES, SIZE)]),
     "patch_info_nce": (lambda p, t: patch_info_nce(p, t, bank()), [(IMAGES, SIZE)] * 2),
-    "supervised_contrastive": (lambda x: jnp.mean(supervised_contrastive(x, ALIKE, 2.0)), [(IMAGES, SIZE)]),
+    "supervised_contrastive": (lambda x: jnp.mean(supervised_contrastive(x, LABEL, 2.0)), [(IMAGES, SIZE)]),
     "supervised_info_nce": (lambda x: supervised_info_nce(x, LABEL, 2.0), [(IMAGES, SIZE)]),
     **{
         f"triplet, {mining}": (lambda x, mining=mining: triplet(x, LABEL, 0.5, mining), [(IMAGES, SIZE)])

@@ -1,0 +1,1 @@
+"""What a run costs on devices that need not be there: memory, FLOPs, communication, time."""

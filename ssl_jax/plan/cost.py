@@ -1,0 +1,234 @@
+"""Counts what a compiled step costs a device: FLOPs, bytes of its memory, collectives; by part of the step."""
+
+import math
+import re
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from ssl_jax.plan.hlo import Computation, Instruction, Program, Shape
+
+# The innermost call from one of these files, or of a function whose name ends like this, says which part it is of.
+FUNCTIONS = {"after_step": "optimiser", "apply_updates": "optimiser"}
+FILES = {
+    "ssl_jax/augment/": "augmentation",
+    "ssl_jax/networks/": "network",
+    "ssl_jax/losses/": "loss",
+    "ssl_jax/methods/": "loss",
+    "ssl_jax/memory.py": "loss",
+    "ssl_jax/optimizer.py": "optimiser",
+    "optax/transforms/": "optimiser",
+    "ssl_jax/rules.py": "monitoring",
+    "ssl_jax/evaluate/": "monitoring",
+}
+PARTS = ("augmentation", "network", "loss", "optimiser", "monitoring", "other")
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+# These move nothing, or what they move is counted where it happens.
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"}
+
+
+class Collective(NamedTuple):
+    """Collectives of one kind and origin in a step."""
+
+    kind: str
+    origin: str  # BatchNorm, gradients, Sinkhorn, or the part of the step
+    group: int  # devices that take part in each
+    number: int
+    bytes: int  # of all results together, on one device; of a reduce-scatter, of its inputs
+
+
+class Cost(NamedTuple):
+    """What one step costs one device."""
+
+    flops: dict[str, int]  # by part, of products and convolutions
+    bytes: dict[str, int]  # by part, read from and written to the memory of the chip
+    collectives: list[Collective]
+
+
+def count(program: Program, devices: int) -> Cost:
+    """Counts a program of one step.
+
+    Elementwise operations are counted by their bytes alone: they take longer to feed than to compute.
+
+    Args:
+        program: the compiled step.
+        devices: that run it.
+    """
+    flops: Counter = Counter()
+    moved: Counter = Counter()
+    collectives: dict = defaultdict(lambda: [0, 0])
+    channels: set[str] = set()
+    for one, computation, times, fused in program.walk():
+        if one.opcode in ("dot", "convolution"):
+            operands = [computation[name] for name in one.operands]
+            # Of a product that XLA has rewritten, only the operands say where it is from.
+            owner = next((name for x in (one, *operands) if (name := part(program, x)) != "other"), "other")
+            products = dot if one.opcode == "dot" else convolution
+            flops[owner] += times * products(one, *(x.shapes[0] for x in operands))
+        if not fused and one.opcode not in FREE and not one.opcode.endswith("-done"):
+            moved[moving_part(program, one, computation)] += times * traffic(program, one, computation)
+        kind = one.opcode.removesuffix("-start")
+        channel = re.search(r"channel_id=(\d+)", one.text)
+        if kind in COLLECTIVES and (channel is None or channel[1] not in channels):
+            channels |= {channel[1]} if channel else set()  # a TPU's asynchronous ones are in several fusions
+            sizes: Counter = Counter()
+            for source, size in results(program, one, computation):
+                sizes[source] += times * size
+            for source, size in sizes.most_common():  # one that serves several is counted for the largest
+                total = collectives[kind, source, group_size(one.text, devices)]
+                total[0] += times * (source == sizes.most_common(1)[0][0])
+                total[1] += size
+    found = [Collective(*key, *totals) for key, totals in collectives.items()]
+    ordered = sorted(found, key=lambda one: -one.bytes)
+    return Cost(by_part(flops), by_part(moved), ordered)
+
+
+def by_part(counts: Counter) -> dict[str, int]:
+    return {name: int(counts[name]) for name in PARTS}
+
+
+def part(program: Program, one: Instruction) -> str:
+    """Returns the part of the step that an instruction is of."""
+    for place in program.stack(one):
+        for ending, name in FUNCTIONS.items():
+            if place.function.endswith(ending):
+                return name
+        for path, name in FILES.items():
+            if path in place.file:
+                return name
+    return "other"
+
+
+def moving_part(program: Program, one: Instruction, computation: Computation, steps: int = 4) -> str:
+    """Returns the part that an instruction is of; of a copy that XLA made, that of what takes or makes the copied."""
+    found = part(program, one)
+    if found == "other" and steps:
+        for taker in computation.users.get(one.name, ()):
+            if (later := moving_part(program, taker, computation, steps - 1)) != "other":
+                return later
+        makers = (part(program, computation[name]) for name in one.operands)
+        found = next((name for name in makers if name != "other"), "other")
+    return found
+
+
+def dot(one: Instruction, left: Shape, right: Shape) -> int:
+    """Returns the FLOPs of a product of matrices."""
+    found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.text)
+    contracted = [left.dims[int(axis)] for axis in found[1].split(",") if axis] if found else []
+    return 2 * math.prod(one.shapes[0].dims) * math.prod(contracted)
+
+
+def convolution(one: Instruction, image: Shape, kernel: Shape) -> int:
+    """Returns the FLOPs of a convolution, without products with padding or between dilated places.
+
+    XLA writes products of matrices as convolutions too, batches of them with a dilated window.
+    """
+    inputs, kernels, outputs = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", one.text).groups()
+    window = dict(re.findall(r"(\w+)=([\dx_\-]+)", (re.search(r"window=\{([^}]*)\}", one.text) or ["", ""])[1]))
+    result = one.shapes[0]
+    pairs = 1
+    for axis in range(len(inputs) - 2):
+        sizes = image.dims[inputs.index(str(axis))], kernel.dims[kernels.index(str(axis))]
+        pairs *= valid_pairs(*sizes, result.dims[outputs.index(str(axis))], window, axis)
+    channels = kernel.dims[kernels.index("i")] * result.dims[outputs.index("f")]
+    groups = re.search(r"batch_group_count=(\d+)", one.text)
+    return 2 * pairs * channels * image.dims[inputs.index("b")] // (int(groups[1]) if groups else 1)
+
+
+def valid_pairs(size: int, taps: int, places: int, window: dict[str, str], axis: int) -> int:
+    """Returns how many pairs of an output and a tap of the kernel meet an element of the input, along one axis."""
+
+    def value(key: str, default: str) -> str:
+        return window[key].split("x")[axis] if key in window else default
+
+    stride, dilation, spread = (int(value(key, "1")) for key in ("stride", "rhs_dilate", "lhs_dilate"))
+    before = int(value("pad", "0_0").split("_")[0])
+    position = np.arange(places)[:, None] * stride + np.arange(taps)[None] * dilation - before
+    return int(np.count_nonzero((position >= 0) & (position % spread == 0) & (position // spread < size)))
+
+
+def traffic(program: Program, one: Instruction, computation: Computation) -> int:
+    """Returns the bytes that an instruction which is not fused reads from and writes to the chip's memory."""
+    if one.opcode in ("copy-start", "slice-start", "dynamic-slice-start"):  # between the chip's memory and the fast one
+        ends = one.shapes[:2]
+        return min(end.bytes for end in ends) * sum(not end.on_chip for end in ends)
+    reads = sum(read(program, one, i, computation[name]) for i, name in enumerate(one.operands) if name in computation)
+    result = one.shapes
+    if one.opcode.endswith("-start") and len(result) > 1:  # (operand, result, context ...)
+        result = result[1:2]
+    root = updated(program, one, computation)
+    return reads + (root if root is not None else sum(shape.bytes for shape in result if not shape.on_chip))
+
+
+def read(program: Program, one: Instruction, position: int, operand: Instruction) -> int:
+    """Returns the bytes that an instruction reads of one operand: of one that it only slices, those of the slices."""
+    if operand.shapes[0].on_chip or len(operand.shapes) > 1:
+        return 0
+    whole = operand.shapes[0].bytes
+    if one.opcode in ("dynamic-slice", "slice", "gather") and position == 0:
+        return one.shapes[0].bytes
+    if one.opcode == "dynamic-update-slice" and position == 0:
+        return 0
+    if one.opcode != "fusion":
+        return whole
+    inside = program.computations[one.called[0]]
+    own = next(x.name for x in inside.values() if x.opcode == "parameter" and x.text.startswith(f"{position})"))
+    users = inside.users.get(own, ())
+    if users and all(x.operands[0] == own and x.opcode in SLICED for x in users):
+        return min(whole, sum(0 if x.opcode == "dynamic-update-slice" else x.shapes[0].bytes for x in users))
+    return whole
+
+
+SLICED = ("dynamic-slice", "slice", "gather", "dynamic-update-slice")
+
+
+def updated(program: Program, one: Instruction, computation: Computation) -> int | None:
+    """Returns the bytes that an update in place writes; None if an instruction is no update."""
+    if one.opcode == "fusion":
+        computation = program.computations[one.called[0]]
+        one = list(computation.values())[-1]
+    if one.opcode != "dynamic-update-slice" or one.shapes[0].on_chip:
+        return None
+    return computation[one.operands[1]].shapes[0].bytes
+
+
+def results(program: Program, one: Instruction, computation: Computation) -> list[tuple[str, int]]:
+    """Returns (origin, bytes) of each array that a collective combines."""
+    if one.opcode.startswith("reduce-scatter"):
+        arrays = [computation[name].shapes[0] for name in one.operands]
+    else:
+        arrays = list(one.shapes)
+        if one.opcode in ("all-gather-start", "collective-permute-start"):
+            arrays = arrays[1:2]
+    takers = {}
+    for user in computation.users.get(one.name, ()):  # what takes an element says where that element is from
+        if user.opcode == "get-tuple-element":
+            takers[int(re.search(r"index=(\d+)", user.text)[1])] = user
+    named = [takers[i] if i in takers and takers[i].op_name else one for i in range(len(arrays))]
+    return [(origin(program, source), array.bytes) for source, array in zip(named, arrays, strict=True)]
+
+
+def origin(program: Program, one: Instruction) -> str:
+    """Returns what needs a collective."""
+    if any(place.function.endswith("sinkhorn") for place in program.stack(one)):
+        return "Sinkhorn"
+    if "moments" in one.op_name:
+        return "BatchNorm"
+    name = part(program, one)
+    backward = "transpose(" in one.op_name
+    if backward and name == "network" and "norm" in one.op_name.rpartition("/")[0].rpartition("/")[2]:
+        return "BatchNorm"
+    return "gradients" if backward and name == "network" else name
+
+
+def group_size(text: str, devices: int) -> int:
+    """Returns how many devices take part in each instance of a collective."""
+    if found := re.search(r"replica_groups=\{\{([\d,]+)\}", text):
+        return found[1].count(",") + 1
+    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", text):
+        return int(found[1])
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found[2]))
+    return devices

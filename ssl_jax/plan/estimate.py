@@ -1,0 +1,55 @@
+"""The roofline: how long a step takes at least, and what a run costs."""
+
+import dataclasses
+
+from ssl_jax.plan.chips import Chip
+from ssl_jax.plan.compilation import Facts
+from ssl_jax.plan.cost import Collective
+
+FULL = 0.95  # of a chip's memory, as much as a program may fill; the rest is the runtime's
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Least times of a step in seconds, if each resource did nothing else, and what follows from the longest."""
+
+    arithmetic: float
+    memory: float
+    interconnect: float
+    binds: str  # which of the three is the longest
+    images_per_second: float  # at most
+    hours: float  # of the run, at least
+    chip_hours: float
+
+
+def estimate(facts: Facts, chip: Chip) -> Estimate:
+    """Returns the bounds of a run by the peaks of its chips (Williams et al. 2009, doi:10.1145/1498765.1498785).
+
+    Real steps are slower: nothing reaches its peak, and nothing overlaps fully. The latency of collectives is left out.
+
+    Args:
+        facts: of the compiled step.
+        chip: of which `facts.chips` run it.
+    """
+    share = facts.chips / facts.devices  # of the chip, per device
+    times = {
+        "arithmetic": sum(facts.flops.values()) / (chip.flops * share),
+        "memory": sum(facts.bytes.values()) / (chip.bandwidth * share),
+        "interconnect": sum(map(sent, facts.collectives)) / (chip.interconnect * share),
+    }
+    binds = max(times, key=lambda name: times[name])
+    hours = times[binds] * facts.steps / 3600
+    return Estimate(**times, binds=binds, images_per_second=facts.batch_size / times[binds], hours=hours,
+                    chip_hours=hours * facts.chips)  # fmt: skip
+
+
+def sent(one: Collective) -> float:
+    """Returns the bytes that a device sends at least, as rings of n devices do (Patarasuk & Yuan 2009)."""
+    share = (one.group - 1) / one.group
+    factors = {"all-reduce": 2 * share, "collective-permute": 1.0, "all-gather": share}
+    return one.bytes * factors.get(one.kind, share)
+
+
+def fits(facts: Facts, chip: Chip) -> bool:
+    """Returns whether the program fits into the memory of its chips."""
+    return bool(facts.flops) and facts.peak <= FULL * chip.memory * facts.chips / facts.devices

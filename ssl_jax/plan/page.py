@@ -1,0 +1,69 @@
+"""`plans.json` and `plans.md` in a folder: a row for each config and topology, added one by one."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+FILE = "plans.json"
+HEAD = """# Plans
+
+What a run costs by the program that XLA compiles for it, before any device is there; see "Plan before you pay" in the
+README. Times are bounds by the peaks of the chips, which nothing reaches: real runs take longer. Made by
+
+    python -m ssl_jax.plan --all --topology=v5e:8x8 --out=docs
+
+which compiles what is not here yet (a ResNet-50 takes 4 to 8 minutes on two cores), and by the same command with
+`--config` for single rows. GiB are of one device; shares of augmentation are of FLOPs and of bytes moved.
+"""
+COLUMNS = (
+    "config | batch | parameters, M | peak, GiB | fits | GFLOP per image | MB per image | augmentation, % | bound by | "
+    "images/s | hours | chip-hours"
+)
+
+
+def rows(folder: pathlib.Path) -> list[Mapping]:
+    """Returns the rows that are already there."""
+    file = folder / FILE
+    return json.loads(file.read_text()) if file.exists() else []
+
+
+def has(known: Sequence[Mapping], name: str, topology: str, recipe: str) -> bool:
+    """Returns whether there is a row of this config on this topology, for the same recipe, see `plans.as_json`."""
+    return (name, topology, recipe) in [(*key(row), row["recipe"]) for row in known]
+
+
+def key(row: Mapping) -> tuple[str, str]:
+    return row["config"], row["topology"]
+
+
+def add(folder: pathlib.Path, row: Mapping) -> None:
+    """Adds a row, in place of an older one of the same config and topology, and writes the page anew."""
+    kept = [one for one in rows(folder) if key(one) != key(row)]
+    ordered = sorted([*kept, row], key=key)
+    (folder / FILE).write_text(json.dumps(ordered, indent=1) + "\n")
+    (folder / "plans.md").write_text(markdown(ordered))
+
+
+def markdown(found: Sequence[Mapping]) -> str:
+    """Returns the page: a table for each topology."""
+    text = HEAD
+    for topology in dict.fromkeys(sorted(row["topology"] for row in found)):
+        text += f"\n## {topology}\n\n| {COLUMNS} |\n|{'---|' * (COLUMNS.count('|') + 1)}\n"
+        text += "".join(line(row) for row in found if row["topology"] == topology)
+    return text
+
+
+def line(row: Mapping) -> str:
+    """Returns the line of a row."""
+    cells = [row["config"], f"{row['batch_size']:,}", f"{row['parameters'] / 1e6:.1f}"]
+    cells += [f"{row['peak'] / 2**30:.2f}" if row["peak"] else "-", "yes" if row.get("fits") else "no"]
+    if row["flops"]:
+        images = row["batch_size"] / row["devices"]
+        flops, moved = (sum(row[what].values()) for what in ("flops", "bytes"))
+        shares = (100 * row[what]["augmentation"] / total for what, total in (("flops", flops), ("bytes", moved)))
+        cells += [f"{flops / images / 1e9:.3g}", f"{moved / images / 1e6:.3g}", "{:.1f}, {:.1f}".format(*shares)]
+    if bound := row.get("estimate"):
+        cells += [bound["binds"], f"{bound['images_per_second']:,.0f}", f"{bound['hours']:.1f}"]
+        cells += [f"{bound['chip_hours']:,.0f}"]
+    cells += ["-"] * (COLUMNS.count("|") + 1 - len(cells))
+    return f"| {' | '.join(cells)} |\n"

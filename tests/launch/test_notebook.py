@@ -1,0 +1,38 @@
+"""The notebook runs from top to bottom, and shows what it promises."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "launch" / "colab.ipynb"
+TINY = (
+    "--config.steps=4 --config.batch_size=32 --config.log.every=1 --config.evaluate.bank=100 --config.evaluate.test=60 "
+    "--config.network.encoder.depth=1 --config.network.encoder.dim=24"
+)
+
+
+def test_it_is_committed_without_outputs():
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    assert not [cell for cell in cells if cell["cell_type"] == "code" and (cell["outputs"] or cell["execution_count"])]
+
+
+@pytest.mark.filterwarnings("ignore")  # of the notebook's own machinery, which comes from another project
+def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel")
+    nbformat = pytest.importorskip("nbformat", reason="pip install nbclient ipykernel")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("SETTINGS", TINY)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1"))
+    notebook = nbformat.read(NOTEBOOK, 4)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 5  # views, curves, neighbours, attention, components
+    assert "step 4/4" in "".join(output.get("text", "") for output in outputs)
+    assert outputs[-1]["data"]["text/plain"] == "(1, 24)"
+    assert (tmp_path / "runs/notebook/report.html").exists()

@@ -1,0 +1,152 @@
+"""What the planner reads in compiled programs, by closed forms, and the roofline of it."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from ssl_jax import parallel
+from ssl_jax.plan import cost, hlo
+from ssl_jax.plan.chips import CHIPS, Chip
+from ssl_jax.plan.compilation import Facts, used
+from ssl_jax.plan.cost import Collective
+from ssl_jax.plan.estimate import estimate, fits, sent
+
+# A step as XLA prints it for a TPU, shortened: a fused product in a loop of three, its gradient summed over four
+# devices together with the statistics of a BatchNorm, a copy to the fast memory, and an update in place.
+TEXT = (pathlib.Path(__file__).parent / "step.hlo").read_text()
+
+
+def test_a_program_as_text():
+    program = hlo.parse(TEXT)
+    assert (program.entry, program.aliased, set(program.computations)) == (
+        "main",
+        2,
+        {"main", "fused", "body", "condition"},
+    )
+    gathered = program.computations["main"]["sums"]
+    functions = [place.function for place in program.stack(gathered)]
+    assert functions == ["cross_entropy", "sinkhorn", "make_program.<locals>.program"]
+
+
+def test_the_cost_of_a_program_as_text():
+    found = cost.count(hlo.parse(TEXT), devices=8)
+    assert {part: n for part, n in found.flops.items() if n} == {"network": 3 * 2 * 8 * 16 * 32}
+    image, matrix, product = 2 * 8 * 16, 2 * 16 * 32, 4 * 8 * 32  # bytes; of the three matrices a turn reads its own
+    # The copy is made for the network; the queue is updated in place, by a row that is near, at two indices.
+    network = image + 3 * (image + matrix + product + 4)
+    assert {part: n for part, n in found.bytes.items() if n} == {"network": network, "other": 4 * 4 + 2 * 4}
+    assert found.collectives == [
+        Collective("all-reduce", "gradients", 4, 1, 4000),
+        Collective("all-reduce", "BatchNorm", 4, 0, 256),
+        Collective("all-gather", "Sinkhorn", 4, 1, 128),
+    ]
+
+
+def compiled(function, *shapes):
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return hlo.parse(jax.jit(function).lower(*arguments).compile().as_text())
+
+
+def test_flops_of_products_and_loops():
+    def chain(x, matrices):
+        return lax.scan(lambda x, matrix: (x @ matrix, None), x, matrices)[0]
+
+    flops = cost.count(compiled(chain, (8, 16), (5, 16, 16)), 1).flops
+    assert sum(flops.values()) == 5 * 2 * 8 * 16 * 16
+
+
+@pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 1), (1, 4)])
+def test_flops_of_a_convolution_leave_out_its_padding(stride, groups):
+    """Each of the 7 places meets 3 inputs on an axis, but for the padding beside the two ends; with stride 2, 4 do."""
+
+    def convolve(x, kernel):
+        dims = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(
+            x, kernel, (stride,) * 2, "SAME", dimension_numbers=dims, feature_group_count=groups
+        )
+
+    pairs = (3 * 7 - 2) if stride == 1 else (3 * 4 - 2)
+    flops = cost.count(compiled(convolve, (2, 7, 7, 8), (3, 3, 8 // groups, 16)), 1).flops
+    assert sum(flops.values()) == 2 * 2 * pairs**2 * (8 // groups) * 16
+
+
+def test_products_that_a_tpu_writes_as_convolutions():
+    """A batch of products, as in its text: the batch is an axis of the window, dilated so that only own pairs meet."""
+    text = (
+        "%out), window={size=64x1 stride=63x1 lhs_dilate=64x1}, dim_labels=01bf_0io1->01bf, "
+        'metadata={op_name="jit(program)/dot_general" stack_frame_id=394}'
+    )
+    one = hlo.Instruction("c", "convolution", (hlo.Shape("f32", (64, 2, 28, 28)),), (), text)
+    flops = cost.convolution(one, hlo.Shape("f32", (64, 2, 28, 28)), hlo.Shape("f32", (64, 28, 28, 1)))
+    assert flops == 2 * 64 * 2 * 28 * 28 * 28
+
+
+def test_a_batch_in_another_order_is_computed_by_shares():
+    """After `take_rows`, each of eight devices multiplies an eighth of the rows; indexing left all of them to each."""
+    mesh = parallel.make_mesh()
+    split, whole = parallel.batch_sharding(mesh), parallel.replicated(mesh)
+    arrays = [jnp.ones((64, 32)), jnp.asarray(np.random.default_rng(0).permutation(64)), jnp.ones((32, 32))]
+    shapes = [
+        jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s) for x, s in zip(arrays, (split, whole, whole), strict=True)
+    ]
+
+    def program(x, order, matrix):
+        return parallel.take_rows(x, order) @ matrix
+
+    step = jax.jit(parallel.with_mesh(mesh, program)).lower(*shapes).compile()
+    assert sum(cost.count(hlo.parse(step.as_text()), 8).flops.values()) == 2 * 64 // 8 * 32 * 32
+    x = np.arange(64.0 * 32, dtype=np.float32).reshape(64, 32)
+    placed = [jax.device_put(array, shape.sharding) for array, shape in zip((x, *arrays[1:]), shapes, strict=True)]
+    np.testing.assert_allclose(step(*placed), x[np.asarray(arrays[1])] @ np.ones((32, 32), np.float32))
+
+
+def facts(**changes):
+    rings = (Collective("all-reduce", "gradients", 4, 1, 100), Collective("all-gather", "loss", 4, 1, 40))
+    values = {
+        "topology": "toy:4",
+        "chips": 4,
+        "devices": 4,
+        "batch_size": 64,
+        "steps": 3600,
+        "parameters": 1,
+        "peak": 90,
+    }
+    own = {"flops": {"network": 300}, "bytes": {"network": 50, "loss": 10}, "collectives": rings}
+    return Facts(**values | own | changes)
+
+
+def test_the_roofline():
+    chip = Chip(flops=100.0, memory=100.0, bandwidth=10.0, interconnect=10.0)
+    bound = estimate(facts(), chip)
+    assert (bound.arithmetic, bound.memory) == (3.0, 6.0)
+    assert bound.interconnect == pytest.approx((2 * 3 / 4 * 100 + 3 / 4 * 40) / 10)
+    assert (bound.binds, bound.images_per_second) == ("interconnect", pytest.approx(64 / 18.0))
+    assert (bound.hours, bound.chip_hours) == (pytest.approx(18.0), pytest.approx(72.0))
+    halves = estimate(facts(devices=8), chip)  # two devices a chip, as on v3: each has half of its peaks
+    assert halves.arithmetic == 2 * bound.arithmetic
+    assert fits(facts(), chip)
+    assert not fits(facts(peak=96), chip)
+    assert not fits(facts(flops={}, peak=0), chip)
+
+
+def test_what_rings_send():
+    assert sent(Collective("collective-permute", "loss", 8, 1, 10)) == 10
+    assert sent(Collective("reduce-scatter", "gradients", 8, 1, 80)) == 70
+    assert sent(Collective("all-reduce", "loss", 1, 1, 80)) == 0
+
+
+def test_chips_have_the_ratio_of_arithmetic_to_memory_of_their_kind():
+    assert all(50 < chip.flops / chip.bandwidth < 700 for chip in CHIPS.values())
+
+
+def test_the_memory_of_a_program_that_a_compiler_refuses():
+    assert used("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm.") == 20.5 * 2**30
+    assert used("RESOURCE_EXHAUSTED") == 0
+
+
+def test_facts_survive_the_cache():
+    assert Facts.read(facts().write()) == facts()
