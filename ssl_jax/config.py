@@ -76,7 +76,7 @@ def complete(recipe: Mapping[str, Any], overrides: Iterable[tuple[str, str]]) ->
 def from_anywhere(source: str) -> str:
     """Returns the name of a source that means the same images in any working directory."""
     scheme, _, path = source.partition(":")
-    local = scheme in ("folder", "pairs") and path
+    local = scheme in ("folder", "pairs", "boxes", "segments") and path
     return f"{scheme}:{os.path.abspath(os.path.expanduser(path))}" if local else source
 
 
