@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ssl_jax import command, data, embeddings, neighbours
+from ssl_jax import command, data, embeddings, neighbours, parallel
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.features import layers
 from ssl_jax.model import Model, load
@@ -37,6 +37,7 @@ photos_outliers.csv beside the file, and embeds nothing again if the file is the
 def main(options) -> None:
     out = command.writable_file(options.out)
     embeddings.format_of(out)
+    parallel.start()
     model = load(options.workdir)
     reading = data.Reading(model.canvas, model.canvas, max_pixels=max_pixels(options.workdir))  # as the run reads them
     images = open_images(options.source, options.split, options.dir, reading)
@@ -49,14 +50,14 @@ def main(options) -> None:
         "images": len(images),
         "checksum": checksum(model, images),
     }
-    if not embeddings.is_there(out, about):
+    if not parallel.from_first(embeddings.is_there(out, about)):
         embed(model, feature, images, out, about)
     print(f"{out}: {feature} of {len(images):,} images of {options.source}, {model.origin}")
     if shown is not None:
         print("compares all images with each other", flush=True)
         found = neighbours.search(embeddings.read(out), options.duplicates)
-        for file in neighbours.write(out, images, found, shown):
-            print(f"{file}")
+        if jax.process_index() == 0:
+            print(*neighbours.write(out, images, found, shown), sep="\n")
 
 
 class Images:
@@ -125,20 +126,28 @@ def open_images(name: str, split: str | None, data_dir: str | None, reading: dat
 
 
 def embed(model: Model, feature: str, images: Images, out: pathlib.Path, about: dict[str, Any]) -> None:
-    """Embeds images into shards beside a file, those of an interrupted command excepted, and then joins these."""
-    folder = out.with_name(f"{out.name}.parts")
-    claim(folder, about)
+    """Embeds images into shards beside a file, those of an interrupted command excepted, and then joins these.
+
+    All devices of all processes compute, the first process writes.
+    """
+    folder, first = out.with_name(f"{out.name}.parts"), jax.process_index() == 0
+    if first:
+        claim(folder, about)
     paths = [folder / f"{start:09}.npy" for start in range(0, len(images), SHARD)]
-    done = sum(path.exists() for path in paths) * SHARD
+    there = parallel.from_first([path.exists() for path in paths])
+    done = int(there.sum()) * SHARD
     progress = Progress(len(images), 1, unit="image")
     print(f"embeds {max(0, len(images) - done):,} images" + (f", {done:,} are there" if done else ""))
-    for number, path in enumerate(paths):
-        if not path.exists():
-            save(path, shard(model, feature, images, number * SHARD, progress))
+    for number in np.flatnonzero(~there):
+        rows = shard(model, feature, images, int(number) * SHARD, progress)
+        if first:
+            save(paths[number], rows)
     progress.close()
-    first = np.load(paths[0], mmap_mode="r")
-    embeddings.write(out, images.columns, map(np.load, paths), first.shape[1], about)
-    shutil.rmtree(folder)
+    if first:
+        width = np.load(paths[0], mmap_mode="r").shape[1]
+        embeddings.write(out, images.columns, map(np.load, paths), width, about)
+        shutil.rmtree(folder)
+    parallel.wait()
 
 
 def shard(model: Model, feature: str, images: Images, start: int, progress: Progress) -> np.ndarray:

@@ -23,6 +23,7 @@ def main(options) -> None:
         return
     if not protocols:
         raise UserError(f"--protocol is not given; name one or several of {', '.join(PROTOCOLS)}")
+    parallel.start()
     mesh = parallel.make_mesh()
     if options.weights:
         judged = opening.judge_weights(options.weights, options.data, mesh, options.overrides)

@@ -171,6 +171,11 @@ def gather(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
+def from_first(values: Any) -> np.ndarray:
+    """Returns the first process's numbers or flags in every process."""
+    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(values)))
+
+
 def wait() -> None:
     """Waits until all processes are here."""
     if jax.process_count() > 1:

@@ -22,7 +22,7 @@ FOREVER = 10**9  # milliseconds, 11 days; then the watch ends, and JAX alone not
 
 
 def start(joined: int = JOINED, alive: int = ALIVE) -> None:
-    """Connects the processes of a run; does nothing if there is only one. Call it before any use of a device.
+    """Connects the processes of a run; does nothing if there is only one. Call it before devices are used.
 
     JAX finds the processes on a TPU pod, under Slurm, under Open MPI and, with the package `kubernetes`, in an indexed
     job of Kubernetes. Elsewhere, or in place of that, set the environment variables JAX_COORDINATOR_ADDRESS (host:port
@@ -37,7 +37,7 @@ def start(joined: int = JOINED, alive: int = ALIVE) -> None:
         UserError: if the environment names the processes in part, or wrongly.
     """
     settings = find(os.environ)
-    if settings is None:
+    if settings is None or jax.distributed.is_initialized():
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would keep SIGTERM from ending a run that starts
     late = threading.Timer(joined, command.fail, [missing(settings, joined)])  # JAX itself would abort with a trace
