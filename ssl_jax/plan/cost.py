@@ -61,11 +61,9 @@ def count(program: Program, devices: int) -> Cost:
     channels: set[str] = set()
     for one, computation, times, fused in program.walk():
         if one.opcode in ("dot", "convolution"):
-            operands = [computation[name] for name in one.operands]
-            # Of a product that XLA has rewritten, only the operands say where it is from.
-            owner = next((name for x in (one, *operands) if (name := part(program, x)) != "other"), "other")
+            operands = [computation[name].shapes[0] for name in one.operands]
             products = dot if one.opcode == "dot" else convolution
-            flops[owner] += times * products(one, *(x.shapes[0] for x in operands))
+            flops[making_part(program, one, computation)] += times * products(one, *operands)
         if not fused and one.opcode not in FREE and not one.opcode.endswith("-done"):
             moved[moving_part(program, one, computation)] += times * traffic(program, one, computation)
         kind = one.opcode.removesuffix("-start")
@@ -100,15 +98,24 @@ def part(program: Program, one: Instruction) -> str:
     return "other"
 
 
+def making_part(program: Program, one: Instruction, computation: Computation, steps: int = 4) -> str:
+    """Returns the part that an instruction is of; of one that XLA has rewritten, that of what made its operands."""
+    found = part(program, one)
+    if found == "other" and steps and not program.stack(one):
+        for name in one.operands:
+            if (earlier := making_part(program, computation[name], computation, steps - 1)) != "other":
+                return earlier
+    return found
+
+
 def moving_part(program: Program, one: Instruction, computation: Computation, steps: int = 4) -> str:
     """Returns the part that an instruction is of; of a copy that XLA made, that of what takes or makes the copied."""
     found = part(program, one)
-    if found == "other" and steps:
+    if found == "other" and steps and not program.stack(one):
         for taker in computation.users.get(one.name, ()):
             if (later := moving_part(program, taker, computation, steps - 1)) != "other":
                 return later
-        makers = (part(program, computation[name]) for name in one.operands)
-        found = next((name for name in makers if name != "other"), "other")
+        return making_part(program, one, computation)
     return found
 
 

@@ -12,8 +12,14 @@ README. Times are bounds by the peaks of the chips, which nothing reaches: real 
 
     python -m ssl_jax.plan --all --topology=v5e:8x8 --out=docs
 
-which compiles what is not here yet (a ResNet-50 takes 4 to 8 minutes on two cores), and by the same command with
-`--config` for single rows. GiB are of one device; shares of augmentation are of FLOPs and of bytes moved.
+which compiles what is not here yet (a ResNet-50 takes 4 to 8 minutes on two quiet cores) and goes on where it was
+stopped, and by the same command with `--config` for single rows, such as those of Table 3 of MoCo v2 on eight chips:
+
+    python -m ssl_jax.plan --config=moco_v2:imagenet --topology=v5e:2x4 --out=docs
+    python -m ssl_jax.plan --config=simclr:imagenet --config.batch_size=256 --topology=v5e:2x4 --out=docs
+    python -m ssl_jax.plan --config=simclr:imagenet --config.batch_size=4096 --topology=v5e:2x4 --out=docs
+
+GiB are of one device; shares of augmentation are of FLOPs and of bytes moved.
 """
 COLUMNS = (
     "config | batch | parameters, M | peak, GiB | fits | GFLOP per image | MB per image | augmentation, % | bound by | "
