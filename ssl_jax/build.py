@@ -14,10 +14,10 @@ from ssl_jax import augment, choices, data, networks, parallel, resolution, sche
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
+from ssl_jax.pretrained import open_teacher
 from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run, build_recipes, reading
 from ssl_jax.teacher import Teacher
-from ssl_jax.workdir import open_teacher
 
 __all__ = ["Run", "build", "check_shared_memory", "count_steps"]
 

@@ -10,8 +10,9 @@ import jax
 from ssl_jax import command, data, parallel
 from ssl_jax.config import load, load_for_photos
 from ssl_jax.errors import UserError
+from ssl_jax.pretrained import check_start
 from ssl_jax.schema import lookup, remembers_images
-from ssl_jax.workdir import check_apart, check_free, check_start, check_unused, hold, shapes_run
+from ssl_jax.workdir import check_apart, check_free, check_unused, hold, shapes_run
 
 EXAMPLES = """
 presets of every config:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssl_jax import augment, data, parallel, preview, report, resolution, see, workdir
+from ssl_jax import augment, data, parallel, pretrained, preview, report, resolution, see
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.evaluate import kept, language, probe
 from ssl_jax.evaluate.online import Evaluator
@@ -272,7 +272,7 @@ def start(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, TrainState]:
 def new_state(trainer: Trainer) -> tuple[TrainState, str]:
     """Returns the state of step 0, with the weights of `init.from` if it is set, and one line to print."""
     state = trainer.init()
-    return workdir.start_from(trainer.run, state) if trainer.run.config.init["from"] else (state, "starts anew")
+    return pretrained.start_from(trainer.run, state) if trainer.run.config.init["from"] else (state, "starts anew")
 
 
 def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> tuple[TrainState, Any]:

@@ -12,7 +12,7 @@ from ssl_jax.checkpoint import SEAL
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.method import encode
-from ssl_jax.workdir import open_teacher
+from ssl_jax.pretrained import open_teacher
 
 TINY = [("network.encoder.width", "0.0625")]
 LAB = augment.SPACES["lab"]

@@ -18,9 +18,9 @@ from ssl_jax.method import Variables
 from ssl_jax.methods import METHODS
 from ssl_jax.networks.positions import resample
 from ssl_jax.numeric import path_name
+from ssl_jax.pretrained import start_from
 from ssl_jax.train import TrainState
 from ssl_jax.weights import ADVICE, fill
-from ssl_jax.workdir import start_from
 
 VIT = {
     "network.encoder.name": "vit_tiny",

@@ -1,0 +1,88 @@
+"""Other runs that a run uses: weights to start from, and a teacher."""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+
+from ssl_jax import augment, checkpoint, networks, schema, weights
+from ssl_jax.errors import UserError
+from ssl_jax.fields import to_dict
+from ssl_jax.method import Variables
+from ssl_jax.run import Run, build_recipes
+from ssl_jax.teacher import Teacher
+from ssl_jax.workdir import open_run
+
+
+def read_weights(source: str) -> tuple[Variables, str]:
+    """Reads the network that `init.from` names.
+
+    Returns:
+        The network, and what it is in words.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = pathlib.Path(source).expanduser()
+    if path.is_file():
+        return weights.read_file(path), source
+    opened = open_run(path, weights.ADVICE)
+    return opened.network, f"{source} at step {opened.step:,}"
+
+
+def check_start(run: Run, workdir: pathlib.Path) -> None:
+    """Checks that the weights that a run starts from exist and fit, unless it goes on from a checkpoint of its own.
+
+    Raises:
+        UserError: if they do not.
+    """
+    init = run.config.init
+    if init.take and not init["from"]:
+        raise UserError(f"init.take is set and init.from is not; {weights.ADVICE}")
+    if init["from"] and not checkpoint.steps(workdir / "checkpoints"):
+        network = run.method.variables(*run.shapes)
+        weights.fill(network, read_weights(init["from"])[0], init.take or schema.TAKE)
+
+
+def start_from(run: Run, train: Any) -> tuple[Any, str]:
+    """Returns a state of step 0 with the weights that the config names, in the network and its target alike.
+
+    Args:
+        run: whose config has `init.from`, and `init.take`: regular expressions of the paths to take.
+        train: a `TrainState` before the first step.
+
+    Returns:
+        The state, and one line to print.
+
+    Raises:
+        UserError: if the weights cannot be read, or do not fit.
+    """
+    source, words = read_weights(run.config.init["from"])
+    network = run.method.variables(train.params, train.state)
+    filled, taken = weights.fill(network, source, run.config.init.take or schema.TAKE)
+    filled = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), filled, network)
+    state = train.state._replace(stats=filled.stats)
+    if hasattr(state, "target"):
+        state = state._replace(target=jax.tree.map(lambda x: x.copy(), filled))  # a step donates each buffer once
+    params = train.params | {"network": filled.params}
+    return train._replace(params=params, state=state), f"starts from {words}: {taken}"
+
+
+def open_teacher(folder: str | None, space: augment.Space) -> Teacher:
+    """Opens the encoder of the run in a workdir at its latest checkpoint, for images in the student's colour space.
+
+    Raises:
+        UserError: if there is no run in the workdir, or it has no whole checkpoint yet.
+    """
+    advice = "set method.teacher to the workdir of a trained run, as in --config.method.teacher=runs/byol"
+    if not folder:
+        raise UserError(f"this method learns from a teacher; {advice}")
+    run = open_run(folder, advice)
+    network = networks.build(to_dict(run.config.network))
+    convert = functools.partial(augment.convert, space=space, other=build_recipes(run.config)[0].space)
+
+    def read() -> Variables:
+        return Variables(*({name: part[name] for name in ("encoder",) if name in part} for part in run.network))
+
+    return Teacher(network, read, convert)
