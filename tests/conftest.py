@@ -3,8 +3,13 @@
 import http.server
 import os
 import pathlib
+import signal
 import threading
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in the background of a shell; runs started here would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Test programs are tiny and run a few times: compiling them takes longer than running them. Without optimisation, the
 # emitters of fused operations take two thirds of that.

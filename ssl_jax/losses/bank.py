@@ -77,7 +77,7 @@ def instance_softmax(
     """
     embedding, bank = widen(embedding) / temperature, widen(bank)
     own = jnp.sum(embedding * bank[index], axis=1)
-    tags = index[:, None], numbers(len(index), len(bank))[1]
+    tags = index[:, None].astype(jnp.int32), numbers(len(index), len(bank))[1]
     others = over_pairs(LOG_SUM_EXP, embedding, bank, tags, lambda own, row: (row != own) & (row < images))
     return jnp.mean(jax.nn.softplus(others - own))
 
