@@ -54,7 +54,7 @@ def wait(processes: list[subprocess.Popen]) -> int:
         failed = [index for index, process in enumerate(processes) if process.poll()]
         if failed and not first:
             code = processes[failed[0]].returncode
-            first, deadline = code if code > 0 else 128 - code, time.monotonic() + PATIENCE
+            first, deadline = shell_code(code), time.monotonic() + PATIENCE
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
             print(f"process {failed[0]} {how}; the others are ended", file=sys.stderr, flush=True)
             for process in running:
@@ -63,8 +63,12 @@ def wait(processes: list[subprocess.Popen]) -> int:
             for process in running:
                 process.kill()
         time.sleep(0.05)
-    codes = [process.returncode for process in processes]
-    return first or next((code if code > 0 else 128 - code for code in codes if code), 0)
+    return first or next((shell_code(process.returncode) for process in processes if process.returncode), 0)
+
+
+def shell_code(code: int) -> int:
+    """Returns the exit code of a process as shells give it: 128 and the number of the signal that killed it."""
+    return code if code > 0 else 128 - code
 
 
 def main() -> int:

@@ -1,7 +1,6 @@
 """Builds a run from a config, and reports every mistake in the config before any long work."""
 
 import functools
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from ssl_jax import augment, choices, data, networks, parallel, resolution, sche
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
+from ssl_jax.numeric import size_in_bytes
 from ssl_jax.pretrained import open_teacher
 from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run, build_recipes, reading
@@ -165,7 +165,7 @@ def check_shared_memory(run: Run, folder: str = "/dev/shm") -> None:
     if not workers or data.fits(run.source, run.canvas, run.config.data.device_bytes) or not os.path.isdir(folder):
         return
     rows = run.batch_size // jax.process_count()
-    batch = sum(math.prod(one.shape) * one.dtype.itemsize for one in data.spec(run.source, rows, run.canvas).values())
+    batch = size_in_bytes(data.spec(run.source, rows, run.canvas))
     needed = batch * (3 * workers + 1)  # each reads, keeps and hands over one; the last is copied
     free = shutil.disk_usage(folder).free
     if needed > free:

@@ -176,8 +176,8 @@ def read_parts(directory, step: int, abstract: Mapping[str, PyTree]) -> Any:
     return from_table(table, abstract)
 
 
-def latest_good(directory) -> int | None:
-    """Returns the step of the latest checkpoint without a fault, None if there is none.
+def latest_good(directory, before: float = math.inf) -> int | None:
+    """Returns the step of the latest checkpoint without a fault, and before a step; None if there is none.
 
     Raises:
         UserError: if the checkpoints are of an older format.
@@ -185,7 +185,8 @@ def latest_good(directory) -> int | None:
     logging.get_absl_logger().addFilter(not_orbax)
     directory = epath.Path(directory)
     check_format(directory)
-    return next((step for step in reversed(steps(directory)) if not find_fault(directory / str(step))), None)
+    earlier = (step for step in reversed(steps(directory)) if step < before)
+    return next((step for step in earlier if not find_fault(directory / str(step))), None)
 
 
 def check_format(directory) -> None:

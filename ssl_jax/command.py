@@ -17,7 +17,7 @@ import jax
 from ssl_jax.errors import UserError
 
 USAGE = 2  # exit code of an error of the user
-AGAIN = 75  # exit code if nothing is wrong with the command: start it again
+AGAIN = 75  # EX_TEMPFAIL of sysexits.h, exit code if nothing is wrong with the command: start it again
 LOST = (
     "another process of this run has died, or can no longer be reached: see what it said last, and start the same "
     "command again on all"

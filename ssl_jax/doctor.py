@@ -23,6 +23,7 @@ from ssl_jax.config import load, load_for_photos
 from ssl_jax.errors import UserError
 from ssl_jax.main import use_cache
 from ssl_jax.monitor.environment import version
+from ssl_jax.numeric import size_in_bytes
 from ssl_jax.run import Run
 from ssl_jax.train import Trainer
 
@@ -212,12 +213,13 @@ class Trial:
             if jax.process_index() == 0:
                 shutil.rmtree(folder, ignore_errors=True)
         advice = "" if same(state, found) else f"{self.place} changes what is saved: name another --workdir"
-        return Finding("checkpoint", f"{size(state) / 2**20:,.1f} MiB saved in {saved:.1f} s, and read back", advice)
+        mebibytes = size_in_bytes(state) / 2**20
+        return Finding("checkpoint", f"{mebibytes:,.1f} MiB saved in {saved:.1f} s, and read back", advice)
 
     def check_disk(self) -> Finding:
         """Checks that the disk has room for the checkpoints that are kept, the best one and one being written."""
         count = self.run.config.checkpoint.keep + 2
-        return check_room(self.place, count, size(self.trainer.abstract), shutil.disk_usage(self.place).free)
+        return check_room(self.place, count, size_in_bytes(self.trainer.abstract), shutil.disk_usage(self.place).free)
 
     def check_shared_memory(self) -> Finding:
         """Checks that what worker processes read fits into shared memory."""
@@ -240,11 +242,6 @@ def check_room(place: pathlib.Path, count: int, each: int, free: int) -> Finding
     """Checks that `count` checkpoints of `each` bytes fit into the `free` bytes of a disk."""
     seen = f"{free / GIB:,.1f} GiB free in {place}, up to {count} checkpoints take {count * each / GIB:,.2f}"
     return Finding("disk", seen, "make room, or name another --workdir" if count * each > free else "")
-
-
-def size(state: Any) -> int:
-    """Returns the bytes of the arrays of a state."""
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
 
 
 def same(one: Any, other: Any) -> bool:

@@ -1,7 +1,6 @@
 """The command that embeds images: `python -m ssl_jax.embed --workdir=DIR --source=SOURCE --out=FILE`."""
 
 import json
-import os
 import pathlib
 import shutil
 import zlib
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 
 from ssl_jax import command, data, embeddings, neighbours, parallel
+from ssl_jax.atomic import replacing
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.features import layers
 from ssl_jax.model import Model, load
@@ -165,10 +165,8 @@ def shard(model: Model, feature: str, images: Images, start: int, progress: Prog
 
 def save(path: pathlib.Path, array: np.ndarray) -> None:
     """Writes an array, whole or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as stream:
-        np.save(stream, array)
-    os.replace(part, path)
+    with replacing(path) as part:
+        np.save(part, array)
 
 
 def claim(folder: pathlib.Path, about: dict[str, Any]) -> None:

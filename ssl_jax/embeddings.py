@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssl_jax.atomic import replacing
 from ssl_jax.errors import UserError, suggest
 
 EMBEDDING = "embedding"
@@ -35,10 +36,9 @@ def write(path: pathlib.Path, columns: Columns, pieces: Iterable[np.ndarray], wi
         width: their dimension.
         about: what they are, for `is_there`.
     """
-    part = path.with_name(f"{path.name}.part")
     shape = len(next(iter(columns.values()))), width
-    format_of(path).write(part, columns, pieces, shape, json.dumps(about))
-    os.replace(part, path)
+    with replacing(path) as part:
+        format_of(path).write(part, columns, pieces, shape, json.dumps(about))
 
 
 def is_there(path: pathlib.Path, about: Any) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from flax import traverse_util
 
 from ssl_jax import augment, command
+from ssl_jax.atomic import replacing
 from ssl_jax.errors import UserError
 from ssl_jax.fields import to_dict
 from ssl_jax.interop import ABOUT, vits
@@ -63,9 +64,8 @@ def write_npz(model: Model, network: Mapping[str, Any], path: pathlib.Path) -> s
         **{name: getattr(model, name) for name in ("size", "canvas", "crop", "feature", "origin")},
     }
     arrays: dict[str, Any] = traverse_util.flatten_dict(trees, sep="/")
-    part = path.with_name(f".{path.name}")
-    np.savez(part, **arrays | {ABOUT: np.array(json.dumps(about))})
-    part.replace(path)  # whole or not at all
+    with replacing(path) as part:
+        np.savez(part, **arrays | {ABOUT: np.array(json.dumps(about))})
     return lines("import ssl_jax", f"model = ssl_jax.import_weights({str(path)!r})")
 
 

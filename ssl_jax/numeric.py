@@ -29,6 +29,11 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def size_in_bytes(tree: Any) -> int:
+    """Returns the bytes of all arrays of a tree, or of arrays of such shapes."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
 def ema(average: Any, new: Any, decay: jax.Array | float) -> Any:
     """Returns the moving average `decay * average + (1 - decay) * new`, leaf by leaf."""
 

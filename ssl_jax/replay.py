@@ -47,7 +47,7 @@ def main(options) -> None:
         # Parameters show in the losses of the next step, so the step before the last may be at fault.
         before = jax.tree.map(lambda x: x.copy(), state) if step >= last - 1 else None
         state, metrics = trainer.step(state, batch, step - 1)
-        values = jax.device_get(metrics | {"parameters": trainer.largest(state)})
+        values = jax.device_get(metrics | {"parameters": trainer.largest(state.params)})
         if before is not None and not all(map(math.isfinite, values.values())):
             print(explain(trainer, step, before, batch))
             return
@@ -71,10 +71,10 @@ def read(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
 
 def state_before(trainer: Trainer, checkpoints: pathlib.Path, step: int) -> tuple[int, Any]:
     """Returns the step and the state of the latest good checkpoint before a step, or of step 0."""
-    for saved in reversed([one for one in checkpoint.steps(checkpoints) if one < step]):
-        if not checkpoint.find_fault(checkpoints / str(saved)):
-            return saved, checkpoint.read(checkpoints, saved, trainer.abstract)
-    return 0, new_state(trainer)[0]
+    saved = checkpoint.latest_good(checkpoints, before=step)
+    if saved is None:
+        return 0, new_state(trainer)[0]
+    return saved, checkpoint.read(checkpoints, saved, trainer.abstract)
 
 
 def explain(trainer: Trainer, step: int, before: Any, batch: Any) -> str:

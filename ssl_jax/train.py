@@ -189,12 +189,9 @@ class Trainer:
         init = functools.partial(initial_state, self.run)
         return jax.jit(init, out_shardings=self.shardings, compiler_options=options)(self.key)
 
-    def largest(self, state: TrainState) -> jax.Array:
-        """Returns the largest magnitude among the parameters; NaN if one is NaN."""
-        return self._largest(state.params)
-
     @functools.cached_property
-    def _largest(self):
+    def largest(self) -> Callable[[PyTree], jax.Array]:
+        """The program that returns the largest magnitude among parameters; NaN if one is NaN."""
         norm = functools.partial(optax.tree.norm, ord="inf")
         return jax.jit(norm, out_shardings=parallel.replicated(self.mesh))
 
@@ -301,7 +298,7 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
         evaluate, save = run.evaluate_at(step), run.save_at(step) or stop
         if evaluate or save:  # checks that the state is finite before it is saved
             monitor.see(*pending)
-            monitor.check(step, {"parameters": jax.device_get(trainer.largest(state))})
+            monitor.check(step, {"parameters": jax.device_get(trainer.largest(state.params))})
             pending = None
         features = evaluator.extract(state) if evaluate else None  # only the last are kept
         measured = evaluator.measure(features, state.probe) if evaluate else {}

@@ -14,6 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ssl_jax import checkpoint, data, schema, weights
+from ssl_jax.atomic import replacing
 from ssl_jax.config import flatten
 from ssl_jax.errors import UserError
 from ssl_jax.method import PyTree, Variables
@@ -121,11 +122,10 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     """
     check_free(workdir, config)
     if jax.process_index() == 0:
-        path, part = workdir / "config.json", workdir / "config.json.part"
         with writing(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(config.to_dict(), indent=1))
-            part.replace(path)  # whole or not at all, whoever reads it meanwhile
+            with replacing(workdir / "config.json") as part:
+                part.write_text(json.dumps(config.to_dict(), indent=1))
 
 
 def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:

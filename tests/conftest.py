@@ -6,9 +6,8 @@ import pathlib
 import signal
 import threading
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # as in the background of a shell; runs started here would inherit it
+# In the background of a shell Ctrl-C is ignored, and runs started here would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Test programs are tiny and run a few times: compiling them takes longer than running them. Without optimisation, the

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import hashlib
 import importlib
 import pathlib
 import re
@@ -154,13 +153,15 @@ class Program:
     def __init__(self, run, devices):
         self.trainer = Trainer(run, parallel.make_mesh(jax.devices()[:devices]))
         self.batch = next(self.trainer.batches(0))
+        self.compiled = self.lower().compile()  # raises if the tree, shapes or dtypes of a state change
+
+    def lower(self):
+        """Returns the step before it is compiled: the same program whichever processes have the devices."""
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.batch)
-        with pytest.MonkeyPatch.context() as patch:  # so it is the same program whichever processes have the devices
+        with pytest.MonkeyPatch.context() as patch:
             for name in ("process_count", "process_index", "local_devices", "local_device_count"):
                 patch.setattr(jax, name, None)
-            lowered = self.trainer.programs[0].lower(self.trainer.abstract, shapes, None, self.trainer.key)
-        self.hash = hashlib.sha256(lowered.as_text().encode()).hexdigest()
-        self.compiled = lowered.compile()  # raises if the tree, shapes or dtypes of a state change
+            return self.trainer.programs[0].lower(self.trainer.abstract, shapes, None, self.trainer.key)
 
     def __call__(self, state):
         """Takes a step on the first batch, from a copy of the state, since a step donates its argument."""

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ import pytest
 from test_methods import ROOT
 from test_train import command, finish, load_state, measured, wait_for_row
 
+from launch import local_processes
 from ssl_jax import checkpoint
 
 NAME = "moco_v2"  # its queue is split over the processes
@@ -20,10 +20,7 @@ STEPS = 24
 
 def start(monkeypatch, launch, processes=2):
     """Starts processes that find each other, with `launch()` each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = "{}:{}".format(*free.getsockname())
-    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", local_processes.free_address())
     monkeypatch.setenv("JAX_NUM_PROCESSES", str(processes))
     started = []
     for index in range(processes):

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from ssl_jax import parallel
+from ssl_jax.atomic import replacing
 from ssl_jax.data.source import Source
 from ssl_jax.errors import UserError
 
@@ -70,9 +71,8 @@ def settle(source: Source, workdir: pathlib.Path, changed: str) -> None:
             print(f"starts anew, since the images changed; the old run is in {set_aside(workdir)}")
         text = gzip.compress(json.dumps(list(source.listing)).encode(), mtime=0)
         for name, content in ((FILES, text), (FILE, json.dumps(new, indent=1).encode())):
-            part = workdir / f"{name}.part"
-            part.write_bytes(content)
-            part.replace(workdir / name)  # whole or not at all
+            with replacing(workdir / name) as part:
+                part.write_bytes(content)
     parallel.wait()
 
 

@@ -1,20 +1,19 @@
 """Loads small sets whole, to keep them on the device, where the host sends only indices."""
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ssl_jax.data.loader import Batch, read, spec
 from ssl_jax.data.source import Source
+from ssl_jax.numeric import size_in_bytes
 
 CHUNK = 256  # images that a thread reads at a time
 
 
 def fits(source: Source, canvas: int, budget_bytes: int) -> bool:
     """Returns whether all examples, with images on canvases of this side (pixels), take at most `budget_bytes`."""
-    arrays = spec(source, len(source), canvas).values()
-    return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays) <= budget_bytes
+    return size_in_bytes(spec(source, len(source), canvas)) <= budget_bytes
 
 
 def load_all(source: Source, canvas: int) -> Batch:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from ssl_jax import data, parallel
+from ssl_jax.atomic import replacing
 from ssl_jax.evaluate.online import Evaluator
 
 FILE = "baselines.json"
@@ -28,9 +29,8 @@ def baselines(evaluator: Evaluator, state: Any, workdir: pathlib.Path) -> dict[s
         return kept or {}  # only the first process needs them
     measured = evaluator.baselines(state)
     if jax.process_index() == 0:
-        part = workdir / f"{FILE}.part"
-        part.write_text(json.dumps({"about": about, "measured": measured}, indent=1))
-        part.replace(workdir / FILE)
+        with replacing(workdir / FILE) as part:
+            part.write_text(json.dumps({"about": about, "measured": measured}, indent=1))
     return measured
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.numeric import widen
-from ssl_jax.parallel import ring
+from ssl_jax.parallel import ring, traced_row_shards
 
 # The most logits a device computes at once, 64 MiB of float32. Up to here the few such arrays of the plain gradient are
 # small beside the activations of a network; in tiles, it costs one more matrix product.
@@ -75,7 +75,7 @@ def over_pairs(
     """
     rows, columns = widen(rows), widen(columns)
     offset = jnp.broadcast_to(jnp.asarray(offset, rows.dtype), len(rows))
-    if len(rows) * len(columns) > PLAIN * ring.shards():
+    if len(rows) * len(columns) > PLAIN * traced_row_shards():
         return tiled(reduction, allowed, rows, columns, offset, tags)
     where = None if allowed is None else allowed(*tags)
     return reduction.of(rows @ columns.T + offset[:, None], where=where)

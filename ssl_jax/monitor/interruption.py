@@ -7,10 +7,10 @@ The steps of all processes end together because `parallel.any_process` spreads a
 import signal
 import threading
 
+from ssl_jax import command
 from ssl_jax.monitor import maintenance
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: start the same command again
 
 
 class Interruption:
@@ -57,4 +57,4 @@ class Interruption:
             KeyboardInterrupt: after Ctrl-C.
             SystemExit: after another request, or if another process was asked.
         """
-        raise KeyboardInterrupt if self.cause == signal.SIGINT.name else SystemExit(STOPPED)
+        raise KeyboardInterrupt if self.cause == signal.SIGINT.name else SystemExit(command.AGAIN)

@@ -18,6 +18,7 @@ from ssl_jax.parallel.mesh import (
     replicated,
     row_shards,
     scatter,
+    traced_row_shards,
     wait,
     with_mesh,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "scatter",
     "start",
     "take_rows",
+    "traced_row_shards",
     "wait",
     "with_mesh",
 ]

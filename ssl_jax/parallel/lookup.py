@@ -4,9 +4,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec, get_abstract_mesh
+from jax.sharding import PartitionSpec
 
-from ssl_jax.parallel.mesh import ROWS, row_shards
+from ssl_jax.parallel.mesh import ROWS, traced_row_shards
 
 TOGETHER = 8  # vectors at a time: the rows of a whole batch would take gigabytes with the numbers of a paper
 
@@ -26,8 +26,8 @@ def sampled_dot_products(vectors: jax.Array, memory: jax.Array, index: jax.Array
         Dot products [B, K].
     """
     memory = jax.lax.stop_gradient(memory)
-    mesh = get_abstract_mesh()
-    if mesh.empty or any(len(x) % row_shards(mesh) for x in (memory, vectors)):
+    shards = traced_row_shards()
+    if shards == 1 or any(len(x) % shards for x in (memory, vectors)):
         return read(vectors, memory, index)
 
     @functools.partial(jax.shard_map, in_specs=PartitionSpec(ROWS), out_specs=PartitionSpec(ROWS))

@@ -95,6 +95,12 @@ def row_shards(mesh: Mesh | AbstractMesh) -> int:
     return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
+def traced_row_shards() -> int:
+    """Returns into how many parts a program made by `with_mesh` splits rows; elsewhere 1."""
+    mesh = get_abstract_mesh()
+    return row_shards(mesh) if set(ROWS) <= set(mesh.axis_names) else 1
+
+
 def with_mesh(mesh: Mesh, program: Callable) -> Callable:
     """Returns the program with `mesh` as the abstract mesh of its trace, which functions in it can query."""
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import PartitionSpec, get_abstract_mesh
+from jax.sharding import PartitionSpec
 
-from ssl_jax.parallel.mesh import ROWS, row_shards
+from ssl_jax.parallel.mesh import ROWS, traced_row_shards
 from ssl_jax.parallel.neighbors import into_tiles, pad
 
 TILE = 2**22  # pairs at a time: 16 MiB of float32
@@ -21,12 +21,6 @@ class Side(NamedTuple):
 
 # From a tile of each side to the new results of both.
 Visit = Callable[[Side, Side], tuple[Any, Any]]
-
-
-def shards() -> int:
-    """Returns into how many parts a program made by `with_mesh` splits rows; elsewhere 1."""
-    mesh = get_abstract_mesh()
-    return row_shards(mesh) if set(ROWS) <= set(mesh.axis_names) else 1
 
 
 def all_pairs(visit: Visit, left: Side, right: Side) -> tuple[Any, Any]:
@@ -44,11 +38,12 @@ def all_pairs(visit: Visit, left: Side, right: Side) -> tuple[Any, Any]:
     Returns:
         The results for the rows of both sides.
     """
-    if shards() == 1:
+    shards = traced_row_shards()
+    if shards == 1:
         return in_tiles(visit, left, right)
     if count(left) < count(right):
         return all_pairs(exchanged(visit), right, left)[::-1]
-    padded = jax.tree.map(lambda x: pad(x, shards()), (left, right))
+    padded = jax.tree.map(lambda x: pad(x, shards), (left, right))
     found = jax.shard_map(
         lambda host, guest: ring(visit, host, guest), in_specs=PartitionSpec(ROWS), out_specs=PartitionSpec(ROWS)
     )(*padded)

@@ -3,9 +3,9 @@
 import functools
 
 import jax
-from jax.sharding import PartitionSpec, get_abstract_mesh
+from jax.sharding import PartitionSpec
 
-from ssl_jax.parallel.mesh import ROWS, row_shards
+from ssl_jax.parallel.mesh import ROWS, traced_row_shards
 
 
 def take_rows(x: jax.Array, order: jax.Array) -> jax.Array:
@@ -18,8 +18,8 @@ def take_rows(x: jax.Array, order: jax.Array) -> jax.Array:
         x: [B, ...].
         order: int [B].
     """
-    mesh = get_abstract_mesh()
-    if mesh.empty or len(x) % row_shards(mesh):
+    shards = traced_row_shards()
+    if shards == 1 or len(x) % shards:
         return x[order]
 
     @functools.partial(jax.shard_map, in_specs=PartitionSpec(ROWS), out_specs=PartitionSpec(ROWS))

@@ -5,6 +5,11 @@ from typing import NamedTuple
 GIB = 2**30
 
 
+def gib(size: float) -> str:
+    """Returns a number of bytes in GiB."""
+    return f"{size / GIB:.2f}"
+
+
 class Chip(NamedTuple):
     """The peaks of one chip."""
 

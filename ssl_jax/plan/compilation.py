@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import json
 import math
 import pathlib
@@ -20,7 +19,9 @@ from ml_collections import ConfigDict
 
 import ssl_jax
 from ssl_jax import data, parallel
+from ssl_jax.atomic import replacing
 from ssl_jax.build import build
+from ssl_jax.monitor.environment import version
 from ssl_jax.plan import cost, hlo
 from ssl_jax.plan.images import UnseenImages
 from ssl_jax.plan.topology import Topology
@@ -54,6 +55,11 @@ class Facts:
     collectives: tuple[cost.Collective, ...] = ()
     seconds: float = 0.0  # of compilation
 
+    @property
+    def share(self) -> float:
+        """The part of a chip that is one device: 1/2 on TPUs whose two cores are devices of their own."""
+        return self.chips / self.devices
+
     @classmethod
     def read(cls, text: str) -> "Facts":
         """Returns facts from their JSON."""
@@ -81,7 +87,8 @@ def measure(config: ConfigDict, images: UnseenImages, topology: Topology) -> Fac
         return Facts.read(file.read_text())
     facts = compiled(config, images, topology)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(facts.write())
+    with replacing(file) as part:
+        part.write_text(facts.write())
     return facts
 
 
@@ -92,13 +99,6 @@ def digest(config: ConfigDict, images: UnseenImages, topology: str) -> str:
     versions = [version(name) for name in ("jax", "jaxlib", "libtpu")]
     values = [config.to_json(), len(images), len(images.classes or ()), topology, *versions, code.hexdigest()]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
-
-
-def version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def compiled(config: ConfigDict, images: UnseenImages, topology: Topology) -> Facts:

@@ -31,11 +31,10 @@ def estimate(facts: Facts, chip: Chip) -> Estimate:
         facts: of the compiled step.
         chip: of which `facts.chips` run it.
     """
-    share = facts.chips / facts.devices  # of the chip, per device
     times = {
-        "arithmetic": sum(facts.flops.values()) / (chip.flops * share),
-        "memory": sum(facts.bytes.values()) / (chip.bandwidth * share),
-        "interconnect": sum(map(sent, facts.collectives)) / (chip.interconnect * share),
+        "arithmetic": sum(facts.flops.values()) / (chip.flops * facts.share),
+        "memory": sum(facts.bytes.values()) / (chip.bandwidth * facts.share),
+        "interconnect": sum(map(sent, facts.collectives)) / (chip.interconnect * facts.share),
     }
     binds = max(times, key=lambda name: times[name])
     hours = times[binds] * facts.steps / 3600
@@ -52,4 +51,4 @@ def sent(one: Collective) -> float:
 
 def fits(facts: Facts, chip: Chip) -> bool:
     """Returns whether the program fits into the memory of its chips."""
-    return bool(facts.flops) and facts.peak <= FULL * chip.memory * facts.chips / facts.devices
+    return bool(facts.flops) and facts.peak <= FULL * chip.memory * facts.share

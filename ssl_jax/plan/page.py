@@ -4,6 +4,8 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from ssl_jax.plan.chips import gib
+
 FILE = "plans.json"
 HEAD = """# Plans
 
@@ -62,7 +64,7 @@ def markdown(found: Sequence[Mapping]) -> str:
 def line(row: Mapping) -> str:
     """Returns the line of a row."""
     cells = [row["config"], f"{row['batch_size']:,}", f"{row['parameters'] / 1e6:.1f}"]
-    cells += [f"{row['peak'] / 2**30:.2f}" if row["peak"] else "-", "yes" if row.get("fits") else "no"]
+    cells += [gib(row["peak"]) if row["peak"] else "-", "yes" if row.get("fits") else "no"]
     if row["flops"]:
         images = row["batch_size"] / row["devices"]
         flops, moved = (sum(row[what].values()) for what in ("flops", "bytes"))

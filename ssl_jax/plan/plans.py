@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import jax
+from ml_collections import ConfigDict
 
 from ssl_jax import config as configs
 from ssl_jax.errors import UserError
@@ -54,7 +55,7 @@ def fill(folder: pathlib.Path, topologies: Sequence[Topology]) -> None:
     for topology in topologies:
         for name in published():
             known = page.rows(folder)
-            if page.has(known, name, topology.name, digest(name)):
+            if page.has(known, name, topology.name, digest(configs.load(name))):
                 continue
             try:
                 page.add(folder, as_json(plan(name, topology)))
@@ -74,16 +75,15 @@ def published() -> list[str]:
     return found
 
 
-def digest(name: str, overrides: Sequence[tuple[str, str]] = ()) -> str:
+def digest(config: ConfigDict) -> str:
     """Returns a short name of all values of a config, which changes with any of them."""
-    return hashlib.sha256(configs.load(name, overrides).to_json().encode()).hexdigest()[:12]
+    return hashlib.sha256(config.to_json().encode()).hexdigest()[:12]
 
 
 def as_json(one: Plan) -> Mapping:
     """Returns what a plan holds as values of JSON."""
     facts = vars(one.facts) | {"collectives": [row._asdict() for row in one.facts.collectives]}
-    recipe = hashlib.sha256(one.config.to_json().encode()).hexdigest()[:12]
-    result = {"config": one.name, "recipe": recipe, **facts}
+    result = {"config": one.name, "recipe": digest(one.config), **facts}
     if one.chip:
         result["fits"] = fits(one.facts, one.chip)
     return result | ({"estimate": vars(one.estimate)} if one.estimate else {})

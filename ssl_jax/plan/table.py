@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from ssl_jax.plan.chips import GIB, Chip
+from ssl_jax.plan.chips import Chip, gib
 from ssl_jax.plan.compilation import Facts
 from ssl_jax.plan.cost import PARTS
 from ssl_jax.plan.estimate import FULL, Estimate, fits
@@ -38,7 +38,7 @@ def table(plans: Sequence[Plan]) -> str:
 def column(plan: Plan) -> dict[str, str]:
     """Returns the cells of a plan by their labels."""
     facts, chip = plan.facts, plan.chip
-    capacity = chip.memory * facts.chips / facts.devices if chip else None
+    capacity = chip.memory * facts.share if chip else None
     cells = {
         "chips": f"{facts.chips:,}",
         "images per step": f"{facts.batch_size:,}",
@@ -91,16 +91,12 @@ def times(estimate: Estimate) -> dict[str, str]:
     }
 
 
-def gib(size: float) -> str:
-    return f"{size / GIB:.2f}"
-
-
 def advice(plan: Plan) -> list[str]:
     """Returns lines that say that a plan does not fit, and which changes of the config may make it fit."""
     facts, chip, config = plan.facts, plan.chip, plan.config
     if chip is None or fits(facts, chip):
         return []
-    room = FULL * chip.memory * facts.chips / facts.devices
+    room = FULL * chip.memory * facts.share
     need = f"needs {gib(facts.peak)} GiB" if facts.peak else "needs more"
     lines = [f"{plan.name} {need} of the {gib(room)} GiB that a device of {facts.topology} has for it; what may help:"]
     if config.network.dtype != "bfloat16":
@@ -117,6 +113,6 @@ def advice(plan: Plan) -> list[str]:
         if fewer := int(rows * left / changing) * facts.devices:
             lines.append(f"--config.batch_size={fewer}    fewer images per device")
         lines.append(f"a topology of {facts.chips * 2 ** math.ceil(math.log2(changing / left))} chips    likewise")
-    if "mesh" in config and facts.arguments > room / 4:
+    if facts.arguments > room / 4:
         lines.append("--config.mesh.fsdp=N    the state is split over N devices instead of copied")
     return [lines[0], *(f"  {line}" for line in lines[1:])]

@@ -27,11 +27,6 @@ class Topology(NamedTuple):
     devices: Sequence[jax.Device]
     chips: int
 
-    @property
-    def device_share(self) -> float:
-        """The part of a chip that is one device: 1/2 on TPUs whose two cores are devices of their own."""
-        return self.chips / len(self.devices)
-
 
 def virtual_devices(names: Sequence[str]) -> int:
     """Returns how many CPU devices topologies need: those of CPUs and GPUs.

@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from ssl_jax.atomic import replacing
 from ssl_jax.errors import UserError
 from ssl_jax.report.evaluations import evaluations
 from ssl_jax.report.run import Run, load
@@ -64,9 +65,8 @@ def write(workdirs: Sequence[str | os.PathLike], out: str | os.PathLike | None =
     name = "report.html" if len(runs) == 1 else "comparison.html"  # do not overwrite the report of the first run
     path = (pathlib.Path(out) if out else pathlib.Path(workdirs[0]) / name).expanduser()
     try:
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(page(runs), encoding="utf-8")
-        part.replace(path)  # whole or not at all
+        with replacing(path) as part:
+            part.write_text(page(runs), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); give another file with --out") from None
     return path

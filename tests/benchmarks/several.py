@@ -1,12 +1,15 @@
-"""What is compared between one process and several: python tests/several.py OUT WORKDIR IMAGES NAME...
+"""What is compared between one process and several: python tests/benchmarks/several.py OUT WORKDIR IMAGES NAME...
 
 Takes a few steps of methods, saves and restores in between, and evaluates and embeds with the run in WORKDIR. Writes
 OUT/found.json, and what `evaluate` and `embed` write.
 """
 
+import hashlib
 import json
 import pathlib
 import sys
+
+sys.path.extend(str(folder) for folder in pathlib.Path(__file__).resolve().parents[1:3])
 
 import jax
 import numpy as np
@@ -41,7 +44,8 @@ def learn(name, out):
     state, first = advance(found, found.trainer.init(), 0, STEPS // 2)
     with checkpoint.Checkpoints(out / "checkpoints" / name) as checkpoints:
         checkpoints.save(STEPS // 2, state)
-    return {"losses": first + go_on(found, name, out), "program": found.hash}
+    text = found.lower().as_text()
+    return {"losses": first + go_on(found, name, out), "program": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def go_on(program, name, out):
