@@ -146,7 +146,7 @@ class Trial:
 
     def __init__(self, run: Run, place: pathlib.Path):
         self.run, self.place = run, place
-        self.trainer = Trainer(run, parallel.make_mesh())
+        self.trainer = Trainer(run, parallel.make_mesh(sizes=run.mesh_sizes))
         self.speed: Speed | None = None  # once measured
 
     def findings(self) -> Iterator[Finding]:
