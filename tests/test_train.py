@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from killing import measured
 from test_checkpoint import flip, largest
-from test_methods import BARE, KINDS, ROOT, overrides
+from test_methods import BARE, ROOT, overrides
 
 from ssl_jax import augment, checkpoint, data, main, parallel
 from ssl_jax import train as training
@@ -93,7 +93,7 @@ def start(name, workdir, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", (*KINDS, "deepcluster"))  # killed between two clusterings
+@pytest.mark.parametrize("name", ["byol", "swav", "instdisc", "deepcluster"])  # the last one between two clusterings
 def test_a_killed_run_ends_as_if_it_had_not_been(name, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     changes = {} if name == "byol" else LIGHT  # one of them with evaluation and all views
@@ -132,30 +132,6 @@ def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(tmp_path):
     assert f"the checkpoint of step {last} is damaged" in output.read_text()
     assert f"resumes at step {before}" in output.read_text()
     killing.assert_same(whole, killed)
-
-
-def test_eight_devices_go_on_as_four_and_as_one(tmp_path):
-    """In this process: half a run on eight devices, the other half on fewer; all agree within rounding."""
-    name = "moco_v2"  # it has a queue and a target beside its parameters
-    run = build(load(str(ROOT / "configs" / f"{name}.py"), [*overrides(name), ("steps", str(LAST))]))
-    half = LAST // 2
-
-    def advance(trainer, state, start, stop):
-        batches = trainer.batches(start)
-        for _ in range(start, stop):
-            state, _ = trainer.step(state, next(batches))
-        return state
-
-    eight = Trainer(run, parallel.make_mesh())
-    state = advance(eight, eight.init(), 0, half)
-    with checkpoint.Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(half, state)
-    expected = jax.device_get(advance(eight, state, half, LAST))
-    for count in (4, 1):
-        fewer = Trainer(run, parallel.make_mesh(jax.devices()[:count]))
-        resumed = advance(fewer, checkpoint.read(tmp_path, half, fewer.abstract), half, LAST)
-        chex.assert_trees_all_close(expected.params, jax.device_get(resumed.params), rtol=1e-3, atol=1e-4)
-        chex.assert_trees_all_close(expected.state, jax.device_get(resumed.state), rtol=1e-3, atol=1e-4)
 
 
 def views_at(monkeypatch, each):
