@@ -228,11 +228,20 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
 
 def test_a_maintenance_notice_saves_and_has_its_exit_code(tmp_path, metadata, monkeypatch, capsys):
     monkeypatch.setenv("GCE_METADATA_HOST", metadata({"preempted": "TRUE"}))
+    rows, checkpoints = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "checkpoints"
+    early, fsync = set(), os.fsync  # steps whose metrics are on disk before their checkpoint
+
+    def watched(number):
+        fsync(number)
+        if rows.exists() and os.path.samestat(os.fstat(number), rows.stat()):
+            early.update({read(rows)[-1]["step"]} - {*checkpoint.steps(checkpoints)})
+
+    monkeypatch.setattr(os, "fsync", watched)
     with pytest.raises(SystemExit) as stopped:
         train("simclr", tmp_path / "run", **LIGHT | {"steps": 40, "network__encoder__layers": "(1,)"})
     assert stopped.value.code == 75
     assert "by preempted TRUE, everything is saved; the same command resumes" in capsys.readouterr().out
-    assert checkpoint.latest_good(tmp_path / "run" / "checkpoints")
+    assert checkpoint.latest_good(checkpoints) in early
 
 
 def test_training_that_diverges_stops_with_the_step_and_keeps_its_checkpoint(tmp_path):
