@@ -24,7 +24,7 @@ def workdir(tmp_path):
 def start(workdir, monkeypatch):
     """Starts the command; returns the workdir of the run it would train."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
-    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir: claimed.append(workdir))
+    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir, start: claimed.append(workdir))
     claimed: list[pathlib.Path] = []
 
     def run(*changes, config="byol.py", at=workdir, arguments=()):

@@ -33,7 +33,7 @@ def start(tmp_path, monkeypatch, capsys):
     """Starts the command on a folder; returns the run it would train and what it printed."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     begun = []
-    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir: begun.append(run))
+    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir, start: begun.append(run))
 
     def run(folder, *changes, config="simclr", workdir=tmp_path / "run"):
         changes = [f"--config.{change}" for change in (f"data.source=folder:{folder}", "batch_size=8", *changes)]
