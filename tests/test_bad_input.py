@@ -244,7 +244,7 @@ def test_multi_crop_and_optimizer_rules(complaint, change, sentence):
 
 def test_a_teacher_is_asked_for(complaint):
     assert "this method learns from a teacher; set method.teacher to the workdir" in complaint(config="crd.py")
-    assert "there is no run in 'runs/byoll'" in complaint("method.teacher=runs/byoll", config="crd.py")
+    assert f"there is no run in '{os.getcwd()}/runs/byoll'" in complaint("method.teacher=runs/byoll", config="crd.py")
 
 
 def test_masks_are_asked_for(complaint):
