@@ -1,6 +1,7 @@
 """Cross-resolution training: at which sizes a run sees its images, and the consistency between sizes."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from ssl_jax.augment import Group, Recipe, Views, views
 from ssl_jax.errors import UserError
-from ssl_jax.fields import Rule, not_negative, one_of
+from ssl_jax.fields import Rule, every, lasting, not_negative, one_of
 from ssl_jax.losses import info_nce_pairs
 from ssl_jax.method import Batch, Method, PyTree, apply
 from ssl_jax.numeric import l2_normalize
@@ -28,6 +29,9 @@ areas = Rule(
     lambda value: all(len(one) == 2 and 0 < one[0] <= one[1] <= 1 for one in value),
     "a pair (low, high) with 0 < low <= high <= 1 for each size, as in ((0.4,1.0),(0.2,1.0))",
 )
+
+rates = Rule(lambda value: all(0 < one < math.inf for one in value), "factors, each more than 0")
+sides = Rule(lambda value: all(side > 0 for side in value), "sides in pixels, each more than 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +54,14 @@ class Settings:
 
     sizes: Annotated[tuple[int, ...], ascending] = ()  # pixels, from the smallest; none: data.size alone
     mode: Annotated[str, one_of(MODES)] = "mixed"
-    crops: Annotated[
-        tuple[tuple[float, float], ...], areas
-    ] = ()  # area range of the crops per size; none: the recipe's
-    learning_rates: tuple[float, ...] = ()  # factor of the learning rate per size, for one size per step; none: 1
-    patches: tuple[
-        int, ...
-    ] = ()  # side of a vision transformer's patches per size, for one size per step; none: the network's
-    ramp: tuple[str, str] = ("0 epochs", "0 epochs")  # durations at which a ramp starts and ends
+    # Area range of the crops per size; none: the recipe's.
+    crops: Annotated[tuple[tuple[float, float], ...], areas] = ()
+    # Factor of the learning rate per size, for one size per step; none: 1.
+    learning_rates: Annotated[tuple[float, ...], rates] = ()
+    # Side of a vision transformer's patches per size, for one size per step; none: the network's.
+    patches: Annotated[tuple[int, ...], sides] = ()
+    # Durations at which a ramp starts and ends.
+    ramp: Annotated[tuple[str, str], every(lasting)] = ("0 epochs", "0 epochs")
     consistency: Annotated[str, one_of(CONSISTENCIES)] = "none"
     weight: Annotated[float, not_negative] = 1.0  # of the consistency in the loss
 
