@@ -17,7 +17,7 @@ from ssl_jax.method import Batch, Method, PyTree, apply
 from ssl_jax.numeric import l2_normalize
 
 BY_STEP = ("random", "ramp", "repeat")  # one size per step
-MODES = ("mixed", "all", *BY_STEP)
+MODES = ("all", "mixed", *BY_STEP)
 CONSISTENCIES = ("none", "smooth_l1", "cosine", "contrastive")
 TEMPERATURE = 0.2  # of the contrastive consistency
 
@@ -40,9 +40,9 @@ class Settings:
 
     `mode` says how they share the training:
 
-        mixed   each image of a batch has one of the sizes, equally many each; a size may be listed twice
         all     each image has its large views at the largest size, and as many views at every other size, which like
-                the small views of multi-crop are only predicted from or queried with
+                the small views of multi-crop are only predicted from or queried with; so it is if no mode is set
+        mixed   each image of a batch has one of the sizes, equally many each; a size may be listed twice
         random  all images of a step have one size, drawn from the seed and the step
         ramp    one size per step, from the first at `ramp[0]` to the last at `ramp[1]` (progressive resizing)
         repeat  each epoch is repeated at each size
@@ -53,7 +53,7 @@ class Settings:
     """
 
     sizes: Annotated[tuple[int, ...], ascending] = ()  # pixels, from the smallest; none: data.size alone
-    mode: Annotated[str, one_of(MODES)] = "mixed"
+    mode: Annotated[str, one_of(MODES)] | None = None  # None: all, but as it began for a run from before that
     # Area range of the crops per size; none: the recipe's.
     crops: Annotated[tuple[tuple[float, float], ...], areas] = ()
     # Factor of the learning rate per size, for one size per step; none: 1.
@@ -84,7 +84,7 @@ class Settings:
         for name in ("learning_rates", "patches"):
             if getattr(self, name) and not self.by_step:
                 raise UserError(
-                    f"resolution.{name} needs one size per step, but resolution.mode is {self.mode!r}; "
+                    f"resolution.{name} needs one size per step, but resolution.mode is {self.mode or 'all'!r}; "
                     f"set it to {', '.join(BY_STEP)}, or leave {name} out"
                 )
         if self.consistency != "none" and count < 2:
@@ -110,12 +110,12 @@ def recipes(settings: Settings, make: Callable[..., Recipe], data_size: int) -> 
     if settings.by_step:
         return each
     *smaller, largest = each
-    if settings.mode == "all":
-        others = tuple(dataclasses.replace(large(recipe), role="small") for recipe in reversed(smaller))
-        return (dataclasses.replace(largest, groups=(*largest.groups[:1], *others, *largest.groups[1:])),)
-    buckets = tuple(large(recipe) for recipe in each)
-    mixed = dataclasses.replace(buckets[-1], buckets=buckets)
-    return (dataclasses.replace(largest, groups=(mixed, *largest.groups[1:])),)
+    if settings.mode == "mixed":
+        buckets = tuple(large(recipe) for recipe in each)
+        mixed = dataclasses.replace(buckets[-1], buckets=buckets)
+        return (dataclasses.replace(largest, groups=(mixed, *largest.groups[1:])),)
+    others = tuple(dataclasses.replace(large(recipe), role="small") for recipe in reversed(smaller))
+    return (dataclasses.replace(largest, groups=(*largest.groups[:1], *others, *largest.groups[1:])),)
 
 
 def with_patches(method: Method, settings: Settings, number: int) -> Method:

@@ -77,7 +77,10 @@ class DetailCLIP(Method):
                 "network.encoder to a vision transformer with pool=token, and decoder.dim to its dim"
             )
         if len(batch["views"]) != 1:
-            raise UserError("the method removes patches of large views alone; leave augment.small_views out")
+            raise UserError(
+                "the method removes patches of large views alone; leave augment.small_views out, and with several "
+                "resolution.sizes, set resolution.mode=random"
+            )
         if self.network.dense is None or getattr(self.network.dense, "norm", "none") == "batch":
             raise UserError("patches and views share dense heads without BatchNorm; set network.dense.norm=none")
         rows, columns = grid_of(self.network, batch["views"].large[0])
