@@ -50,7 +50,7 @@ TINY = {
 # By the first word of an encoder's name.
 SHALLOW = {"resnet": {"layers": (1, 1, 1, 1)}, "vit": {"depth": 2}}
 TINY_ENCODERS = {
-    "resnet": {"width": "0.0625", "layers": "(1, 1)"},
+    "resnet": {"width": "0.125", "layers": "(1,)"},
     "vit": {"patch": "8", "size": "16", "dim": "12", "depth": "2", "heads": "2"},
 }
 TEXT = {"text.dim": "12", "text.heads": "2", "text.output": "8", "network.projector.output": "8", "data.context": "16"}

@@ -4,9 +4,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
-import time
 
 import chex
 import jax
@@ -18,14 +15,14 @@ from killing import measured
 from test_checkpoint import flip, largest
 from test_methods import BARE, ROOT, overrides
 
-from ssl_jax import augment, checkpoint, data, main, parallel
+from ssl_jax import augment, checkpoint, data, main
 from ssl_jax import train as training
 from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.monitor.writers import read
 from ssl_jax.report.run import PICTURES
-from ssl_jax.train import Trainer, TrainState, make_program
+from ssl_jax.train import TrainState, make_program
 from ssl_jax.workdir import LOCK, WRITTEN
 
 LAST = 12
@@ -48,47 +45,13 @@ def train(*args, **changes):
     main.main(main.parser().parse(arguments(*args, **changes)))
 
 
-def command(*args, devices=2, **changes):
-    """Starts the command as a process of its own."""
-    environment = os.environ | {
-        "XLA_FLAGS": FLAGS.format(devices),
-        "JAX_COMPILATION_CACHE_DIR": CACHE,
-        "PYTHONUNBUFFERED": "1",
-    }
-    line = [sys.executable, "-m", "ssl_jax.main", *arguments(*args, **changes)]
-    return subprocess.Popen(
-        line, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def finish(process):
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
-    return output
-
-
-def wait_for_row(workdir, step, process):
-    deadline = time.monotonic() + 300
-    while not any(row["step"] >= step for row in read(workdir / "metrics.jsonl")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def load_state(name, workdir, devices=2, steps=LAST):
-    """Returns the last checkpoint of a run, on some devices of this process."""
-    run = build(load(str(ROOT / "configs" / f"{name}.py"), [*overrides(name), ("steps", str(steps))]))
-    trainer = Trainer(run, parallel.make_mesh(jax.devices()[:devices]))
-    return jax.device_get(checkpoint.read(workdir / "checkpoints", steps, trainer.abstract))
-
-
 LIGHT = {key.replace(".", "__"): value for key, value in BARE.items()} | {"evaluate__labels": "ignored"}
 
 
-def start(name, workdir, **changes):
-    """Starts the command in a process that is quickly there, on two devices, with its output beside the workdir."""
-    environment = {"XLA_FLAGS": FLAGS.format(2), "JAX_COMPILATION_CACHE_DIR": CACHE}
-    output = workdir.with_suffix(".txt")
+def start(name, workdir, devices=2, process="", environment=None, **changes):
+    """Starts the command in a process that is quickly there, with its output beside the workdir."""
+    environment = {"XLA_FLAGS": FLAGS.format(devices), "JAX_COMPILATION_CACHE_DIR": CACHE} | (environment or {})
+    output = workdir.with_suffix(f".{process}txt")
     return killing.start(arguments(name, workdir, **changes), environment, output), output
 
 
@@ -216,12 +179,12 @@ def test_a_changed_config_is_refused_by_its_keys(finished):
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     endless = {"steps": 100_000, "checkpoint__every": 100_000, "evaluate__every": 0}
-    process = command("simclr", tmp_path / "run", **LIGHT | endless)
-    wait_for_row(tmp_path / "run", 5, process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
-    assert "by SIGINT, everything is saved; the same command resumes" in output
+    process, output = start("simclr", tmp_path / "run", **LIGHT | endless)
+    killing.wait_for_row(process, tmp_path / "run", 5, output)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(120)
+    assert process.exitcode == 130, output.read_text()
+    assert "by SIGINT, everything is saved; the same command resumes" in output.read_text()
     (step,) = checkpoint.steps(tmp_path / "run" / "checkpoints")
     assert step >= 5
 
