@@ -122,7 +122,7 @@ def compiled(config: ConfigDict, images: UnseenImages, topology: Topology) -> Fa
             raise
         return Facts(**size, peak=used(str(error)), seconds=time.monotonic() - began)
     memory, text = program.memory_analysis(), hlo.parse(program.as_text())
-    counted = cost.count(text, len(topology.devices))
+    counted = cost.count(text, len(topology.devices), run.mesh_sizes.dcn)
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     temporaries = memory.temp_size_in_bytes
     if topology.chip and not topology.chip.is_tpu and config.network.dtype == "bfloat16":

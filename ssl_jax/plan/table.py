@@ -71,12 +71,16 @@ def costs(facts: Facts) -> dict[str, str]:
         shares = 100 * facts.flops[part] / max(flops, 1), 100 * facts.bytes[part] / max(moved, 1)
         cells[f"  {part}, % of both"] = "{:.1f} | {:.1f}".format(*shares)
     total = sum(one.bytes for one in facts.collectives)
-    rows: dict[str, list[int]] = {}
+    rows: dict[str, tuple[int, int, int]] = {}
     for one in facts.collectives:
         name = f"{one.kind}, {one.origin}" if one.bytes >= LEAST * total else "other collectives"
-        row = rows.setdefault(name, [0, 0])
-        row[0], row[1] = row[0] + one.number, row[1] + one.bytes
-    return cells | {f"{name}: number, MB": f"{count} | {size / 1e6:.3g}" for name, (count, size) in rows.items()}
+        old = rows.get(name, (0, 0, 0))
+        rows[name] = old[0] + one.number, old[1] + one.bytes, old[2] + one.crossing
+    for name, (count, size, crossing) in rows.items():
+        cells[f"{name}: number, MB"] = f"{count} | {size / 1e6:.3g}"
+        if crossing:
+            cells[f"{name}: MB between slices"] = f"{crossing / 1e6:.3g}"
+    return cells
 
 
 def times(estimate: Estimate) -> dict[str, str]:

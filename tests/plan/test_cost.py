@@ -14,6 +14,7 @@ from ssl_jax.plan.chips import CHIPS, Chip
 from ssl_jax.plan.compilation import Facts, used
 from ssl_jax.plan.cost import Collective
 from ssl_jax.plan.estimate import estimate, fits, sent
+from ssl_jax.plan.groups import groups
 
 # A step as XLA prints it for a TPU, shortened: a fused product in a loop of three, its gradient summed over four
 # devices together with the statistics of a BatchNorm, a copy to the fast memory, and an update in place.
@@ -44,6 +45,30 @@ def test_the_cost_of_a_program_as_text():
         Collective("all-reduce", "BatchNorm", 4, 0, 256),
         Collective("all-gather", "Sinkhorn", 4, 1, 128),
     ]
+
+
+def test_what_crosses_between_slices():
+    """Groups along `data` are of both slices, the two that gather are of one each."""
+    found = cost.count(hlo.parse(TEXT), devices=8, slices=2)
+    assert [one.crossing for one in found.collectives] == [4000, 256, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("replica_groups={{0,1},{2,3}}, dimensions={0}", [[0, 1], [2, 3]]),
+        ("replica_groups=[2,2]<=[4]", [[0, 1], [2, 3]]),
+        ("replica_groups=[2,2]<=[2,2]T(1,0), to_apply=%add", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['data'=2,'model'=2] {'data'}, to_apply=%add", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['data'=2,'model'=2], device_ids=([2,2]<=[2,2]T(1,0)) {'data'}", [[0, 1], [2, 3]]),
+        ("replica_groups=mesh['data'=4] {'data':(1)2}", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['data'=4] {'data':(2)2}", [[0, 1], [2, 3]]),
+        ("source_target_pairs={{0,1},{1,0}}", [[0, 1], [1, 0]]),
+        ("replica_groups={}, to_apply=%add", [[0, 1, 2, 3]]),
+    ],
+)
+def test_the_devices_of_a_collective(text, expected):
+    assert groups(text, 4).tolist() == expected
 
 
 def compiled(function, *shapes):
