@@ -45,7 +45,7 @@ def compile_without_code(lowered: jax.stages.Lowered) -> tuple[str, Memory]:
     cannot be stopped: it goes on in a thread, so the process should end.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        options = {"xla_dump_to": name, "xla_dump_hlo_as_text": True}
+        options: dict[str, str | bool] = {"xla_dump_to": name, "xla_dump_hlo_as_text": True}
         compiling = concurrent.futures.ThreadPoolExecutor(1).submit(lowered.compile, options)
         # XLA writes files one after the other: when the last is there, the others are whole.
         while not (found := list(pathlib.Path(name).glob("*.after_optimizations_after_buffer_assignment.txt"))):
