@@ -14,8 +14,9 @@ from test_train import start
 from launch import local_processes
 
 NAME = "moco_v2"  # its queue is split over the processes
-STEPS = 24
-CHANGES = {key.replace(".", "__"): value for key, value in BARE.items()} | {"steps": STEPS}
+STEPS, SAME = 24, 8
+CHANGES = {key.replace(".", "__"): value for key, value in BARE.items()}
+CHANGES |= {"steps": STEPS, "evaluate__every": 8, "checkpoint__every": 8}
 OUTPUT = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 
 
@@ -23,11 +24,6 @@ def places(processes=2):
     """Returns the variables by which processes find each other, for each of them."""
     shared = {"JAX_COORDINATOR_ADDRESS": local_processes.free_address(), "JAX_NUM_PROCESSES": str(processes)}
     return [shared | {"JAX_PROCESS_ID": str(index)} for index in range(processes)]
-
-
-def start_run(workdir):
-    """Starts the two processes of one run, each with two of four devices."""
-    return [start(NAME, workdir, process=f"{i}.", environment=place, **CHANGES) for i, place in enumerate(places())]
 
 
 INTERLEAVED = """
@@ -56,27 +52,28 @@ def test_each_process_has_the_rows_of_its_devices_wherever_they_are():
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_stop_together(tmp_path):
-    single, whole, stopped = (tmp_path / name for name in ("single", "whole", "stopped"))
-    killing.finish(*start(NAME, single, devices=4, **CHANGES))
-    for process, output in start_run(whole):
-        killing.finish(process, output)
-        # One process alone prints and writes.
-        assert ("trained" in output.read_text()) == output.name.endswith(".0.txt")
-    for expected, row in zip(killing.measured(single), killing.measured(whole), strict=True):
-        assert expected.keys() == row.keys()
-        if row["step"] <= 8:  # later rounding errors have grown
-            np.testing.assert_allclose([*row.values()], [*expected.values()], rtol=2e-2, atol=2)
+def test_two_processes_train_as_one_stop_together_and_go_on_as_one(tmp_path):
+    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
+    killing.finish(*start(NAME, alone, devices=4, **CHANGES))
 
-    processes = start_run(stopped)
-    killing.wait_for_row(processes[0][0], stopped, 7, processes[0][1])
-    os.kill(processes[1][0].pid, signal.SIGTERM)  # to one of them only
+    # Two processes with two of four devices each.
+    processes = [start(NAME, stopped, process=f"{i}.", environment=at, **CHANGES) for i, at in enumerate(places())]
+    (first, said), (second, nothing) = processes
+    killing.wait_for_row(first, stopped, SAME, said)
+    os.kill(second.pid, signal.SIGTERM)  # to one of them only
     for process, output in processes:
         process.join(120)
         assert process.exitcode == 75, output.read_text()
-    said = processes[0][1].read_text()
-    assert "by a request to another process, everything is saved; the same command resumes" in said
-    assert killing.saved(stopped) < STEPS
-    for process, output in start_run(stopped):
-        killing.finish(process, output)
-    killing.assert_same(whole, stopped)
+    assert "by a request to another process, everything is saved; the same command resumes" in said.read_text()
+    assert "step 1/" not in nothing.read_text()  # one process alone prints and writes
+    middle = killing.saved(stopped)
+    assert SAME <= middle < STEPS
+
+    process, output = start(NAME, stopped, devices=4, **CHANGES)
+    killing.finish(process, output)
+    assert f"resumes at step {middle}" in output.read_text()
+    assert killing.saved(stopped) == STEPS
+    for expected, row in zip(killing.measured(alone), killing.measured(stopped), strict=True):
+        assert expected.keys() == row.keys() and expected["step"] == row["step"]
+        if row["step"] <= SAME:  # later rounding errors have grown
+            np.testing.assert_allclose([*row.values()], [*expected.values()], rtol=2e-2, atol=2)
