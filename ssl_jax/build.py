@@ -120,8 +120,8 @@ def build_method(config: ConfigDict, cls: type[Method], from_data: Mapping, make
             values[name] = networks.make(field.annotation, groups, name)
         elif field.annotation in from_data:
             values[name] = from_data[field.annotation]
-        elif field.annotation in makers and (name in values or field.annotation is Teacher):
-            values[name] = makers[field.annotation](values.get(name))
+        elif field.plain in makers and (name in values or field.plain is Teacher):
+            values[name] = makers[field.plain](values.get(name))
         elif field.required and name not in values:
             raise UserError(f"method.{name} is not set; set it, as in --config.method.{name}=VALUE")
     return cls(**values)
@@ -147,12 +147,12 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
 def check_batch(config: ConfigDict, least: int, shards: int) -> None:
     """Checks that the batch has the least number of images, and divides evenly over the devices."""
     batch_size = config.batch_size
-    if 0 < batch_size < least:
+    if batch_size < least:
         raise UserError(
             f"batch_size is {batch_size}, but the method {config.method.name} compares the images of a batch with each "
             f"other; set batch_size to {least} or more"
         )
-    if batch_size < 1 or batch_size % shards:
+    if batch_size % shards:
         raise UserError(
             f"a batch of {batch_size} images cannot be split over {shards} devices; "
             f"set batch_size to a multiple of {shards}"

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssl_jax import data
+from ssl_jax.schema import lookup
 from ssl_jax.workdir import differences, read_config
 
 SAMPLE = 16  # images looked at
@@ -29,6 +30,8 @@ def recall(
     except (OSError, ValueError):  # there is none, or `hold` says what is wrong with it
         return config, photos
     config = min(filter(None, (config, photos)), key=lambda one: len(differences(stored, one)))
+    if config.resolution.mode is None:
+        config.resolution.mode = lookup(stored, "resolution.mode")  # "mixed" was the default
     if config.steps is None and config.minutes is not None and config.minutes == stored.get("minutes"):
         config.steps = stored.get("steps")
     return config, None

@@ -31,7 +31,8 @@ MACHINE = {
     "exit code -7": f"a process that reads images found /dev/shm full: lower data.workers, or enlarge it; {KEPT}",
     "exit code -9": f"a process that reads images was killed, most likely for its memory: lower data.workers; {KEPT}",
 }
-BROKEN = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited")  # how communication fails
+# How communication fails.
+BROKEN = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited|context initialization failed")
 
 
 class Parser(argparse.ArgumentParser):

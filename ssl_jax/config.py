@@ -19,6 +19,8 @@ PACKAGE = pathlib.Path(__file__).parent
 # The recipes that come with the package: in an installed one inside of it, in a checkout beside it.
 SHIPPED = next(folder for folder in (PACKAGE / "configs", PACKAGE.parent / "configs") if folder.is_dir())
 
+PATHS = ("init.from", "method.teacher")  # keys of files and folders
+
 
 def load(text: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
     """Reads a config.
@@ -70,6 +72,10 @@ def complete(recipe: Mapping[str, Any], overrides: Iterable[tuple[str, str]]) ->
         override(config, key, value)
     for group in (config.data, config.evaluate):
         group.source = group.source and from_anywhere(group.source)
+    for key in PATHS:
+        place, name = key.split(".")
+        if path := config[place].get(name):
+            config[place][name] = absolute(path)
     return config
 
 
@@ -77,7 +83,12 @@ def from_anywhere(source: str) -> str:
     """Returns the name of a source that means the same images in any working directory."""
     scheme, _, path = source.partition(":")
     local = scheme in ("folder", "pairs", "boxes", "segments") and path
-    return f"{scheme}:{os.path.abspath(os.path.expanduser(path))}" if local else source
+    return f"{scheme}:{absolute(path)}" if local else source
+
+
+def absolute(path: str) -> str:
+    """Returns a path that means the same in any working directory; an address such as gs://... is one already."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def find(file: str) -> pathlib.Path:

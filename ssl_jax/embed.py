@@ -39,7 +39,7 @@ def main(options) -> None:
     embeddings.format_of(out)
     parallel.start()
     model = load(options.workdir)
-    reading = data.Reading(model.canvas, model.canvas, max_pixels=max_pixels(options.workdir))  # as the run reads them
+    reading = as_the_run(options.workdir, model.canvas)
     images = open_images(options.source, options.split, options.dir, reading)
     print(*(f"{line}\n" for line in data.remarks(images.sources)), sep="", end="")
     feature, _ = layers(model.method, options.feature or model.feature, "--feature")
@@ -98,9 +98,10 @@ def files_of(split: str, source: Any) -> list[str]:
     return list(files) if files else [f"{split}/{i}" for i in range(len(source))]
 
 
-def max_pixels(workdir: str) -> int:
-    """Returns the largest number of pixels of an image that the run in a workdir takes."""
-    return complete(read_config(pathlib.Path(workdir).expanduser())).data.max_pixels
+def as_the_run(workdir: str, canvas: int) -> data.Reading:
+    """Returns how the run in a workdir reads images, on a canvas of this side (pixels)."""
+    settings = complete(read_config(pathlib.Path(workdir).expanduser())).data
+    return data.Reading(canvas, canvas, settings.max_pixels, settings.host_bytes)
 
 
 def checksum(model: Model, images: Images) -> int:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 from ml_collections import ConfigDict, FieldReference
 
 from ssl_jax.errors import UserError
+from ssl_jax.schedule import is_duration
 
 
 class Rule(NamedTuple):
@@ -19,12 +20,20 @@ class Rule(NamedTuple):
     holds: Callable[[Any], bool]
     says: str  # completes "set it to ..."
 
+    def allows(self, value: Any) -> bool:
+        """Returns whether a value follows the rule; one of a type that the condition does not expect does not."""
+        try:
+            return bool(self.holds(value))
+        except TypeError:
+            return False
+
 
 positive = Rule(lambda value: 0 < value < math.inf, "more than 0")
 not_negative = Rule(lambda value: 0 <= value < math.inf, "0 or more")
 decay = Rule(lambda value: 0 <= value < 1, "0 or more, and less than 1")
 share = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 fraction = Rule(lambda value: 0 < value <= 1, "more than 0, at most 1")
+lasting = Rule(is_duration, "a duration: '10 epochs', '313 steps', '40000 examples' or a number of steps")
 
 
 def one_of(choices: Iterable[str]) -> Rule:
@@ -35,14 +44,7 @@ def one_of(choices: Iterable[str]) -> Rule:
 
 def every(rule: Rule) -> Rule:
     """Returns the rule that a value is a tuple whose members, one or more, follow a rule."""
-
-    def hold(values: Any) -> bool:
-        try:
-            return len(values) > 0 and all(rule.holds(one) for one in values)
-        except TypeError:  # of another type than the rule expects
-            return False
-
-    return Rule(hold, f"one or several, each {rule.says}")
+    return Rule(lambda values: len(values) > 0 and all(map(rule.holds, values)), f"one or several, each {rule.says}")
 
 
 class Field(NamedTuple):
@@ -58,9 +60,15 @@ class Field(NamedTuple):
         return kind(self.annotation)
 
     @property
+    def plain(self) -> Any:
+        """The annotation without its rules."""
+        annotated = typing.get_origin(self.annotation) is Annotated
+        return typing.get_args(self.annotation)[0] if annotated else self.annotation
+
+    @property
     def rules(self) -> tuple[Rule, ...]:
-        """The rules for the value."""
-        return rules(self.annotation)
+        """The rules for the value; of whole numbers without one, that they are not negative."""
+        return rules(self.annotation) or (not_negative,) * (self.kind is int)
 
     def reference(self, value: Any = None) -> FieldReference:
         """Returns a typed reference for a config, with the value or unset."""
@@ -112,6 +120,8 @@ def member(annotation: Any) -> type | None:
 def rules(annotation: Any) -> tuple[Rule, ...]:
     """Returns the rules of an annotation, of the members of a union, and the length of a tuple that has one."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(annotation, typing.NewType):
+        return (lasting,)
     if origin is Annotated:
         return tuple(one for one in annotation.__metadata__ if isinstance(one, Rule)) + rules(arguments[0])
     if origin in (types.UnionType, typing.Union):
@@ -129,7 +139,7 @@ def check_fields(value: Any) -> None:
     """
     for name, field in fields(type(value)).items():
         for rule in field.rules:
-            if not rule.holds(given := getattr(value, name)):
+            if not rule.allows(given := getattr(value, name)):
                 raise UserError(f"{type(value).__name__}.{name} is {given}; set it to {rule.says}")
 
 

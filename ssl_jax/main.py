@@ -10,7 +10,7 @@ import jax
 from ssl_jax import command, data, parallel
 from ssl_jax.config import load, load_for_photos
 from ssl_jax.errors import UserError
-from ssl_jax.pretrained import check_start
+from ssl_jax.pretrained import check_start, new_start
 from ssl_jax.schema import lookup, remembers_images
 from ssl_jax.workdir import check_apart, check_free, check_unused, hold, shapes_run
 
@@ -61,10 +61,12 @@ def main(options) -> None:
 
     config, photos = recall(config, photos, workdir)
     check_unused(workdir)
+    start = new_start(config, workdir)
     run = build(config, photos=photos)
     check_free(workdir, run.config)
     check_apart(run.source, workdir)
-    check_start(run, workdir)
+    if start:
+        check_start(run, start)
     check_shared_memory(run)
     if jax.process_index() == 0:
         print(*data.describe(run.source, run.test, config.evaluate.labels, run.canvas), sep="\n")
@@ -76,7 +78,7 @@ def main(options) -> None:
         if longer and jax.process_index() == 0:
             print(longer)
         data.identity.settle(run.source, workdir, config.data.changed)
-        train(run, workdir)
+        train(run, workdir, start)
 
 
 def use_cache() -> None:

@@ -1,12 +1,13 @@
 """The protocol: a method is a frozen dataclass of pure functions."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, NewType
+from typing import Annotated, Any, ClassVar, NamedTuple, NewType
 
 import jax
 
 from ssl_jax.augment import Buckets, Views
 from ssl_jax.errors import UserError
+from ssl_jax.fields import positive, share
 from ssl_jax.networks.network import Network, Outputs
 from ssl_jax.numeric import ema
 from ssl_jax.schedule import Schedule
@@ -14,12 +15,14 @@ from ssl_jax.schedule import Schedule
 __all__ = [
     "Batch",
     "ClassCount",
+    "Decay",
     "ImageCount",
     "Method",
     "PyTree",
     "Result",
     "Schedule",
     "Steps",
+    "Temperature",
     "Variables",
     "apply",
     "encode",
@@ -31,6 +34,8 @@ __all__ = [
 PyTree = Any
 Batch = dict[str, Any]
 Steps = NewType("Steps", int)  # a config may say "10 epochs" or "40000 examples", see `schedule.duration`
+Decay = Annotated[Schedule, share]  # of a moving average: the share of the past
+Temperature = Annotated[Schedule, positive]
 # Set from the training images when a run is built, not by a config.
 ImageCount = NewType("ImageCount", int)
 ClassCount = NewType("ClassCount", int)

@@ -2,9 +2,10 @@
 
 import functools
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+from ml_collections import ConfigDict
 
 from ssl_jax import augment, checkpoint, networks, schema, weights
 from ssl_jax.errors import UserError
@@ -15,42 +16,55 @@ from ssl_jax.teacher import Teacher
 from ssl_jax.workdir import open_run
 
 
-def read_weights(source: str) -> tuple[Variables, str]:
-    """Reads the network that `init.from` names.
+class Start(NamedTuple):
+    """A network to start from."""
 
-    Returns:
-        The network, and what it is in words.
+    network: Variables  # host arrays
+    words: str  # what it is
+
+
+def read_start(source: str) -> Start:
+    """Reads the network that `init.from` names.
 
     Raises:
         UserError: if there is none.
     """
     path = pathlib.Path(source).expanduser()
     if path.is_file():
-        return weights.read_file(path), source
+        return Start(weights.read_file(path), source)
     opened = open_run(path, weights.ADVICE)
-    return opened.network, f"{source} at step {opened.step:,}"
+    return Start(opened.network, f"{source} at step {opened.step:,}")
 
 
-def check_start(run: Run, workdir: pathlib.Path) -> None:
-    """Checks that the weights that a run starts from exist and fit, unless it goes on from a checkpoint of its own.
+def new_start(config: ConfigDict, workdir: pathlib.Path) -> Start | None:
+    """Reads the network that a run starts from; None: from no other, or it goes on from a checkpoint of its own.
 
     Raises:
-        UserError: if they do not.
+        UserError: if the config names weights that cannot be read, or none where it says what to take.
     """
-    init = run.config.init
+    init = config.init
     if init.take and not init["from"]:
         raise UserError(f"init.take is set and init.from is not; {weights.ADVICE}")
-    if init["from"] and not checkpoint.steps(workdir / "checkpoints"):
-        network = run.method.variables(*run.shapes)
-        weights.fill(network, read_weights(init["from"])[0], init.take or schema.TAKE)
+    new = init["from"] and not checkpoint.steps(workdir / "checkpoints")
+    return read_start(init["from"]) if new else None
 
 
-def start_from(run: Run, train: Any) -> tuple[Any, str]:
+def check_start(run: Run, start: Start) -> None:
+    """Checks that a network fits that of a run.
+
+    Raises:
+        UserError: if it does not.
+    """
+    weights.fill(run.method.variables(*run.shapes), start.network, run.config.init.take or schema.TAKE)
+
+
+def start_from(run: Run, train: Any, start: Start | None = None) -> tuple[Any, str]:
     """Returns a state of step 0 with the weights that the config names, in the network and its target alike.
 
     Args:
         run: whose config has `init.from`, and `init.take`: regular expressions of the paths to take.
         train: a `TrainState` before the first step.
+        start: what `init.from` names, if it was read already.
 
     Returns:
         The state, and one line to print.
@@ -58,7 +72,7 @@ def start_from(run: Run, train: Any) -> tuple[Any, str]:
     Raises:
         UserError: if the weights cannot be read, or do not fit.
     """
-    source, words = read_weights(run.config.init["from"])
+    source, words = start or read_start(run.config.init["from"])
     network = run.method.variables(train.params, train.state)
     filled, taken = weights.fill(network, source, run.config.init.take or schema.TAKE)
     filled = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), filled, network)

@@ -1,6 +1,7 @@
 """Cross-resolution training: at which sizes a run sees its images, and the consistency between sizes."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -10,13 +11,13 @@ import numpy as np
 
 from ssl_jax.augment import Group, Recipe, Views, views
 from ssl_jax.errors import UserError
-from ssl_jax.fields import Rule, not_negative, one_of
+from ssl_jax.fields import Rule, every, lasting, not_negative, one_of
 from ssl_jax.losses import info_nce_pairs
 from ssl_jax.method import Batch, Method, PyTree, apply
 from ssl_jax.numeric import l2_normalize
 
 BY_STEP = ("random", "ramp", "repeat")  # one size per step
-MODES = ("mixed", "all", *BY_STEP)
+MODES = ("all", "mixed", *BY_STEP)
 CONSISTENCIES = ("none", "smooth_l1", "cosine", "contrastive")
 TEMPERATURE = 0.2  # of the contrastive consistency
 
@@ -29,6 +30,9 @@ areas = Rule(
     "a pair (low, high) with 0 < low <= high <= 1 for each size, as in ((0.4,1.0),(0.2,1.0))",
 )
 
+rates = Rule(lambda value: all(0 < one < math.inf for one in value), "factors, each more than 0")
+sides = Rule(lambda value: all(side > 0 for side in value), "sides in pixels, each more than 0")
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -36,9 +40,9 @@ class Settings:
 
     `mode` says how they share the training:
 
-        mixed   each image of a batch has one of the sizes, equally many each; a size may be listed twice
         all     each image has its large views at the largest size, and as many views at every other size, which like
-                the small views of multi-crop are only predicted from or queried with
+                the small views of multi-crop are only predicted from or queried with; so it is if no mode is set
+        mixed   each image of a batch has one of the sizes, equally many each; a size may be listed twice
         random  all images of a step have one size, drawn from the seed and the step
         ramp    one size per step, from the first at `ramp[0]` to the last at `ramp[1]` (progressive resizing)
         repeat  each epoch is repeated at each size
@@ -49,15 +53,15 @@ class Settings:
     """
 
     sizes: Annotated[tuple[int, ...], ascending] = ()  # pixels, from the smallest; none: data.size alone
-    mode: Annotated[str, one_of(MODES)] = "mixed"
-    crops: Annotated[
-        tuple[tuple[float, float], ...], areas
-    ] = ()  # area range of the crops per size; none: the recipe's
-    learning_rates: tuple[float, ...] = ()  # factor of the learning rate per size, for one size per step; none: 1
-    patches: tuple[
-        int, ...
-    ] = ()  # side of a vision transformer's patches per size, for one size per step; none: the network's
-    ramp: tuple[str, str] = ("0 epochs", "0 epochs")  # durations at which a ramp starts and ends
+    mode: Annotated[str, one_of(MODES)] | None = None  # None: all, but as it began for a run from before that
+    # Area range of the crops per size; none: the recipe's.
+    crops: Annotated[tuple[tuple[float, float], ...], areas] = ()
+    # Factor of the learning rate per size, for one size per step; none: 1.
+    learning_rates: Annotated[tuple[float, ...], rates] = ()
+    # Side of a vision transformer's patches per size, for one size per step; none: the network's.
+    patches: Annotated[tuple[int, ...], sides] = ()
+    # Durations at which a ramp starts and ends.
+    ramp: Annotated[tuple[str, str], every(lasting)] = ("0 epochs", "0 epochs")
     consistency: Annotated[str, one_of(CONSISTENCIES)] = "none"
     weight: Annotated[float, not_negative] = 1.0  # of the consistency in the loss
 
@@ -80,7 +84,7 @@ class Settings:
         for name in ("learning_rates", "patches"):
             if getattr(self, name) and not self.by_step:
                 raise UserError(
-                    f"resolution.{name} needs one size per step, but resolution.mode is {self.mode!r}; "
+                    f"resolution.{name} needs one size per step, but resolution.mode is {self.mode or 'all'!r}; "
                     f"set it to {', '.join(BY_STEP)}, or leave {name} out"
                 )
         if self.consistency != "none" and count < 2:
@@ -106,12 +110,12 @@ def recipes(settings: Settings, make: Callable[..., Recipe], data_size: int) -> 
     if settings.by_step:
         return each
     *smaller, largest = each
-    if settings.mode == "all":
-        others = tuple(dataclasses.replace(large(recipe), role="small") for recipe in reversed(smaller))
-        return (dataclasses.replace(largest, groups=(*largest.groups[:1], *others, *largest.groups[1:])),)
-    buckets = tuple(large(recipe) for recipe in each)
-    mixed = dataclasses.replace(buckets[-1], buckets=buckets)
-    return (dataclasses.replace(largest, groups=(mixed, *largest.groups[1:])),)
+    if settings.mode == "mixed":
+        buckets = tuple(large(recipe) for recipe in each)
+        mixed = dataclasses.replace(buckets[-1], buckets=buckets)
+        return (dataclasses.replace(largest, groups=(mixed, *largest.groups[1:])),)
+    others = tuple(dataclasses.replace(large(recipe), role="small") for recipe in reversed(smaller))
+    return (dataclasses.replace(largest, groups=(*largest.groups[:1], *others, *largest.groups[1:])),)
 
 
 def with_patches(method: Method, settings: Settings, number: int) -> Method:

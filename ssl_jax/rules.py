@@ -2,24 +2,27 @@
 
 import difflib
 import re
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import optax
 
 from ssl_jax.errors import UserError, suggest
+from ssl_jax.fields import decay, lasting, not_negative
+from ssl_jax.fields import rules as ranges
 from ssl_jax.numeric import path_name
 
 
 class Rule(NamedTuple):
     """How one parameter is treated."""
 
-    weight_decay: float = 1.0  # factor of the optimiser's
-    learning_rate: float = 1.0  # factor of the optimiser's
+    weight_decay: Annotated[float, not_negative] = 1.0  # factor of the optimiser's
+    learning_rate: Annotated[float, not_negative] = 1.0  # factor of the optimiser's
     adaptation: bool = True  # whether LARS scales it by its trust ratio
-    freeze: int | str = 0  # duration until which neither the parameter nor its moments change
-    momentum: float | None = None  # instead of the optimiser's, in sgd and lars
+    freeze: Annotated[int | str, lasting] = 0  # duration until which neither the parameter nor its moments change
+    momentum: Annotated[float, decay] | None = None  # instead of the optimiser's, in sgd and lars
     constant: bool = False  # whether the learning rate stays at its peak
 
 
@@ -32,9 +35,23 @@ def resolve(rules: Sequence, params: Any, to_steps: Callable[[int | str], int]) 
         pattern, fields = rule
         for key in set(fields) - set(Rule._fields):
             raise UserError(f"unknown setting {key!r} in the optimizer rule {pattern!r}; {suggest(key, Rule._fields)}")
+        check(pattern, fields)
         for path in matching(pattern, resolved):
             resolved[path] = resolved[path]._replace(**fields)
     return {path: rule._replace(freeze=to_steps(rule.freeze)) for path, rule in resolved.items()}
+
+
+def check(pattern: str, fields: Mapping[str, Any]) -> None:
+    """Checks that what a rule sets is in its range.
+
+    Raises:
+        UserError: if it is not.
+    """
+    kinds = typing.get_type_hints(Rule, include_extras=True)
+    for key, value in fields.items():
+        for one in ranges(kinds[key]):
+            if value is not None and not one.allows(value):
+                raise UserError(f"{key} of the optimizer rule {pattern!r} is {value!r}; set it to {one.says}")
 
 
 def matching(pattern: str, paths: Iterable[str], what: str = "the optimizer rule") -> list[str]:

@@ -14,6 +14,14 @@ from ssl_jax.errors import UserError, suggest
 Schedule = Callable[[Any], jax.Array]  # step, an int or a traced array of any shape -> value of that shape
 
 
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(?: *(epoch|step|example)s?)?")
+
+
+def is_duration(value: Any) -> bool:
+    """Returns whether a value has the form that `duration` takes."""
+    return DURATION.fullmatch(str(value)) is not None
+
+
 def duration(value: int | str, steps_per_epoch: int, batch_size: int) -> int:
     """Converts a duration to steps.
 
@@ -28,7 +36,7 @@ def duration(value: int | str, steps_per_epoch: int, batch_size: int) -> int:
     Raises:
         UserError: if the value has another form.
     """
-    text = re.fullmatch(r"(\d+(?:\.\d+)?)(?: *(epoch|step|example)s?)?", str(value))
+    text = DURATION.fullmatch(str(value))
     if not text:
         raise UserError(
             f"{value!r} is not a duration; write '10 epochs', '313 steps', '40000 examples' or a number of steps"

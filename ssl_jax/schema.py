@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ssl_jax import augment, data, networks, optimizer, parallel, resolution
 from ssl_jax.errors import UserError, suggest
-from ssl_jax.fields import Field, Rule, fields, fraction, not_negative, one_of, positive, set_fields
+from ssl_jax.fields import Field, Rule, fields, fraction, lasting, not_negative, one_of, positive, set_fields
 from ssl_jax.method import ClassCount, ImageCount, Method
 from ssl_jax.methods import METHODS
 
@@ -40,10 +40,10 @@ class Training:
     """The keys of a config outside its groups."""
 
     seed: Annotated[int, not_negative, BITS] = 0
-    epochs: float = 1.0  # of the training images
+    epochs: Annotated[float, positive] = 1.0  # of the training images
     minutes: Annotated[float, positive] | None = None  # of training on this machine, in place of epochs
-    steps: int | None = None  # takes precedence over both
-    batch_size: int = 256  # images, over all devices
+    steps: Annotated[int, positive] | None = None  # takes precedence over both
+    batch_size: Annotated[int, positive] = 256  # images, over all devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Data:
 class Evaluate:
     """Evaluation during training."""
 
-    every: str = "4 epochs"
+    every: Annotated[str, lasting] = "4 epochs"
     source: str | None = None  # labelled images to evaluate on, instead of the images to train on
     labels: str = "auto"  # auto, required or ignored
     feature: Annotated[str, FEATURE] | None = None  # backbone, projection or hidden:K; None: what the paper uses
@@ -86,7 +86,7 @@ class Evaluate:
 class Checkpoint:
     """Checkpoints."""
 
-    every: str = "1 epochs"
+    every: Annotated[str, lasting] = "1 epochs"
     keep: Annotated[int, positive] = 2  # latest checkpoints to keep; the best by k-NN is kept too
 
 
@@ -125,7 +125,6 @@ PLAIN = {  # filled with defaults
     "log": Log,
     "mesh": parallel.MeshSizes,
 }
-SCHEDULE = {"schedule": Field(str), "start": Field(float), "end": Field(float), "duration": Field(str)}
 NAME = {"name": Field(str)}
 
 
@@ -152,8 +151,17 @@ def groups(config: Mapping[str, Any] | ConfigDict) -> dict[str, dict[str, Field]
         for name in found[place]:
             key = f"{place}.{name}"
             if isinstance(lookup(config, key), Mapping | ConfigDict):
-                found[key] = SCHEDULE
+                found[key] = schedule(found[place][name].rules)
     return found
+
+
+def schedule(rules: tuple[Rule, ...]) -> dict[str, Field]:
+    """Returns the fields of a schedule whose values follow some rules."""
+    number: Any = float
+    for rule in rules:
+        number = Annotated[number, rule]
+    ends = {name: Field(number) for name in ("start", "end")}
+    return {"schedule": Field(str), **ends, "duration": Field(Annotated[str, lasting])}
 
 
 def network(config: Mapping[str, Any] | ConfigDict, place: str) -> dict[str, dict[str, Field]]:
@@ -269,7 +277,7 @@ def check(config: ConfigDict) -> None:
                     f"{owner} {name if place == 'method' else key!r}; {suggest(name, set(known) - {'name'})}"
                 )
             for rule in known[name].rules:
-                if not rule.holds(value):
+                if not rule.allows(value):
                     raise UserError(f"{key} is {value}; set it to {rule.says}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{key} is {value}; set it to a finite number")

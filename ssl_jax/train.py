@@ -207,12 +207,13 @@ class Trainer:
         return (parallel.scatter(self.mesh, batch) for batch in stream)
 
 
-def train(run: Run, folder: pathlib.Path) -> None:
+def train(run: Run, folder: pathlib.Path, weights: pretrained.Start | None = None) -> None:
     """Trains a run to its end, from its latest checkpoint if there is one.
 
     Args:
         run: the run.
         folder: its workdir, for metrics, checkpoints, pictures and the report.
+        weights: what `init.from` names, if it was read already.
 
     Raises:
         UserError: if the checkpoint does not fit, or training diverges.
@@ -224,7 +225,7 @@ def train(run: Run, folder: pathlib.Path) -> None:
             print(f"finished: {folder} has all {run.steps:,} steps; report: {page}")
             return
         trainer = Trainer(run, parallel.make_mesh(sizes=run.mesh_sizes))
-        step, state = start(trainer, checkpoints)
+        step, state = start(trainer, checkpoints, weights)
         evaluator = Evaluator(run, trainer.mesh)
         with Monitor(folder, run.config, run.steps, step, began) as monitor:
             if step == 0:
@@ -253,23 +254,25 @@ def conclude(trainer, state, features, evaluator, monitor, folder) -> None:
     monitor.record(trainer.run.steps, evaluator.conclude(features, folder / "neighbours.png"))
 
 
-def start(trainer: Trainer, checkpoints: Checkpoints) -> tuple[int, TrainState]:
+def start(
+    trainer: Trainer, checkpoints: Checkpoints, weights: pretrained.Start | None = None
+) -> tuple[int, TrainState]:
     """Returns the step and the state to continue from: the latest checkpoint, the weights of `init.from`, or new."""
     restored = checkpoints.restore(trainer.abstract)
     if restored:
         step, state = restored
         how = f"resumes at step {step:,}"
     else:
-        step, (state, how) = 0, new_state(trainer)
+        step, (state, how) = 0, new_state(trainer, weights)
     if jax.process_index() == 0:
         print(how)
     return step, state
 
 
-def new_state(trainer: Trainer) -> tuple[TrainState, str]:
+def new_state(trainer: Trainer, weights: pretrained.Start | None = None) -> tuple[TrainState, str]:
     """Returns the state of step 0, with the weights of `init.from` if it is set, and one line to print."""
-    state = trainer.init()
-    return pretrained.start_from(trainer.run, state) if trainer.run.config.init["from"] else (state, "starts anew")
+    run, state = trainer.run, trainer.init()
+    return pretrained.start_from(run, state, weights) if run.config.init["from"] else (state, "starts anew")
 
 
 def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -> tuple[TrainState, Any]:
@@ -305,6 +308,7 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
         if measured:
             monitor.record(step, measured)
         if save:
+            monitor.sync()  # a checkpoint that is there has its metrics
             checkpoints.save(step, state, measured)
         if stop or step == run.steps:
             checkpoints.wait()

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from ssl_jax import checkpoint, data, schema, weights
 from ssl_jax.atomic import replacing
-from ssl_jax.config import flatten
+from ssl_jax.config import PATHS, absolute, flatten
 from ssl_jax.errors import UserError
 from ssl_jax.method import PyTree, Variables
 from ssl_jax.methods import METHODS
@@ -220,9 +220,10 @@ def shapes_run(key: str) -> bool:
 
 
 def with_defaults(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
-    """Returns the values of a config as they read from JSON, and the default of each field that is not set."""
+    """Returns the values of a config as they read from JSON, paths made absolute, and defaults where none is set."""
     known = dict(schema.defaults(config)) if schema.lookup(config, "method.name") in METHODS else {}
     given = {key: value for key, value in flatten(config).items() if value is not None}
+    given |= {key: absolute(given[key]) for key in PATHS if given.get(key)}
     return json.loads(json.dumps(known | given))
 
 

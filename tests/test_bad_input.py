@@ -24,7 +24,7 @@ def workdir(tmp_path):
 def start(workdir, monkeypatch):
     """Starts the command; returns the workdir of the run it would train."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
-    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir: claimed.append(workdir))
+    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir, start: claimed.append(workdir))
     claimed: list[pathlib.Path] = []
 
     def run(*changes, config="byol.py", at=workdir, arguments=()):
@@ -112,7 +112,9 @@ VALUES = [
     ("augment.recipe=none", "unknown augmentation recipe 'none'; "),
     ("method.name=byoll", "unknown method 'byoll'; did you mean 'byol'?"),
     ("method.name=simclr", "the method simclr has no hyper-parameter 'decay'; valid: temperature"),
-    ("method.decay.start=nan", "method.decay.start is nan; set it to a finite number"),
+    ("method.decay.start=nan", "method.decay.start is nan; set it to a number from 0 to 1"),
+    ("method.decay.start=5", "method.decay.start is 5.0; set it to a number from 0 to 1"),
+    ("method.decay.duration=-1", "method.decay.duration is -1; set it to a duration: '10 epochs', '313 steps',"),
     ("method.decay.schedule=cosin", "unknown schedule 'cosin'; did you mean 'cosine'?"),
     ("network.encoder.name=resnet19", "there is no encoder 'resnet19'; did you mean 'resnet18'?"),
     ("network.encoder.name=vit_tiny", "vit_tiny has no width, which others have; unset: --config."),
@@ -124,8 +126,9 @@ VALUES = [
     ("optimizer.name=adam", "unknown optimizer.name 'adam'; did you mean 'adamw'?"),
     ("optimizer.clip=0", "optimizer.clip is 0.0; set it to more than 0"),
     ("optimizer.momentum=high", "'optimizer.momentum' takes a number, not 'high'"),
-    ("optimizer.warmup=long", "'long' is not a duration; write '10 epochs'"),
-    ("evaluate.every=-1", "'-1' is not a duration; write '10 epochs'"),
+    ("optimizer.warmup=long", "optimizer.warmup is long; set it to a duration: '10 epochs', '313 steps',"),
+    ("optimizer.milestones=('8 weeks',)", "optimizer.milestones is ('8 weeks',); set it to one or several, each a dur"),
+    ("evaluate.every=-1", "evaluate.every is -1; set it to a duration: '10 epochs'"),
     ("evaluate.labels=require", "evaluate.labels is 'require'; did you mean 'required'?"),
     ("evaluate.feature=head", "evaluate.feature is head; set it to backbone, projection or hidden:K"),
     ("evaluate.feature=hidden:2", "evaluate.feature is 'hidden:2', but network.projector has 1 hidden layers"),
@@ -133,7 +136,7 @@ VALUES = [
     ("network.predictor.name=mpl", "there is no head 'mpl'; did you mean 'mlp'?"),
     ("evaluate.crop=30", "evaluate.crop is 30.0; set it to more than 0, at most 1"),
     ("evaluate.temperature=0", "evaluate.temperature is 0.0; set it to more than 0"),
-    ("checkpoint.every=never", "'never' is not a duration; write '10 epochs'"),
+    ("checkpoint.every=never", "checkpoint.every is never; set it to a duration: '10 epochs'"),
     ("checkpoint.keep=0", "checkpoint.keep is 0; set it to more than 0"),
     ("log.every=0", "log.every is 0; set it to more than 0"),
     ("log.gradients=('(',)", "log.gradients is ('(',); set it to regular expressions, such as"),
@@ -156,11 +159,16 @@ VALUES = [
     ("steps=10000000000", "the run has 10,000,000,000 steps, more than a 32-bit number counts; set epochs or steps to"),
     ("optimizer.b1=0.9", "unknown config key 'optimizer.b1'; "),
     ("resolution.ramp=('2 epochs',)", "resolution.ramp is ('2 epochs',); set it to a tuple of 2 values"),
-    ("epochs=0", "the run has 0 steps; set epochs or steps to more than 0"),
-    ("epochs=-1", "'-1.0 epochs' is not a duration"),
-    ("steps=0", "the run has 0 steps; set epochs or steps to more than 0"),
-    ("batch_size=0", "a batch of 0 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
-    ("batch_size=-8", "a batch of -8 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
+    ("resolution.ramp=('soon','4')", "resolution.ramp is ('soon', '4'); set it to one or several, each a duration"),
+    ("resolution.patches=(-4,)", "resolution.patches is (-4,); set it to sides in pixels, each more than 0"),
+    ("resolution.sizes=('a',)", "resolution.sizes is ('a',); set it to sizes in pixels from the smallest"),
+    ("data.host_bytes=-1", "data.host_bytes is -1; set it to 0 or more"),
+    ("epochs=0", "epochs is 0.0; set it to more than 0"),
+    ("epochs=-1", "epochs is -1.0; set it to more than 0"),
+    ("epochs=0.001", "the run has 0 steps; set epochs or steps to more than 0"),
+    ("steps=0", "steps is 0; set it to more than 0"),
+    ("batch_size=0", "batch_size is 0; set it to more than 0"),
+    ("batch_size=-8", "batch_size is -8; set it to more than 0"),
     ("batch_size=12", "a batch of 12 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
     (
         "network.chunks=3",
@@ -229,7 +237,7 @@ def test_a_queue_shorter_than_a_step_is_refused(complaint, config):
             "views of 2 pixels are smaller than the network's stride of ",
         ),
         ("augment.small_views=-1", "augment.small_views is -1; set it to 0 or more"),
-        ("method.queue_from=soon", "'soon' is not a duration; write '10 epochs'"),
+        ("method.queue_from=soon", "method.queue_from is soon; set it to a duration: '10 epochs'"),
         (
             'optimizer.rules=(("prototypes",{"freeze":1}),)',
             "'prototypes' matches no parameter; the nearest are network/pr",
@@ -244,7 +252,7 @@ def test_multi_crop_and_optimizer_rules(complaint, change, sentence):
 
 def test_a_teacher_is_asked_for(complaint):
     assert "this method learns from a teacher; set method.teacher to the workdir" in complaint(config="crd.py")
-    assert "there is no run in 'runs/byoll'" in complaint("method.teacher=runs/byoll", config="crd.py")
+    assert f"there is no run in '{os.getcwd()}/runs/byoll'" in complaint("method.teacher=runs/byoll", config="crd.py")
 
 
 def test_masks_are_asked_for(complaint):

@@ -10,7 +10,7 @@ from PIL import Image
 from test_methods import CONFIGS, PRESETS
 
 from ssl_jax import augment, main
-from ssl_jax.choices import are_colored
+from ssl_jax.choices import are_colored, recall
 from ssl_jax.config import load, load_for_photos
 from ssl_jax.run import build_recipes
 
@@ -33,7 +33,7 @@ def start(tmp_path, monkeypatch, capsys):
     """Starts the command on a folder; returns the run it would train and what it printed."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     begun = []
-    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir: begun.append(run))
+    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir, start: begun.append(run))
 
     def run(folder, *changes, config="simclr", workdir=tmp_path / "run"):
         changes = [f"--config.{change}" for change in (f"data.source=folder:{folder}", "batch_size=8", *changes)]
@@ -77,6 +77,22 @@ def test_a_run_goes_on_with_the_views_it_began_with(start, tmp_path, monkeypatch
     path.write_text(json.dumps(load("simclr", [("data.source", f"folder:{folder}"), ("batch_size", "8")]).to_dict()))
     old, _ = start(folder)
     assert old.config.augment.crop == (0.4, 1.0)
+
+
+def test_sizes_are_shown_as_when_the_run_began(tmp_path):
+    """`mixed` was what all configs had where none was named."""
+
+    def recalled(stored, *changes):
+        (tmp_path / "config.json").write_text(json.dumps(load("byol", stored).to_dict()))
+        return recall(load("byol", changes), None, tmp_path)[0]
+
+    sizes, mixed, random = ("resolution.sizes", "(16,28)"), ("resolution.mode", "mixed"), ("resolution.mode", "random")
+    assert recalled([sizes, mixed], sizes) == load("byol", [sizes, mixed])
+    assert recalled([sizes], sizes) == load("byol", [sizes])
+    assert recalled([mixed]) == load("byol", [mixed])
+    assert recalled([sizes, mixed], sizes, random) == load("byol", [sizes, random])  # which is another run
+    groups = [[group.size for group in build_recipes(load("byol", [sizes, *more]))[0].groups] for more in ([], [mixed])]
+    assert groups == [[28, 16], [28]]
 
 
 @pytest.mark.parametrize(

@@ -289,3 +289,16 @@ def test_a_source_means_the_same_images_in_any_working_directory(key, given, kep
     monkeypatch.setenv("HOME", "/home/me")
     config = load("byol", [(key, given)])
     assert flatten(config)[key] == kept.format(here=tmp_path, above=tmp_path.parent, home="/home/me")
+
+
+@pytest.mark.parametrize(("name", "key"), [("byol", "init.from"), ("crd", "method.teacher")])
+def test_a_path_means_the_same_in_any_working_directory(name, key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load(name, [(key, "runs/a")])
+    assert flatten(config)[key] == f"{tmp_path}/runs/a"
+    assert flatten(load(name, [(key, "gs://a/b")]))[key] == "gs://a/b"
+    claim(tmp_path / "run", config)
+    stored = tmp_path / "run" / "config.json"
+    stored.write_text(stored.read_text().replace(f'"{tmp_path}/runs/a"', '"runs/a"'))  # as older versions kept it
+    assert '"runs/a"' in stored.read_text()
+    claim(tmp_path / "run", config)

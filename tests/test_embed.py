@@ -5,6 +5,7 @@ import dataclasses
 import html.parser
 import json
 import os
+import pathlib
 import shutil
 
 import jax
@@ -16,7 +17,7 @@ from test_methods import overrides, read
 
 import ssl_jax
 from ssl_jax import embed, embeddings, neighbours
-from ssl_jax.data import Reading
+from ssl_jax.data import Reading, files
 from ssl_jax.errors import UserError
 
 SUFFIXES = (".npz", ".parquet")
@@ -96,11 +97,14 @@ def test_each_image_has_a_row_and_an_interrupted_command_goes_on(suffix, run, fo
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
-def test_a_split_without_labels(run, tmp_path):
+def test_a_split_without_labels(run, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(files, "content", lambda path: read.append(path) or pathlib.Path(path).read_bytes())
     Image.new("RGB", (16, 16), "red").save(tmp_path / "a.png")
     Image.new("RGB", (16, 16), "blue").save(tmp_path / "b.png")
     call(run, tmp_path, tmp_path / "out.npz", "--split=train")
     assert set(columns(tmp_path / "out.npz")) == {"file", "split", "embedding"}
+    assert len(read) == 2  # to check it and to embed it an image is decoded once
     with pytest.raises(UserError, match="has no test split; leave --split out"):
         call(run, tmp_path, tmp_path / "out.npz", "--split=test")
 

@@ -323,7 +323,18 @@ def test_a_config_dict_builds():
         ({"rules": (("heat/kernel", {"freeze": 1}),)}, "matches no parameter; the nearest are head/kernel"),
         ({"rules": (("head(", {"freeze": 1}),)}, "is not a regular expression"),
         ({"rules": (("head", {"weight_deca": 1}),)}, "did you mean 'weight_decay'"),
-        ({"rules": (("head", {"freeze": "for ever"}),)}, "is not a duration"),
+        (
+            {"rules": (("head", {"freeze": "for ever"}),)},
+            "freeze of the optimizer rule 'head' is 'for ever'; set",
+        ),
+        (
+            {"rules": (("head", {"weight_decay": -1}),)},
+            "weight_decay of the optimizer rule 'head' is -1; set it",
+        ),
+        (
+            {"rules": (("head", {"momentum": "high"}),)},
+            "momentum of .* is 'high'; set it to 0 or more, and",
+        ),
     ],
 )
 def test_bad_config(config, message):

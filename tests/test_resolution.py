@@ -65,7 +65,7 @@ def test_a_mixed_batch_encodes_each_image_at_its_own_size(key, passes):
 
 
 def test_rows_of_a_mixed_batch_are_the_views_that_each_size_alone_would_make():
-    run = make(resolution__sizes="(8,16)")
+    run = make(resolution__sizes="(8,16)", resolution__mode="mixed")
     raw = jax.device_put(data.read(run.source, np.arange(8, dtype=np.int32), run.canvas))
     small, large = jax.jit(augment.batch, static_argnums=0)(run.recipe, jax.random.key(0), raw, 3)["views"][0]
     for size, bucket, views in ((8, 0, small), (16, 1, large)):
@@ -80,7 +80,7 @@ def alone_changes(run):
 
 
 def test_views_of_other_sizes_are_only_queries():
-    run = make(resolution__sizes="(8,16,24)", resolution__mode="all")
+    run = make(resolution__sizes="(8,16,24)")
     views = run.example_batch["views"]
     assert [array.shape[:3] for array in views] == [(16, 2, 24), (16, 2, 16), (16, 2, 8)]
     assert views.roles == ("large", "small", "small")
@@ -117,7 +117,7 @@ def test_a_repeated_epoch_shows_the_same_images_with_other_augmentations():
 
 
 def test_a_mixed_run_is_the_same_on_eight_devices():
-    run = make(resolution__sizes="(8,16)", resolution__consistency="cosine")
+    run = make(resolution__sizes="(8,16)", resolution__mode="mixed", resolution__consistency="cosine")
     _, alone, rows = trained(run, steps=1)
     _, together, rows_together = trained(run, devices=8, steps=1)
     np.testing.assert_allclose(rows[-1]["loss"], rows_together[-1]["loss"], rtol=1e-4)
@@ -219,12 +219,12 @@ def test_statistics_are_estimated_at_a_size(bank):
     [
         ({"sizes": "(16,8)"}, "resolution.sizes is (16, 8); set it to sizes in pixels from the smallest"),
         ({"sizes": "(8,12)"}, "resolution.sizes end at 12 pixels and data.size"),
-        ({"sizes": "(8,16)", "mode": "mix"}, "resolution.mode is mix; set it to mixed or all or random"),
+        ({"sizes": "(8,16)", "mode": "mix"}, "resolution.mode is mix; set it to all or mixed or random"),
         ({"sizes": "(8,16)", "crops": "((0.2,1.0),)"}, "resolution.crops has 1 entries for 2 sizes"),
-        ({"sizes": "(8,16)", "learning_rates": "(1.0,0.5)"}, "resolution.learning_rates needs one size per step"),
+        ({"sizes": "(8,16)", "learning_rates": "(1.0,0.5)"}, "one size per step, but resolution.mode is 'all'"),
         ({"sizes": "(8,16)", "mode": "ramp"}, "resolution.ramp ends at '0 epochs', not after its start"),
         ({"consistency": "cosine"}, "set resolution.sizes to two or more"),
-        ({"sizes": "(8,12,16)"}, "which 3 sizes cannot share equally"),
+        ({"sizes": "(8,12,16)", "mode": "mixed"}, "which 3 sizes cannot share equally"),
         ({"sizes": "(8,16)", "patches": "(4,8)"}, "resolution.patches needs one size per step"),
         ({"sizes": "(8,16)", "patches": "(4,8)", "mode": "random"}, "resolution.patches needs a vision transformer"),
     ],
@@ -274,7 +274,8 @@ def test_a_method_that_predicts_pixels_has_patches_of_one_size():
 
 
 def test_methods_that_compare_patches_take_one_size_per_batch():
-    config = load(str(ROOT / "configs" / "densecl.py"), [*overrides("densecl"), ("resolution.sizes", "(8,16)")])
+    changes = [("resolution.sizes", "(8,16)"), ("resolution.mode", "mixed")]
+    config = load(str(ROOT / "configs" / "densecl.py"), [*overrides("densecl"), *changes])
     with pytest.raises(UserError, match=r"set resolution\.mode to random, ramp, repeat or all"):
         build(config)
 

@@ -192,7 +192,7 @@ def test_a_vit_starts_at_another_image_size_and_patch(tmp_path):
 @pytest.fixture
 def refusal(tmp_path, monkeypatch):
     """Runs the command, which must refuse and leave no workdir; returns what it says."""
-    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir: pytest.fail("it began to train"))
+    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir, start: pytest.fail("it began to train"))
 
     def run(source, name="byol", **changes):
         workdir = tmp_path / "run"

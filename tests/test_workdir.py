@@ -17,7 +17,7 @@ import pytest
 from test_methods import ROOT
 from test_train import arguments, train
 
-from ssl_jax import checkpoint, main, parallel
+from ssl_jax import checkpoint, main, parallel, pretrained
 from ssl_jax import train as training
 from ssl_jax.build import build
 from ssl_jax.checkpoint import SEAL, Checkpoints
@@ -88,10 +88,18 @@ def stopped(source, tmp_path_factory):
             raise Stopped
         return original(trainer, state, batch, taken)
 
+    reads = []
+
+    def read_start(name, original=pretrained.read_start):
+        reads.append(name)
+        return original(name)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", step)
+        patch.setattr(pretrained, "read_start", read_start)
         with pytest.raises(Stopped):
             start(workdir, init__from=source)
+    assert reads == [str(source)]  # once, to check it and to start from it
     assert checkpoint.steps(workdir / "checkpoints") == [1]
     return workdir
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_jax.data import files
+from ssl_jax.data import files, shared
 from ssl_jax.data.decoding import UnreadableError, attempt, example_of, header_of
 from ssl_jax.data.field import image_fields, shrink
 from ssl_jax.data.layout import below, classes_of, find_layout
 from ssl_jax.data.reading import WHOLE, Reading
+from ssl_jax.data.shared import SharedExamples
 from ssl_jax.data.survey import NEW, STRAY, Survey, examples
 from ssl_jax.errors import UserError
 
@@ -28,7 +29,7 @@ class FolderSource:
     Up to `CHECKED` files are all decoded at the start. Checking millions would take much of an epoch, so in larger
     folders an unreadable file is noticed when it is read, and replaced by the next readable one. In both cases the
     image at position i depends only on the files, so that runs repeat and resume exactly. What was decoded is kept if
-    all of it fits `reading.host_bytes`.
+    all of it fits `reading.host_bytes`, in memory that worker processes share.
 
     Args:
         name: the name of the source in messages.
@@ -62,11 +63,11 @@ class FolderSource:
         self.fields = image_fields(fields)
         self.total, self.version, self.warned = len(self), None, False
         self.canvas: int | None = None  # pixels of the longer side that are enough
-        self.kept: list[dict[str, np.ndarray] | None] | None = None
+        self.kept: SharedExamples | None = None
         self.measure()
         self.canvas = reading.canvas(self.survey.largest)
         if self.fits():
-            self.kept = [None] * len(self)
+            self.kept = SharedExamples(len(self))
         if len(self) <= CHECKED:
             self.leave_out(attempt(self.check, range(len(self)), f"reading the images of {name}"))
         else:
@@ -109,7 +110,8 @@ class FolderSource:
             raise self.hopeless("; ".join(f"{why}: {examples(why, left_out[why])}" for why in left_out))
         self.names, self.bytes = [self.names[i] for i in good], [self.bytes[i] for i in good]
         self.labels = [self.labels[i] for i in good]
-        self.kept = self.kept and [self.kept[i] for i in good]
+        if self.kept is not None:
+            self.kept.select(good)
         sizes = self.survey.sizes if len(self.survey.sizes) < len(found) else self.survey.sizes[good]
         self.survey = dataclasses.replace(self.survey, left_out=left_out, sizes=sizes)
 
@@ -118,7 +120,7 @@ class FolderSource:
 
     def fits(self) -> bool:
         """Returns whether all images, decoded and shrunk, take at most `reading.host_bytes`."""
-        if self.canvas is None:
+        if self.canvas is None or not shared.AVAILABLE:
             return False
         area = np.full(1, self.canvas**2)
         if len(self.survey.sizes) == len(self):
@@ -138,9 +140,6 @@ class FolderSource:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"kept": None}  # too much to send to each worker process
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         return self.readable(i)[1]
@@ -173,7 +172,8 @@ class FolderSource:
             return kept
         example = example_of(self.path(i), "mask" in self.fields, self.canvas, self.reading)
         if self.kept is not None:
-            self.kept[i] = example = {name: shrink(pixels, self.canvas) for name, pixels in example.items()}
+            example = {name: shrink(pixels, self.canvas) for name, pixels in example.items()}
+            self.kept.add(i, example)
         return example
 
 

@@ -37,7 +37,7 @@ def main(options) -> None:
         results = {subject.title: protocol(subject) for subject in subjects}
         record = records.record(name, protocol, judged, results)
         if jax.process_index() == 0:
-            records.save(folder, name, record, next(iter(results.values())).scores)
+            records.save(folder, name, record, next(iter(results.values())))
             print(*records.lines(name, record), sep="\n")
     if jax.process_index() == 0 and not options.weights and (folder / "report.html").exists():
         report.write([folder])

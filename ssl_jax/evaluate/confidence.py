@@ -38,6 +38,13 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> Difference:
     return Difference(float(each.mean()), *interval(each))
 
 
+def difference_of_draws(ours: np.ndarray, theirs: np.ndarray) -> Difference:
+    """Compares two numbers that are no means, over the same images and the same draws of them, see `Result.draws`."""
+    value, *each = np.asarray(ours, float) - np.asarray(theirs, float)
+    low, high = np.quantile(each, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Difference(float(value), float(low), float(high))
+
+
 def resampled_means(values: np.ndarray) -> np.ndarray:
     """Returns the means of `RESAMPLES` draws of N of the values [N] with replacement.
 

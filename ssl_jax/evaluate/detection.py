@@ -69,7 +69,8 @@ class Detection(Protocol):
         rows = position >= 0
         best = [suppress(one, OVERLAP)[:FOUND] for one in boxes[rows]]
         matched = match(best, [one[one[:, 4] >= 0] for one in truth[rows]], len(classes))
-        return Result(summary(matched, classes) | {"size": subject.size})
+        result = summary(matched, classes)
+        return result._replace(numbers=result.numbers | {"size": subject.size})
 
 
 def finder(subject: Subject, detector: Detector) -> Callable:
@@ -84,7 +85,7 @@ def finder(subject: Subject, detector: Detector) -> Callable:
     return find
 
 
-def summary(matched: Matched, classes: tuple[str, ...]) -> dict[str, Any]:
+def summary(matched: Matched, classes: tuple[str, ...]) -> Result:
     """Returns `ap50` in percent, its 95 % `interval` over draws of test images, and that of each class, `ap`."""
     each = 100 * average_precisions(matched)
     images = len(matched.counts)
@@ -92,10 +93,11 @@ def summary(matched: Matched, classes: tuple[str, ...]) -> dict[str, Any]:
     drawn = drawn[drawn @ matched.counts.sum(axis=1) > 0]  # with boxes
     means = [100 * np.nanmean(average_precisions(matched, weight.astype(float))) for weight in drawn]
     interval = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-    return {
+    numbers = {
         "ap50": float(np.nanmean(each)),
         "interval": interval,
         "images": images,
         "boxes": int(matched.counts.sum()),
         "ap": {name: float(ap) for name, ap in zip(classes, each, strict=True) if not np.isnan(ap)},
     }
+    return Result(numbers, draws=np.array([numbers["ap50"], *means]))

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.evaluate.confidence import difference
+from ssl_jax.evaluate.confidence import Difference, difference, difference_of_draws
 from ssl_jax.evaluate.opening import Judged
 from ssl_jax.evaluate.result import Result
 from ssl_jax.monitor import writers
 from ssl_jax.report.evaluations import DETAILS, number, plain
+
+COMPARED = ("scores", "draws")  # fields of a result that a comparison takes
 
 
 def record(name: str, protocol: Any, judged: Judged, results: Mapping[str, Result]) -> dict[str, Any]:
@@ -38,11 +40,12 @@ def brief(numbers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in numbers.items() if name == "interval" or not isinstance(value, list | dict)}
 
 
-def save(folder: pathlib.Path, name: str, record: Mapping[str, Any], scores: np.ndarray | None) -> None:
-    """Writes evaluations/PROTOCOL.json and, to compare runs, the scores of test images to PROTOCOL.npz."""
+def save(folder: pathlib.Path, name: str, record: Mapping[str, Any], result: Result) -> None:
+    """Writes evaluations/PROTOCOL.json and, to compare runs, the scores or draws of test images to PROTOCOL.npz."""
     writers.save(folder, name, record)
-    if scores is not None:
-        np.savez_compressed(folder / "evaluations" / f"{name}.npz", scores=scores)
+    arrays = {key: value for key in COMPARED if (value := getattr(result, key)) is not None}
+    if arrays:
+        np.savez_compressed(folder / "evaluations" / f"{name}.npz", **arrays)
 
 
 def lines(name: str, record: Mapping[str, Any]) -> Iterator[str]:
@@ -94,22 +97,30 @@ def compare(ours: pathlib.Path, theirs: pathlib.Path, names: Sequence[str]) -> I
                     f"{name} saw other images in {ours} ({key} {first[0].get(key)}) than in {theirs} "
                     f"({key} {second[0].get(key)}); evaluate both on the same with --data"
                 )
-        found_difference = difference(100.0 * first[1], 100.0 * second[1])
-        verdict = "more than noise" if found_difference.is_real else "no more than noise"
+        values, gap = against(first[1], second[1])
+        verdict = "more than noise" if gap.is_real else "no more than noise"
         yield (
-            f"{name}: {100 * first[1].mean():.1f} in {ours}, {100 * second[1].mean():.1f} in {theirs}; the difference "
-            f"{found_difference.value:+.1f} (95 %: {found_difference.low:+.1f} to {found_difference.high:+.1f}) is "
-            f"{verdict} of the test images"
+            f"{name}: {values[0]:.1f} in {ours}, {values[1]:.1f} in {theirs}; the difference {gap.value:+.1f} "
+            f"(95 %: {gap.low:+.1f} to {gap.high:+.1f}) is {verdict} of the test images"
         )
 
 
-def read(folder: pathlib.Path, name: str) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns the record of a protocol and the scores of test images."""
+def against(ours: Result, theirs: Result) -> tuple[tuple[float, float], Difference]:
+    """Returns the headlines of two results in percent, and their difference."""
+    if ours.draws is not None and theirs.draws is not None:
+        return (ours.draws[0], theirs.draws[0]), difference_of_draws(ours.draws, theirs.draws)
+    first, second = (100.0 * np.asarray(one.scores) for one in (ours, theirs))
+    return (first.mean(), second.mean()), difference(first, second)
+
+
+def read(folder: pathlib.Path, name: str) -> tuple[dict[str, Any], Result]:
+    """Returns the record of a protocol, and as a result the scores or draws of test images."""
     path = folder / "evaluations" / name
     try:
         with np.load(path.with_suffix(".npz")) as arrays:
-            return json.loads(path.with_suffix(".json").read_text()), arrays["scores"]
-    except (OSError, ValueError, KeyError):
+            found = Result({}, **{key: arrays[key] for key in COMPARED if key in arrays})
+            return json.loads(path.with_suffix(".json").read_text()), found
+    except (OSError, ValueError):
         raise UserError(
             f"there is no result of {name} in {folder}; run python -m ssl_jax.evaluate --workdir={folder} "
             f"--protocol={name} first"

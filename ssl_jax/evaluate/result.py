@@ -14,6 +14,9 @@ class Result(NamedTuple):
 
     numbers: dict[str, Any]  # what evaluations/PROTOCOL.json shows; accuracies in percent
     scores: np.ndarray | None = None  # [N], of each test image, whose mean is the headline: 1 if it was right
+    # Where the headline is no mean over images: [1 + R], in percent, of all test images and of draws of them, which are
+    # the same for every subject.
+    draws: np.ndarray | None = None
 
 
 class Protocol:

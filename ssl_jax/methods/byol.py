@@ -4,14 +4,14 @@ import dataclasses
 from typing import NamedTuple
 
 from ssl_jax.losses import cross_views, squared_cosine_distance
-from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
+from ssl_jax.method import Decay, Method, PyTree, Result, Variables, apply, follow, initialize
 
 
 @dataclasses.dataclass(frozen=True)
 class BYOL(Method):
     """Bootstrap Your Own Latent (Grill et al. 2020, arXiv:2006.07733), Algorithm 1."""
 
-    decay: Schedule  # tau of the target: 0.996 -> 1 along a cosine
+    decay: Decay  # tau of the target: 0.996 -> 1 along a cosine
     large_views = 2
 
     class State(NamedTuple):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ssl_jax.errors import UserError
 from ssl_jax.fields import positive
 from ssl_jax.memory import push, random_queue
-from ssl_jax.method import Method, Result, Schedule, apply, follow, initialize
+from ssl_jax.method import Decay, Method, Result, apply, follow, initialize
 from ssl_jax.momentum import Keys, find_key, shuffled
 from ssl_jax.networks import Outputs
 from ssl_jax.numeric import l2_normalize, widen
@@ -25,7 +25,7 @@ class CAST(Method):
     should match the mask. Images count equally; the authors' code takes one cosine over all images of a GPU.
     """
 
-    decay: Schedule  # m of the key encoder; the authors' code moves it twice a step
+    decay: Decay  # m of the key encoder; the authors' code moves it twice a step
     queue_size: int = 65536  # keys, a multiple of the batch size
     temperature: Annotated[float, positive] = 0.07  # tau
     weight: float = 0.75  # weight of the Grad-CAM loss: alpha / (alpha + beta)

@@ -42,7 +42,10 @@ class CMC(Method):
     def check(self, batch):
         super().check(batch)
         if batch["views"].small:
-            raise UserError("CMC contrasts the channels of one crop, not several crops; set augment.small_views=0")
+            raise UserError(
+                "CMC contrasts the channels of one crop, not several crops; set augment.small_views=0, and with "
+                "several resolution.sizes, resolution.mode=random"
+            )
         available = batch["views"].large[0].shape[-1]
         valid = [isinstance(group, tuple) and group and set(group) <= set(range(available)) for group in self.channels]
         if len(valid) < 2 or not all(valid):

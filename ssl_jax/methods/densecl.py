@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.fields import positive
 from ssl_jax.losses import info_nce, nearest_position
 from ssl_jax.memory import push, queue_rows, random_queue
-from ssl_jax.method import Method, PyTree, Result, Schedule, Steps, Variables, apply, follow, initialize
+from ssl_jax.method import Decay, Method, PyTree, Result, Steps, Variables, apply, follow, initialize
 from ssl_jax.momentum import find_key, shuffled
 from ssl_jax.numeric import as_rows, l2_normalize
 
@@ -21,7 +21,7 @@ class DenseCL(Method):
     The dense part compares the first large view with the second, which is the key; further views are queries of MoCo.
     """
 
-    decay: Schedule  # m of the key encoder
+    decay: Decay  # m of the key encoder
     queue_size: int = 65536  # keys of each kind, a multiple of the batch size
     temperature: Annotated[float, positive] = 0.2  # tau
     weight: float = 0.5  # lambda, weight of the dense part

@@ -14,7 +14,7 @@ from ssl_jax.fields import not_negative, one_of, positive, share
 from ssl_jax.language import Objective, check_pairs, clip_scale, embed_text, first_scale, first_text, match
 from ssl_jax.losses import centered_softmax, cross_views, hidden_weights, soft_cross_entropy
 from ssl_jax.masking import most_salient
-from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
+from ssl_jax.method import Decay, Method, PyTree, Result, Temperature, Variables, apply, follow, initialize
 from ssl_jax.networks import Decoder, Outputs, TextTower, ViT
 from ssl_jax.numeric import ema, widen
 from ssl_jax.patches import grid_of, moments, patchify
@@ -42,9 +42,9 @@ class DetailCLIP(Method):
 
     text: TextTower
     decoder: Decoder
-    decay: Schedule  # of the teacher: 0.996 -> 1 along a cosine
-    teacher_temperature: Schedule  # tau_t, for views
-    patch_temperature: Schedule  # tau_t, for patches
+    decay: Decay  # of the teacher: 0.996 -> 1 along a cosine
+    teacher_temperature: Temperature  # tau_t, for views
+    patch_temperature: Temperature  # tau_t, for patches
     temperature: Annotated[float, positive] = 0.1  # tau_s, of the student
     center_decay: Annotated[float, share] = 0.9  # of both centres; 1: they stay 0
     removal: Annotated[str, one_of(("attention", "random", "none"))] = "attention"
@@ -77,7 +77,10 @@ class DetailCLIP(Method):
                 "network.encoder to a vision transformer with pool=token, and decoder.dim to its dim"
             )
         if len(batch["views"]) != 1:
-            raise UserError("the method removes patches of large views alone; leave augment.small_views out")
+            raise UserError(
+                "the method removes patches of large views alone; leave augment.small_views out, and with several "
+                "resolution.sizes, set resolution.mode=random"
+            )
         if self.network.dense is None or getattr(self.network.dense, "norm", "none") == "batch":
             raise UserError("patches and views share dense heads without BatchNorm; set network.dense.norm=none")
         rows, columns = grid_of(self.network, batch["views"].large[0])

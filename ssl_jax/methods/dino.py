@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.distillation import check_scores, target_entropies
 from ssl_jax.fields import positive, share
 from ssl_jax.losses import centered_softmax, cross_views, soft_cross_entropy
-from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
+from ssl_jax.method import Decay, Method, PyTree, Result, Temperature, Variables, apply, follow, initialize
 from ssl_jax.numeric import ema
 
 
@@ -22,8 +22,8 @@ class DINO(Method):
     high as the student's) targets become uniform.
     """
 
-    decay: Schedule  # lambda of the teacher: 0.996 -> 1 along a cosine
-    teacher_temperature: Schedule  # tau_t
+    decay: Decay  # lambda of the teacher: 0.996 -> 1 along a cosine
+    teacher_temperature: Temperature  # tau_t
     temperature: Annotated[float, positive] = 0.1  # tau_s, of the student
     center_decay: Annotated[float, share] = 0.9  # m of the centre; 1: it stays 0
     large_views = 2

@@ -13,7 +13,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.fields import not_negative, one_of, positive, share
 from ssl_jax.losses import centered_softmax, cross_views, koleo, sinkhorn, soft_cross_entropy
 from ssl_jax.masking import block_mask
-from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
+from ssl_jax.method import Decay, Method, PyTree, Result, Temperature, Variables, apply, follow, initialize
 from ssl_jax.numeric import as_rows, ema
 from ssl_jax.patches import grid_of
 
@@ -27,8 +27,8 @@ class DINOv2(Method):
     alone, of student and teacher, go through the heads of the patches.
     """
 
-    decay: Schedule  # of the teacher
-    teacher_temperature: Schedule  # tau_t, for views and patches
+    decay: Decay  # of the teacher
+    teacher_temperature: Temperature  # tau_t, for views and patches
     temperature: Annotated[float, positive] = 0.1  # tau_s, of the student
     centering: Annotated[str, one_of(("sinkhorn", "center"))] = "sinkhorn"
     center_decay: Annotated[float, share] = 0.9  # of both centres, with `centering` "center"; 1: they stay 0

@@ -10,7 +10,7 @@ from ssl_jax.distillation import check_hiding, check_scores, choose_hidden, targ
 from ssl_jax.fields import not_negative, one_of, positive, share
 from ssl_jax.losses import centered_softmax, cross_views, soft_cross_entropy
 from ssl_jax.masking import block_mask, random_mask
-from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
+from ssl_jax.method import Decay, Method, PyTree, Result, Temperature, Variables, apply, follow, initialize
 from ssl_jax.numeric import ema
 from ssl_jax.patches import grid_of
 
@@ -23,9 +23,9 @@ class IBOT(Method):
     with what the teacher says of the same patches, what it says of views with the teacher's large views, as in DINO.
     """
 
-    decay: Schedule  # of the teacher: 0.996 -> 1 along a cosine
-    teacher_temperature: Schedule  # tau_t, for views
-    patch_temperature: Schedule  # tau_t, for patches
+    decay: Decay  # of the teacher: 0.996 -> 1 along a cosine
+    teacher_temperature: Temperature  # tau_t, for views
+    patch_temperature: Temperature  # tau_t, for patches
     temperature: Annotated[float, positive] = 0.1  # tau_s, of the student
     center_decay: Annotated[float, share] = 0.9  # of both centres; 1: they stay 0
     view_weight: Annotated[float, not_negative] = 1.0  # lambda_1

@@ -11,7 +11,7 @@ import optax
 from ssl_jax.errors import UserError
 from ssl_jax.fields import positive, share
 from ssl_jax.masking import random_blocks, random_context
-from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
+from ssl_jax.method import Decay, Method, PyTree, Result, Variables, apply, follow, initialize
 from ssl_jax.methods.masked import check_masked
 from ssl_jax.networks import Decoder
 from ssl_jax.numeric import widen
@@ -32,7 +32,7 @@ class IJEPA(Method):
     """
 
     predictor: Decoder
-    decay: Schedule  # of the target encoder: 0.996 -> 1, linear
+    decay: Decay  # of the target encoder: 0.996 -> 1, linear
     blocks: Annotated[int, positive] = 4  # targets in each image
     area: Annotated[float, share] = 0.175  # of a target block, as a share of the image
     aspect: Annotated[float, positive] = 1.125  # longer side of a target block / shorter side

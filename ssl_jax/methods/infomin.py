@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssl_jax.errors import UserError
 from ssl_jax.fields import positive
 from ssl_jax.memory import push, random_queue
-from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow, initialize
+from ssl_jax.method import Decay, Method, Result, Variables, apply, follow, initialize
 from ssl_jax.momentum import Keys, find_key, shuffled
 from ssl_jax.networks import Jigsaw
 from ssl_jax.numeric import l2_normalize
@@ -22,7 +22,7 @@ class InfoMin(Method):
     The second large view is MoCo's key; all other views are queries, and all patches of a grid together are one.
     """
 
-    decay: Schedule  # m of the key encoder
+    decay: Decay  # m of the key encoder
     queue_size: int = 65536  # keys, a multiple of the batch size
     temperature: Annotated[float, positive] = 0.15  # tau
     weight: float = 0.5  # beta, weight of the patches

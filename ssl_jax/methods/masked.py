@@ -21,7 +21,8 @@ def check_masked(network: Network, views: Views) -> None:
     if views.total != 1:
         raise UserError(
             f"the method hides patches of one view of an image, but the recipe makes {views.total} views; "
-            "set augment.recipe=mae, without augment.small_views"
+            "set augment.recipe=mae, without augment.small_views, and with several resolution.sizes, "
+            "resolution.mode=random"
         )
     if not isinstance(network.encoder, ViT):
         raise UserError("the method hides patches, and a ResNet has none; choose a ViT as network.encoder.name")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ssl_jax.fields import positive
 from ssl_jax.memory import push
-from ssl_jax.method import Method, Result, Schedule, Variables, apply, follow
+from ssl_jax.method import Decay, Method, Result, Variables, apply, follow
 from ssl_jax.momentum import Keys, find_key, first_keys, shuffled
 from ssl_jax.numeric import as_rows, l2_normalize
 
@@ -21,7 +21,7 @@ class MoCo(Method):
     the keys; to update it after the step gives the same sequence.
     """
 
-    decay: Schedule  # m of the key encoder
+    decay: Decay  # m of the key encoder
     queue_size: int = 65536  # keys, a multiple of the keys per step
     temperature: Annotated[float, positive] = 0.2  # tau
     shuffle: bool = False  # whether split BatchNorm statistics mix keys with other rows than queries (section 3.3)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ssl_jax.fields import positive
 from ssl_jax.losses import info_nce_pairs, mean_over_pairs
-from ssl_jax.method import Method, PyTree, Result, Schedule, Variables, apply, follow, initialize
+from ssl_jax.method import Decay, Method, PyTree, Result, Variables, apply, follow, initialize
 from ssl_jax.numeric import l2_normalize
 
 
@@ -20,7 +20,7 @@ class MoCoV3(Method):
     optimiser rule of the config does.
     """
 
-    decay: Schedule  # m of the key encoder: 0.99 -> 1 along a cosine
+    decay: Decay  # m of the key encoder: 0.99 -> 1 along a cosine
     temperature: Annotated[float, positive] = 0.2  # tau
     large_views = 2
     least_batch = 2

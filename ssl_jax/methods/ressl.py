@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ssl_jax.fields import positive
 from ssl_jax.losses import relational
 from ssl_jax.memory import push, queue_rows
-from ssl_jax.method import Method, Result, Schedule, apply, follow
+from ssl_jax.method import Decay, Method, Result, apply, follow
 from ssl_jax.momentum import Keys, first_keys, shuffled
 from ssl_jax.numeric import l2_normalize
 
@@ -21,7 +21,7 @@ class ReSSL(Method):
     the target after the step, not before it is used, gives the same sequence.
     """
 
-    decay: Schedule  # m of the target
+    decay: Decay  # m of the target
     queue_size: int = 131072  # embeddings of the target, a multiple of the batch
     temperature: Annotated[float, positive] = 0.1  # tau_s, of the student
     target_temperature: Annotated[float, positive] = 0.04  # tau_t, lower than tau_s for a sharper distribution

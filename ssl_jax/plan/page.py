@@ -10,18 +10,19 @@ FILE = "plans.json"
 HEAD = """# Plans
 
 What a run costs by the program that XLA compiles for it, before any device is there; see "Plan before you pay" in the
-README. Times are bounds by the peaks of the chips, which nothing reaches: real runs take longer. Made by
+README. Times are what the program needs at the peaks of the chips: a bound for a TPU, whose own program it is, while a
+GPU, planned by a program for CPUs, may be faster or slower (0.64 to 1.23 times, see docs/benchmarks.md). Made by
 
     python -m ssl_jax.plan --all --topology=v5e:8x8 --out=docs
 
-which compiles what is not here yet (a ResNet-50 takes 4 to 8 minutes on two quiet cores) and goes on where it was
-stopped, and by the same command with `--config` for single rows, such as those of Table 3 of MoCo v2 on eight chips:
+which compiles what is not here yet and goes on where it was stopped, and by the same command with `--config` for single
+rows, such as those of Table 3 of MoCo v2 on eight chips:
 
     python -m ssl_jax.plan --config=moco_v2:imagenet --topology=v5e:2x4 --out=docs
     python -m ssl_jax.plan --config=simclr:imagenet --config.batch_size=256 --topology=v5e:2x4 --out=docs
     python -m ssl_jax.plan --config=simclr:imagenet --config.batch_size=4096 --topology=v5e:2x4 --out=docs
 
-GiB are of one device; shares of augmentation are of FLOPs and of bytes moved.
+GiB are of one device, without the code of the program; shares of augmentation are of FLOPs and of bytes moved.
 """
 COLUMNS = (
     "config | batch | parameters, M | peak, GiB | fits | GFLOP per image | MB per image | augmentation, % | bound by | "

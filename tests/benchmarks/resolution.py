@@ -18,14 +18,15 @@ from cifar10 import SHARED
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-MIXED = {"resolution.sizes": (16, 24, 32, 48)}
+SEVERAL = {"resolution.sizes": (16, 24, 32, 48)}
+MIXED = {**SEVERAL, "resolution.mode": "mixed"}
 ROWS: dict[str, dict] = {
     "32": {"epochs": 4},
     "mixed": {"epochs": 4, **MIXED},
     "mixed, two stages": {"epochs": 4, **MIXED, "network.layers": 2},
     "mixed, consistency": {"epochs": 2, **MIXED, "resolution.consistency": "cosine"},
-    "one size a step": {"epochs": 4, **MIXED, "resolution.mode": "random"},
-    "all sizes": {"epochs": 2, **MIXED, "resolution.mode": "all"},
+    "one size a step": {"epochs": 4, **SEVERAL, "resolution.mode": "random"},
+    "all sizes": {"epochs": 2, **SEVERAL},
 }
 SIZES = (12, 16, 24, 32, 48, 64, 96)
 COLUMNS = {

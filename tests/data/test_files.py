@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import pickle
 
 import numpy as np
 import pytest
@@ -113,6 +114,19 @@ def test_what_was_decoded_is_kept_if_all_of_it_fits(images, monkeypatch):
         assert [int(source[i]["image"][0, 0, 0]) for i in range(3)] == [0, 10, 20]
         assert len(read) == times
         read.clear()
+
+
+def test_what_was_kept_is_shared_with_copies(images):
+    (images / "1.png").write_text("")
+    source = open_source(f"folder:{images}", reading=Reading(6, 6, host_bytes=10**6))
+    copy = pickle.loads(pickle.dumps(source))  # as a worker process gets it
+    for file in images.iterdir():
+        file.unlink()
+    for one in (source, copy):
+        assert [int(one[i]["image"][0, 0, 0]) for i in range(2)] == [0, 20]
+    assert len(pickle.dumps(source)) < 2000
+    copy.kept.add(0, source[1])
+    assert int(source[0]["image"][0, 0, 0]) == int(copy[0]["image"][0, 0, 0]) == 0
 
 
 def test_a_large_photograph_is_decoded_at_a_reduced_size(tmp_path):

@@ -37,7 +37,7 @@ def workdir(tmp_path):
 def start(workdir, monkeypatch):
     """Starts the command, which trains nothing."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
-    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir: (workdir / "metrics.jsonl").touch())
+    monkeypatch.setattr("ssl_jax.train.train", lambda run, workdir, start: (workdir / "metrics.jsonl").touch())
 
     def run(source, *changes, config="simclr.py"):
         line = [f"--config={ROOT / 'configs' / config}", f"--workdir={workdir}", f"--config.data.source={source}"]

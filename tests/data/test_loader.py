@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssl_jax.data import Integers, fits, image_fields, resident
 from ssl_jax.data.field import fit, fitted_size
 from ssl_jax.data.loader import batches, read, spec
 from ssl_jax.data.order import Shuffled
+from ssl_jax.data.reading import Reading
 from ssl_jax.data.source import open_source
 from ssl_jax.data.subset import Subset
 from ssl_jax.errors import UserError
@@ -160,6 +162,17 @@ def test_worker_processes_change_nothing(workers):
     source = open_source("embedded:fashion_mnist", "test")
     expected = list(batches(source, Shuffled(0, len(source), 32), 28, 0, 5))
     assert_equal(expected, list(batches(source, Shuffled(0, len(source), 32), 28, 0, 5, workers=workers)))
+
+
+@pytest.mark.slow
+def test_worker_processes_share_what_was_decoded(tmp_path):
+    for i in range(4):
+        Image.new("RGB", (6, 6), (i, i, i)).save(tmp_path / f"{i}.png")
+    source = open_source(f"folder:{tmp_path}", reading=Reading(6, 6, host_bytes=10**6))
+    for file in tmp_path.iterdir():
+        file.unlink()
+    (batch,) = batches(source, lambda step: np.arange(4, dtype=np.int32), 6, 0, 1, workers=1)
+    assert batch["image"][:, 5, 5, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_padding_is_black_and_has_no_label():

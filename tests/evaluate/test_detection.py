@@ -14,7 +14,7 @@ from ssl_jax import parallel
 from ssl_jax.config import load
 from ssl_jax.data import open_source
 from ssl_jax.errors import UserError
-from ssl_jax.evaluate import boxes, detection, detector, opening
+from ssl_jax.evaluate import boxes, detection, detector, opening, records
 from ssl_jax.networks import Network
 
 SQUARE = np.array([0.0, 0.0, 0.4, 0.4])
@@ -64,6 +64,25 @@ def test_duplicates_are_those_of_a_class_that_overlap_a_better_one():
     ours = found((0, 0, 0.5), (0.02, 0, 0.9), (0.02, 1, 0.3), (0.3, 0, 0.4))
     np.testing.assert_array_equal(boxes.suppress(ours, 0.6), ours[[1, 3, 2]])
     assert boxes.suppress(found(), 0.6).shape == (0, 6)
+
+
+def test_runs_are_compared_over_the_same_draws_of_images(tmp_path):
+    images = 30
+    truth = [there((0, 0))] * images
+    results = {}
+    for name, shifts in (("all", np.zeros(images)), ("most", 0.6 * (np.arange(images) % 5 == 0))):
+        ours = [found((shift, 0, 0.5 + i / 100)) for i, shift in enumerate(shifts)]
+        results[name] = detection.summary(boxes.match(ours, truth, 1), ("square",))
+        (tmp_path / name).mkdir()
+        records.save(tmp_path / name, "detection", results[name].numbers, results[name])
+    best, worse = (tmp_path / name for name in results)
+    (said,) = records.compare(best, worse, ["detection"])
+    gap = results["all"].draws - results["most"].draws
+    low, high = np.quantile(gap[1:], [0.025, 0.975])
+    assert len(gap) == 1 + detection.DRAWS and gap[0] == 100 - results["most"].numbers["ap50"]
+    assert f"the difference +{gap[0]:.1f} (95 %: +{low:.1f} to +{high:.1f}) is more than noise" in said
+    (said,) = records.compare(worse, worse, [])
+    assert "the difference +0.0 (95 %: +0.0 to +0.0) is no more than noise" in said
 
 
 BOXES = np.float32([[[0, 0, 0.6, 0.5, 1], [0.5, 0.2, 0.9, 0.8, 0], [0, 0, 1, 1, -1]], [[0, 0, 0, 0, -1]] * 3])

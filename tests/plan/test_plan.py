@@ -9,6 +9,7 @@ import jax
 import pytest
 from test_methods import overrides
 
+from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.plan import __main__ as command
@@ -67,6 +68,14 @@ def test_what_is_communicated(eight):
     assert (
         0.9 * 4 * eight.facts.parameters < by_origin["gradients"] + by_origin["BatchNorm"] < 8 * eight.facts.parameters
     )
+
+
+def test_a_batchnorm_communicates_once_forward_and_once_backward(eight):
+    """Its sums of a pass share an all-reduce, and no layer can share one with the next, which needs its result."""
+    shapes = build(eight.config, *[unseen(eight.config)] * 2, devices=8).shapes
+    layers = sum("'var'" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes[1]))
+    number = sum(one.number for one in eight.facts.collectives if one.origin == "BatchNorm")
+    assert layers < number <= 2 * layers
 
 
 def test_a_table_and_json_from_the_cache(eight, tiny, capsys, monkeypatch, tmp_path):
