@@ -130,10 +130,9 @@ def send_facts(sender: multiprocessing.connection.Connection, config: ConfigDict
     jax.config.update("jax_platforms", "cpu")
     with sender:
         try:
-            found = compiled(config, images, open_topology(name))
+            sender.send(compiled(config, images, open_topology(name)))
         except UserError as error:
-            found = error
-        sender.send(found)
+            sender.send(error)
 
 
 def compiled(config: ConfigDict, images: UnseenImages, topology: Topology) -> Facts:

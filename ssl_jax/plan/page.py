@@ -70,9 +70,14 @@ def line(row: Mapping) -> str:
         images = row["batch_size"] / row["devices"]
         flops, moved = (sum(row[what].values()) for what in ("flops", "bytes"))
         shares = (100 * row[what]["augmentation"] / total for what, total in (("flops", flops), ("bytes", moved)))
-        cells += [f"{flops / images / 1e9:.3g}", f"{moved / images / 1e6:.3g}", "{:.1f}, {:.1f}".format(*shares)]
+        cells += [rounded(flops / images / 1e9), rounded(moved / images / 1e6), "{:.1f}, {:.1f}".format(*shares)]
     if bound := row.get("estimate"):
         cells += [bound["binds"], f"{bound['images_per_second']:,.0f}", f"{bound['hours']:.1f}"]
         cells += [f"{bound['chip_hours']:,.0f}"]
     cells += ["-"] * (COLUMNS.count("|") + 1 - len(cells))
     return f"| {' | '.join(cells)} |\n"
+
+
+def rounded(value: float) -> str:
+    """Returns a number of three digits, as in "0.0123" or "2,340"."""
+    return f"{float(f'{value:.3g}'):,g}"

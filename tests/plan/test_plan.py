@@ -29,7 +29,7 @@ def run(capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def tiny():
-    return [f"--config.{key}={value}" for key, value in overrides("simclr")]
+    return [f"--config.{key}={value}" for key, value in overrides("simclr", **{"mesh.dcn": "2"})]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +43,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def eight(tiny, cache):
-    """The plan of a tiny SimCLR on eight devices."""
+    """The plan of a tiny SimCLR on eight devices, four in each of two slices."""
     changes = [tuple(one.removeprefix("--config.").split("=", 1)) for one in tiny]
     return plans.plan(SIMCLR, topology.open_topology("cpu:8"), changes)
 
@@ -63,6 +63,7 @@ def test_what_is_communicated(eight):
     by_origin = dict.fromkeys(("gradients", "BatchNorm", "augmentation"), 0)
     for one in eight.facts.collectives:
         by_origin[one.origin] = by_origin.get(one.origin, 0) + one.bytes
+    assert all(one.crossing == one.bytes for one in eight.facts.collectives if one.origin == "gradients")
     assert by_origin["augmentation"] == 0
     assert by_origin["BatchNorm"] > 0
     assert (
@@ -83,7 +84,7 @@ def test_a_table_and_json_from_the_cache(eight, tiny, capsys, monkeypatch, tmp_p
     arguments = [f"--config={SIMCLR}", "--topology=cpu:8", *tiny]
     text = run(capsys, *arguments)
     assert f"{eight.facts.aliased} of {eight.facts.donated}" in text
-    assert "all-reduce, gradients" in text
+    assert "all-reduce, gradients: MB between slices" in text
     (row,) = json.loads(run(capsys, *arguments, "--json", f"--out={tmp_path}"))
     assert row["parameters"] == eight.facts.parameters
     assert page.rows(tmp_path) == [row]
