@@ -110,7 +110,7 @@ def inputs(shapes):
 @EACH
 def test_finite_differences(loss, shapes):
     with jax.enable_x64(True):
-        check_grads(loss, [jnp.asarray(x) for x in inputs(shapes)], order=1, modes=["rev"], rtol=1e-5)
+        check_grads(jax.jit(loss), [jnp.asarray(x) for x in inputs(shapes)], order=1, modes=["rev"], rtol=1e-5)
 
 
 def sharding():
@@ -121,8 +121,8 @@ def sharding():
 @EACH
 def test_eight_devices_are_one(loss, shapes):
     arrays = [jnp.asarray(x, jnp.float32) for x in inputs(shapes)]
-    gradient = jax.value_and_grad(loss, argnums=tuple(range(len(arrays))))
-    alone, together = gradient(*arrays), jax.jit(gradient)(*jax.device_put(arrays, sharding()))
+    gradient = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(arrays)))))
+    alone, together = gradient(*arrays), gradient(*jax.device_put(arrays, sharding()))
     assert len(together[0].devices()) == 8
     np.testing.assert_allclose(together[0], alone[0], rtol=1e-5)
     for ours, expected in zip(together[1], alone[1], strict=True):
