@@ -12,6 +12,7 @@ import numpy as np
 import tensorboardX
 
 from ssl_jax.errors import UserError
+from ssl_jax.words import number_of
 
 
 class Writers:
@@ -101,7 +102,7 @@ def truncate(path: pathlib.Path, last: int) -> None:
     scratch.write_bytes(b"".join(line for line, row in whole if row is None or row["step"] <= last))
     os.replace(scratch, path)
     if damaged := sum(row is None for _, row in whole):
-        print(f"warning: {damaged} lines of {path} are damaged; they are kept, and the others are used")
+        print(f"warning: {path} has {number_of(damaged, 'damaged line')}, left alone; the others are used")
 
 
 def number(value: Any) -> int | float | None:
