@@ -10,12 +10,13 @@
 #SBATCH --signal=B:USR1@300
 # Trains on the GPUs of several nodes; the job queues itself again at its time limit, and Slurm does after preemption.
 #
-#   sbatch --nodes=4 --gpus-per-node=8 launch/slurm.sh --config=byol:imagenet --workdir=/shared/runs/byol
+#   sbatch --nodes=4 --gpus-per-node=8 --cpus-per-task=64 launch/slurm.sh --config=byol:imagenet --workdir=/shared/byol
 #   sbatch --nodes=4 --gpus-per-node=8 --ntasks-per-node=8 launch/slurm.sh ...    one process a GPU, not one a node
 #   bash launch/slurm.sh --dry-run --config=byol:imagenet --workdir=...           prints what would run
 #
-# Arguments are those of python -m ssl_jax.main; the workdir must be on a file system that all nodes share. PYTHON names
-# the interpreter, such as PYTHON=$HOME/venv/bin/python; without it, python. The same command resumes a run.
+# --cpus-per-task is best all cores of a node divided by its processes: they read and decode the images. Arguments are those
+# of python -m ssl_jax.main; the workdir must be on a file system that all nodes share. PYTHON names the interpreter, such
+# as PYTHON=$HOME/venv/bin/python; without it, python. The same command resumes a run.
 set -euo pipefail
 
 dry_run=false arguments=()
@@ -31,6 +32,9 @@ run=(srun --kill-on-bad-exit=1 "${PYTHON:-python}" -m ssl_jax.main "${arguments[
 if [ "${SLURM_NTASKS_PER_NODE:-1}" = 1 ] && [ "${SLURM_GPUS_ON_NODE:-0}" -gt 1 ]; then
   JAX_LOCAL_DEVICE_IDS=$(seq -s, 0 $((SLURM_GPUS_ON_NODE - 1))) # under Slurm, a process of JAX uses one GPU otherwise
   export JAX_LOCAL_DEVICE_IDS
+fi
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
+  export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # since Slurm 22.05, srun gives a process one CPU otherwise
 fi
 if $dry_run; then
   echo "${JAX_LOCAL_DEVICE_IDS:+JAX_LOCAL_DEVICE_IDS=$JAX_LOCAL_DEVICE_IDS }${run[*]}"

@@ -27,11 +27,13 @@ KEPT = "all checkpoints before are kept, and the same command resumes"
 MACHINE = {
     os.strerror(errno.ENOSPC): f"the disk is full: make room; {KEPT}",
     os.strerror(errno.EDQUOT): f"your disk quota is used up: make room or ask for more; {KEPT}",
+    os.strerror(errno.EROFS): f"the file system can only be read now: mount it anew; {KEPT}",
     os.strerror(errno.EFBIG): f"a file may not become as large: raise the limit, ulimit -f unlimited; {KEPT}",
     "exit code -7": f"a process that reads images found /dev/shm full: lower data.workers, or enlarge it; {KEPT}",
     "exit code -9": f"a process that reads images was killed, most likely for its memory: lower data.workers; {KEPT}",
 }
-BROKEN = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited")  # how communication fails
+# How communication fails.
+BROKEN = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited|context initialization failed")
 
 
 class Parser(argparse.ArgumentParser):

@@ -148,6 +148,7 @@ class Trial:
         self.run, self.place = run, place
         self.trainer = Trainer(run, parallel.make_mesh(sizes=run.mesh_sizes))
         self.speed: Speed | None = None  # once measured
+        self.state: Any = None  # after some steps
 
     def findings(self) -> Iterator[Finding]:
         """Yields what is found about a run, each as soon as it is."""
@@ -175,8 +176,8 @@ class Trial:
             return time.monotonic() - began
 
         compiling = seconds(1)
-        count, taken = next((n, t) for n in (2**i for i in itertools.count()) if (t := seconds(n)) >= MEASURE / 2)
-        self.speed = Speed(self.run.batch_size * count / taken)
+        self.speed = Speed(self.run.batch_size / length.seconds_each(seconds, MEASURE / 2))
+        self.state = state
         first = f"the first took {compiling:.1f} s"
         return Finding("step", f"{self.speed.steps:,.0f} images/s in steps of {self.run.batch_size}; {first}")
 
@@ -196,9 +197,9 @@ class Trial:
         )
 
     def check_checkpoint(self) -> Finding:
-        """Saves the state before the first step, reads it back and compares the bits."""
+        """Saves a state, reads it back and compares the bits."""
         folder = self.place / SCRATCH
-        state = self.trainer.init()
+        state = self.trainer.init() if self.state is None else self.state
         try:
             began = time.monotonic()
             with Checkpoints(folder) as checkpoints:

@@ -2,9 +2,11 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -57,13 +59,21 @@ def seconds_per_step(run: Run) -> float:
 
     def measure(number: int) -> float:
         advance(number, 2)  # compiles, and fills what reads ahead
-        for count in (2**i for i in itertools.count()):
-            if (taken := advance(number, count)) >= ENOUGH:
-                return taken / count
-        raise AssertionError
+        return seconds_each(functools.partial(advance, number), ENOUGH)
 
     shares = collections.Counter(map(run.recipe_at, range(run.steps)))
     return sum(measure(number) * share for number, share in shares.items()) / run.steps
+
+
+def seconds_each(advance: Callable[[int], float], enough: float) -> float:
+    """Returns how long a step takes, from twice as many again and again until they take long enough.
+
+    Args:
+        advance: takes a number of steps, and returns the seconds that they took.
+        enough: seconds.
+    """
+    took = ((count, advance(count)) for count in (2**i for i in itertools.count()))
+    return next(seconds / count for count, seconds in took if seconds >= enough)
 
 
 def stand_in(trainer: Trainer) -> Batch | None:

@@ -1,5 +1,6 @@
 """The command that draws augmented views: `python -m ssl_jax.preview --config=FILE[:preset] --out=PNG`."""
 
+import functools
 import pathlib
 
 import jax
@@ -26,7 +27,8 @@ def write(run: Run, path: pathlib.Path) -> None:
     raw = data.read(run.source, index, run.canvas)
     columns: list = []
     for recipe in run.recipes:
-        views = augment.batch(recipe, jax.random.key(run.config.seed), jax.device_put(raw), 0)["views"]
+        draw = jax.jit(functools.partial(augment.batch, recipe))  # of its operations, each would compile by itself
+        views = draw(jax.random.key(run.config.seed), raw, 0)["views"]
         for group, pixels in zip(recipe.groups, views, strict=True):
             columns += shown(recipe, group, pixels)
     rows = [

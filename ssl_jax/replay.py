@@ -19,6 +19,7 @@ import jax
 from ssl_jax import checkpoint, command, data, parallel
 from ssl_jax.build import build
 from ssl_jax.errors import UserError
+from ssl_jax.fields import to_dict
 from ssl_jax.monitor import NONFINITE
 from ssl_jax.nonfinite import find
 from ssl_jax.numeric import path_name
@@ -34,17 +35,15 @@ def main(options) -> None:
     folder = pathlib.Path(options.workdir).expanduser()
     config, record = read(folder)
     last = record["step"]
-    run = build(complete(config))
+    mesh = mesh_like(parallel.MeshSizes(**to_dict(config.get("mesh", {}))), record["devices"])
+    run = build(complete(config | {"mesh": {}}), devices=parallel.row_shards(mesh))
     data.identity.check(run.source, folder, "", rows=True, classes=True)
-    mesh = parallel.make_mesh(sizes=run.mesh_sizes)
     trainer = Trainer(run, mesh)
     begin, state = state_before(trainer, folder / "checkpoints", last)
     print(f"step {last:,} of {folder} was not finite ({', '.join(record['values'])}); replays from step {begin:,}")
-    if (devices := jax.device_count()) != record["devices"]:
-        print(
-            f"warning: the run had {number_of(record['devices'], 'device')} and this machine {devices}, so sums round "
-            "differently"
-        )
+    if mesh.size != record["devices"]:
+        had = number_of(record["devices"], "device")
+        print(f"warning: the run had {had}, here {mesh.size} replay, so sums round differently")
     batches = trainer.batches(begin)
     for step in range(begin + 1, last + 1):
         batch = next(batches)
@@ -71,6 +70,21 @@ def read(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
             f"there is nothing to replay in {folder}: a run whose loss, gradients or parameters are not finite leaves "
             f"its config.json and {NONFINITE} there ({error})"
         ) from error
+
+
+def mesh_like(sizes: parallel.MeshSizes, had: int) -> jax.sharding.Mesh:
+    """Returns the mesh of a run if its devices are here, else one on which those that are share a copy of the state.
+
+    Args:
+        sizes: of the run's mesh.
+        had: the number of its devices.
+    """
+    here = jax.devices()
+    if len(here) >= had:
+        return parallel.make_mesh(here[:had], sizes)
+    # A divisor, since there are settings that divide the run's shares of a batch, and must divide those here.
+    count = max(count for count in range(1, len(here) + 1) if sizes.row_shards(had) % count == 0)
+    return parallel.make_mesh(here[:count], parallel.MeshSizes(fsdp=count))
 
 
 def state_before(trainer: Trainer, checkpoints: pathlib.Path, step: int) -> tuple[int, Any]:

@@ -309,6 +309,7 @@ def loop(trainer, state, start, evaluator, monitor, checkpoints, interruption) -
         if measured:
             monitor.record(step, measured)
         if save:
+            monitor.sync()  # a checkpoint that is there has its metrics
             checkpoints.save(step, state, measured)
         if stop or step == run.steps:
             checkpoints.wait()

@@ -13,7 +13,7 @@ COLLAPSES = {
     "swav": (["method.iterations=0"], "marginal_entropy"),
 }
 # The recipe for the embedded images, but shorter and smaller.
-SHORT = ["steps=150", "log.every=5", "evaluate.every=0", "evaluate.bank=64", "evaluate.test=64", "checkpoint.every=0"]
+SHORT = ["steps=100", "log.every=5", "evaluate.every=0", "evaluate.bank=64", "evaluate.test=64", "checkpoint.every=0"]
 SHORT += ["optimizer.warmup=20", "optimizer.schedule=constant", "batch_size=64", "data.size=16"]
 
 

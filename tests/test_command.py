@@ -83,6 +83,7 @@ def test_out_of_memory_on_the_host_says_what_to_lower(run_raising, capsys):
         (errno.ENOSPC, "the disk is full: make room; all checkpoints before are kept, and the same command resumes"),
         (errno.EDQUOT, "your disk quota is used up"),
         (errno.EFBIG, "a file may not become as large: raise the limit, ulimit -f unlimited"),
+        (errno.EROFS, "the file system can only be read now: mount it anew"),
     ],
 )
 def test_a_disk_without_room_says_so(number, sentence, run_raising, capsys):

@@ -5,44 +5,25 @@ import signal
 import subprocess
 import sys
 
-import chex
+import killing
 import numpy as np
 import pytest
-from test_methods import ROOT
-from test_train import command, finish, load_state, measured, wait_for_row
+from test_methods import BARE, ROOT
+from test_train import start
 
 from launch import local_processes
-from ssl_jax import checkpoint
 
 NAME = "moco_v2"  # its queue is split over the processes
-STEPS = 24
+STEPS, SAME = 24, 8
+CHANGES = {key.replace(".", "__"): value for key, value in BARE.items()}
+CHANGES |= {"steps": STEPS, "evaluate__every": 8, "checkpoint__every": 8}
+OUTPUT = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 
 
-def start(monkeypatch, launch, processes=2):
-    """Starts processes that find each other, with `launch()` each."""
-    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", local_processes.free_address())
-    monkeypatch.setenv("JAX_NUM_PROCESSES", str(processes))
-    started = []
-    for index in range(processes):
-        monkeypatch.setenv("JAX_PROCESS_ID", str(index))
-        started.append(launch())
-    for name in [name for name in os.environ if name.startswith("JAX_") and name != "JAX_PLATFORMS"]:
-        monkeypatch.delenv(name)
-    return started
-
-
-def start_run(workdir, monkeypatch):
-    """Starts the two processes of one run, each with two of four devices."""
-    return start(monkeypatch, lambda: command(NAME, workdir, devices=2, steps=STEPS))
-
-
-def python(program, devices):
-    """Starts a program as a process of its own."""
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    line = [sys.executable, "-c", program]
-    return subprocess.Popen(
-        line, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def places(processes=2):
+    """Returns the variables by which processes find each other, for each of them."""
+    shared = {"JAX_COORDINATOR_ADDRESS": local_processes.free_address(), "JAX_NUM_PROCESSES": str(processes)}
+    return [shared | {"JAX_PROCESS_ID": str(index)} for index in range(processes)]
 
 
 INTERLEAVED = """
@@ -58,34 +39,41 @@ print(*rows, "of", *whole, file=sys.stderr)
 """
 
 
-def test_each_process_has_the_rows_of_its_devices_wherever_they_are(monkeypatch):
+def test_each_process_has_the_rows_of_its_devices_wherever_they_are():
     """The devices of two processes take turns on the mesh, so neither has a contiguous part of the batch."""
-    started = start(monkeypatch, lambda: python(INTERLEAVED, devices=2))
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    started = [
+        subprocess.Popen([sys.executable, "-c", INTERLEAVED], env=os.environ | flags | place, **OUTPUT)
+        for place in places()
+    ]
     for process, line in zip(started, ["0 1 4 5 of 0 1 2 3 4 5 6 7", "2 3 6 7 of 0 1 2 3 4 5 6 7"], strict=True):
-        assert line in finish(process).splitlines()
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0 and line in output.splitlines(), output
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_stop_together(tmp_path, monkeypatch):
-    single, whole, stopped = (tmp_path / name for name in ("single", "whole", "stopped"))
-    finish(command(NAME, single, devices=4, steps=STEPS))
-    first, second = map(finish, start_run(whole, monkeypatch))
-    assert "trained" in first
-    assert "trained" not in second  # one process alone prints and writes
-    for expected, row in zip(measured(single), measured(whole), strict=True):
-        assert expected.keys() == row.keys()
-        if row["step"] <= 8:  # later rounding errors have grown
-            np.testing.assert_allclose([*row.values()], [*expected.values()], rtol=2e-2, atol=2)
+def test_two_processes_train_as_one_stop_together_and_go_on_as_one(tmp_path):
+    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
+    killing.finish(*start(NAME, alone, devices=4, **CHANGES))
 
-    processes = start_run(stopped, monkeypatch)
-    wait_for_row(stopped, 7, processes[0])
-    processes[1].send_signal(signal.SIGTERM)  # to one of them only
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [75, 75], outputs
-    assert "by a request to another process, everything is saved; the same command resumes" in outputs[0]
-    assert checkpoint.steps(stopped / "checkpoints")[-1] < STEPS
-    for process in start_run(stopped, monkeypatch):
-        finish(process)
-    assert measured(stopped) == measured(whole)
-    states = (load_state(NAME, workdir, 4, STEPS) for workdir in (whole, stopped))
-    chex.assert_trees_all_equal(*states)
+    # Two processes with two of four devices each.
+    processes = [start(NAME, stopped, process=f"{i}.", environment=at, **CHANGES) for i, at in enumerate(places())]
+    (first, said), (second, nothing) = processes
+    killing.wait_for_row(first, stopped, SAME, said)
+    os.kill(second.pid, signal.SIGTERM)  # to one of them only
+    for process, output in processes:
+        process.join(120)
+        assert process.exitcode == 75, output.read_text()
+    assert "by a request to another process, everything is saved; the same command resumes" in said.read_text()
+    assert "step 1/" not in nothing.read_text()  # one process alone prints and writes
+    middle = killing.saved(stopped)
+    assert SAME <= middle < STEPS
+
+    process, output = start(NAME, stopped, devices=4, **CHANGES)
+    killing.finish(process, output)
+    assert f"resumes at step {middle}" in output.read_text()
+    assert killing.saved(stopped) == STEPS
+    for expected, row in zip(killing.measured(alone), killing.measured(stopped), strict=True):
+        assert expected.keys() == row.keys() and expected["step"] == row["step"]
+        if row["step"] <= SAME:  # later rounding errors have grown
+            np.testing.assert_allclose([*row.values()], [*expected.values()], rtol=2e-2, atol=2)

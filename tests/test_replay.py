@@ -12,6 +12,7 @@ from test_train import LIGHT, train
 from ssl_jax import replay
 from ssl_jax.errors import UserError
 from ssl_jax.nonfinite import find
+from ssl_jax.parallel import MeshSizes
 
 
 def scanned(x):
@@ -48,16 +49,34 @@ def test_finite_results_have_no_culprit():
     assert (found.first, found.nan, found.largest) == (None, None, 0)
 
 
-def test_a_run_that_diverged_is_replayed(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("sizes", "had", "here", "found"),
+    [
+        (dict(fsdp=2, model=2), 8, 8, (1, 2, 2, 2)),
+        (dict(fsdp=2), 4, 8, (1, 2, 2, 1)),  # only as many as the run had
+        (dict(dcn=2, model=4), 256, 8, (1, 1, 8, 1)),
+        (dict(model=2), 24, 8, (1, 1, 6, 1)),  # 12 shares of a batch
+    ],
+)
+def test_fewer_devices_than_the_run_had_share_its_state(sizes, had, here, found, monkeypatch):
+    devices = jax.devices()[:here]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    assert tuple(replay.mesh_like(MeshSizes(**sizes), had).shape.values()) == found
+
+
+def test_a_run_that_diverged_is_replayed_on_fewer_devices(tmp_path, capsys, monkeypatch):
     changes = LIGHT | dict(optimizer__learning_rate=1e20, optimizer__name="sgd", network__encoder__layers="(1,)")
     with pytest.raises(UserError, match=r"diverged at step 2.*ssl_jax\.replay"):
-        train("simclr", tmp_path, checkpoint__every=1, **changes)
+        train("simclr", tmp_path, checkpoint__every=1, mesh__fsdp=8, **changes)
     assert json.loads((tmp_path / "nonfinite.json").read_text()).items() >= {"step": 2, "seed": 0}.items()
     before = sorted(tmp_path.rglob("*"))
     capsys.readouterr()
+    few = jax.devices()[:3]
+    monkeypatch.setattr(jax, "devices", lambda: few)
     replay.main(replay.parser().parse([f"--workdir={tmp_path}"]))
     said = capsys.readouterr().out
-    assert "replays from step 1\nstep 2 is the first that is not finite\nseed 0; learning rate 6.25e+18" in said
+    assert "replays from step 1\nwarning: the run had 8 devices, here 2 replay, so sums round differently\n" in said
+    assert "\nstep 2 is the first that is not finite\nseed 0; learning rate 6.25e+18" in said
     # The variance of batches overflows.
     assert re.search(
         r"first operation: square at \S+/norm\.py:\d+ \(Norm\.batch_moments\), in Network/encoder/stem_norm1;", said

@@ -69,7 +69,7 @@ def test_a_mistake_in_the_environment_is_one_sentence(environment, sentence, mon
 def test_start_passes_on_what_was_found_and_its_time_limits(monkeypatch):
     given: dict[str, object] = {}
     monkeypatch.setattr(jax.distributed, "initialize", lambda **settings: given.update(settings))
-    monkeypatch.setattr(starting, "watch", lambda job: None)
+    monkeypatch.setattr(starting, "watch", lambda: None)
     for name, value in NAMED.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(jax.config, "update", lambda name, value: None)

@@ -32,6 +32,8 @@ UPRIGHT = {  # the operation that undoes each EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+JPEG = b"\xff\xd8\xff"  # how a file of one begins
+MAY_BE_TURNED = (b"Exif", b"Orientation")  # in a file whose header tells an orientation, in EXIF or XMP
 TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
 
@@ -72,9 +74,26 @@ def decode(data: bytes, least: int | None = None, max_pixels: int | None = None)
         TooLargeError: if it has more than `max_pixels`.
         Exception: whatever Pillow raises for damaged files, of many types.
     """
+    if (pixels := of_plain_jpeg(data, least, max_pixels)) is not None:
+        return pixels
     with opened(io.BytesIO(data), max_pixels) as file:
         pixels = of_jpeg(data, file, reduce(file, least))
         return rgb(file) if pixels is None else pixels
+
+
+def of_plain_jpeg(data: bytes, least: int | None, max_pixels: int | None) -> np.ndarray | None:
+    """Returns what `decode` does of a JPEG that is neither turned nor reduced, without Pillow; None for all else.
+
+    Pillow parses the header in Python, with its lock held, for longer than a small image takes to decode.
+    """
+    if simplejpeg is None or not data.startswith(JPEG) or any(sign in data for sign in MAY_BE_TURNED):
+        return None
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+        small = max(height, width) <= (least or math.inf) and height * width <= (max_pixels or math.inf)
+        return simplejpeg.decode_jpeg(data) if small and colors in ("Gray", "YCbCr") else None
+    except ValueError:  # damaged, of which Pillow says more
+        return None
 
 
 def of_jpeg(data: bytes, file: Image.Image, reduced: bool) -> np.ndarray | None:

@@ -58,7 +58,8 @@ class Sample:
 
         The rows of one device, concatenated over all batches, are a contiguous part of the sample.
         """
-        size, shards = self.run.batch_size, parallel.row_shards(self.mesh)
+        shards = parallel.row_shards(self.mesh)
+        size = -(-self.run.batch_size // shards) * shards  # there may be other devices than in training
         steps = -(-len(self) // size)
         index = np.arange(steps * size, dtype=np.int32)
         index[len(self) :] = -1

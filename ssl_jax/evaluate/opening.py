@@ -45,7 +45,7 @@ def judge_run(
         UserError: if there is no run, no such source or no such key.
     """
     opened = workdir.open_run(folder, ADVICE)
-    run = build(changed(complete(opened.config), overrides))
+    run = build(changed(complete(opened.config), overrides), devices=1)  # nothing of training is split here
     samples = open_samples(run, mesh, source) if source else own_samples(run, mesh)
     trained = Subject(run, mesh, Weights(*parallel.replicate(mesh, opened.trained(run))), samples)
     first = trained.replace(weights=initial(run, mesh), title="random initialisation")

@@ -80,6 +80,11 @@ class Monitor:
             for warning in self.watch.look(step, metrics):
                 self.note(warning)
 
+    def sync(self) -> None:
+        """Puts the metrics so far on disk, see `Writers.sync`."""
+        if self.writers:
+            self.writers.sync()
+
     def save(self, protocol: str, result: Mapping[str, Any]) -> None:
         """Writes the result of an evaluation protocol to evaluations/PROTOCOL.json."""
         if self.writers:

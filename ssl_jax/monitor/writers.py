@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorboardX
 
+from ssl_jax.atomic import replacing
 from ssl_jax.errors import UserError
 from ssl_jax.words import number_of
 
@@ -57,8 +58,13 @@ class Writers:
         if self.wandb:
             self.wandb.log(finite, step=step)
 
+    def sync(self) -> None:
+        """Waits until the rows are where they survive the machine, or in the bucket that is mounted here."""
+        os.fsync(self.rows.fileno())
+
     def close(self) -> None:
         """Flushes and closes everything."""
+        self.sync()
         self.rows.close()
         self.board.close()
         if self.wandb:
@@ -98,9 +104,8 @@ def truncate(path: pathlib.Path, last: int) -> None:
     Other damaged lines may hold what someone can still mend; they are kept.
     """
     whole = [(line, parse(line)) for line in lines(path) if line.endswith(b"\n")]
-    scratch = path.with_name(path.name + ".new")
-    scratch.write_bytes(b"".join(line for line, row in whole if row is None or row["step"] <= last))
-    os.replace(scratch, path)
+    with replacing(path) as part:
+        part.write_bytes(b"".join(line for line, row in whole if row is None or row["step"] <= last))
     if damaged := sum(row is None for _, row in whole):
         print(f"warning: {path} has {number_of(damaged, 'damaged line')}, left alone; the others are used")
 

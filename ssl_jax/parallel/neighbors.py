@@ -87,9 +87,9 @@ def walk(tiles: jax.Array, valid: jax.Array, queries: jax.Array, k: int) -> tupl
         start, rows, valid = bank_tile
         similarity = jnp.matmul(queries, rows.T, precision=jax.lax.Precision.HIGHEST)
         similarity = jnp.where(valid[None], similarity, -jnp.inf)
-        position = jnp.broadcast_to(start + jnp.arange(len(rows), dtype=jnp.int32)[None], similarity.shape)
-        similarity, position = (jnp.concatenate(pair, 1) for pair in zip(found, (similarity, position), strict=True))
-        return best(similarity, position, k), None
+        similarity, chosen = jax.lax.top_k(jnp.concatenate([found[0], similarity], 1), k)
+        before = jnp.take_along_axis(found[1], jnp.minimum(chosen, k - 1), 1)
+        return (similarity, jnp.where(chosen < k, before, start + chosen - k)), None
 
     shape = (len(queries), k)
     nothing = jnp.full(shape, -jnp.inf, queries.dtype), jnp.zeros(shape, jnp.int32)

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax._src import distributed  # for the client of the coordinator, which the public interface does not give
+from orbax.checkpoint import multihost
 
 from ssl_jax import command
 from ssl_jax.errors import UserError
+from ssl_jax.parallel.mesh import any_process, make_mesh
 
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 MPI_COUNT, MPI_INDEX, MPI_LOCAL = (f"OMPI_COMM_WORLD_{name}" for name in ("SIZE", "RANK", "LOCAL_RANK"))
@@ -53,10 +54,13 @@ def start(joined: int = JOINED, alive: int = ALIVE) -> None:
         return  # a machine with TPUs of its own, which is no part of a pod
     finally:
         late.cancel()
-    watch(distributed.global_state)
-    if distributed.global_state.process_id:
+    watch()
+    if jax.process_index():
         sys.stdout.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the communication library prints too
+    # Gloo gives up where a process comes 30 seconds after another one to what they compute together for the first time,
+    # and not any more when it has connected them.
+    any_process(make_mesh(), False)
 
 
 def find(environment: Mapping[str, str]) -> dict[str, Any] | None:
@@ -153,16 +157,17 @@ def missing(settings: Mapping[str, Any], seconds: int) -> str:
     )
 
 
-def watch(job: Any) -> None:
+def watch() -> None:
     """Ends this process as soon as another one has died; JAX alone would abort it with a trace.
 
     The others never come to the barrier of this process, so it breaks when one of them dies, or at the end.
     """
     ending = threading.Event()
+    barrier = multihost.get_barrier_sync_fn()
 
     def wait() -> None:
         try:
-            job.client.wait_at_barrier(f"ssl_jax:{job.process_id}", FOREVER)
+            barrier(key=f"ssl_jax:{jax.process_index()}", timeout_ms=FOREVER)
         except jax.errors.JaxRuntimeError:
             if not ending.is_set():
                 command.fail(command.LOST, command.AGAIN)

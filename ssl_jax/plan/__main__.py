@@ -13,7 +13,7 @@ from ssl_jax.plan import page, topology
 EXAMPLES = """
 topologies:
   v5e:16x16   a TPU slice; also v2, v3, v4, v5p, v6e and tpu7x, as in v4:4x4x4; needs pip install 'ssl_jax[plan]'
-  h200:8      GPUs (a100, h100, h200): the program as XLA compiles it for CPUs, with the peaks of the GPU
+  h200:8      GPUs (a100, h100, h200): an estimate, by the program of CPUs and the peaks of the GPU
   cpu:8       virtual CPU devices: what each holds and computes, without times
 
 examples:
@@ -43,7 +43,7 @@ def main(options) -> None:
         if out:
             page.add(out, plans.as_json(one))
     print(json.dumps([plans.as_json(one) for one in found], indent=1) if options.json else table.table(found))
-    for line in (line for one in found for line in table.advice(one)):
+    for line in (line for one in found for line in [*table.trust(one), *table.advice(one)]):
         print(line, file=sys.stderr if options.json else sys.stdout)
 
 

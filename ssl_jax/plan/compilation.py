@@ -6,8 +6,8 @@ import functools
 import hashlib
 import json
 import math
+import multiprocessing.connection
 import pathlib
-import re
 import sys
 import threading
 import time
@@ -21,16 +21,16 @@ import ssl_jax
 from ssl_jax import data, parallel
 from ssl_jax.atomic import replacing
 from ssl_jax.build import build
+from ssl_jax.errors import UserError
 from ssl_jax.monitor.environment import version
-from ssl_jax.plan import cost, hlo
+from ssl_jax.plan import compiler, cost, hlo
 from ssl_jax.plan.images import UnseenImages
-from ssl_jax.plan.topology import Topology
+from ssl_jax.plan.topology import Topology, open_topology
 from ssl_jax.train import Trainer
 
 CACHE = pathlib.Path("~/.cache/ssl_jax/plans")
 REPORTED = 15  # seconds between two lines of progress
 DEEP = 100  # calls
-UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def measure(config: ConfigDict, images: UnseenImages, topology: Topology) -> Fac
     file = (CACHE / f"{digest(config, images, topology.name)}.json").expanduser()
     if file.exists():
         return Facts.read(file.read_text())
-    facts = compiled(config, images, topology)
+    facts = (compiled_apart if is_tpu(topology) else compiled)(config, images, topology)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as part:
         part.write_text(facts.write())
@@ -99,6 +99,40 @@ def digest(config: ConfigDict, images: UnseenImages, topology: str) -> str:
     versions = [version(name) for name in ("jax", "jaxlib", "libtpu")]
     values = [config.to_json(), len(images), len(images.classes or ()), topology, *versions, code.hexdigest()]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
+
+
+def is_tpu(topology: Topology) -> bool:
+    """Returns whether a topology is of TPUs, and so has a compiler of its own."""
+    return topology.chip is not None and topology.chip.is_tpu
+
+
+def compiled_apart(config: ConfigDict, images: UnseenImages, topology: Topology) -> Facts:
+    """Returns what `compiled` does, in a process of its own, which ends while XLA still generates code."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=send_facts, args=(sender, config, images, topology.name), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        found = receiver.recv()
+    except EOFError:
+        raise UserError(f"the compilation for {topology.name} ended without a result, see above") from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+def send_facts(sender: multiprocessing.connection.Connection, config: ConfigDict, images: UnseenImages, name: str):
+    """Sends the facts, or the error of the user, through a pipe."""
+    jax.config.update("jax_platforms", "cpu")
+    with sender:
+        try:
+            sender.send(compiled(config, images, open_topology(name)))
+        except UserError as error:
+            sender.send(error)
 
 
 def compiled(config: ConfigDict, images: UnseenImages, topology: Topology) -> Facts:
@@ -116,26 +150,26 @@ def compiled(config: ConfigDict, images: UnseenImages, topology: Topology) -> Fa
     began = time.monotonic()
     try:
         with deep_stacks(), progress(f"compiles {config.method.name} for {topology.name}"):
-            program = trainer.programs[-1].lower(*arguments(trainer)).compile()
+            lowered = trainer.programs[-1].lower(*arguments(trainer))
+            text, memory = (compiler.compile_without_code if is_tpu(topology) else compiler.compile_whole)(lowered)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return Facts(**size, peak=used(str(error)), seconds=time.monotonic() - began)
-    memory, text = program.memory_analysis(), hlo.parse(program.as_text())
-    counted = cost.count(text, len(topology.devices))
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    temporaries = memory.temp_size_in_bytes
-    if topology.chip and not topology.chip.is_tpu and config.network.dtype == "bfloat16":
+        held = sum(map(bytes_per_device, jax.tree.leaves(arguments(trainer))))
+        return Facts(**size, peak=compiler.used(str(error)), arguments=held, seconds=time.monotonic() - began)
+    program = hlo.parse(text)
+    counted = cost.count(program, len(topology.devices), run.mesh_sizes.dcn)
+    if topology.chip and not is_tpu(topology) and config.network.dtype == "bfloat16":
         # The program is compiled for CPUs, where XLA keeps in float32 what a GPU keeps in bfloat16.
-        temporaries //= 2
+        memory = memory._replace(temporaries=memory.temporaries // 2)
         counted.bytes["network"] //= 2
     return Facts(
         **size,
-        peak=held + temporaries + memory.generated_code_size_in_bytes,
-        arguments=memory.argument_size_in_bytes,
-        temporaries=temporaries,
+        peak=memory.peak,
+        arguments=memory.arguments,
+        temporaries=memory.temporaries,
         donated=len(jax.tree.leaves(trainer.abstract)),
-        aliased=text.aliased,
+        aliased=program.aliased,
         flops=counted.flops,
         bytes=counted.bytes,
         collectives=tuple(counted.collectives),
@@ -171,10 +205,10 @@ def deep_stacks() -> Iterator[None]:
         jax.config.update("jax_traceback_in_locations_limit", before)
 
 
-def used(message: str) -> int:
-    """Returns the memory that a program would need, by the error of a compiler that refused it; 0 if it is not said."""
-    found = re.search(r"Used ([\d.]+)([KMG]) of", message)
-    return int(float(found[1]) * UNITS[found[2]]) if found else 0
+def bytes_per_device(argument: jax.ShapeDtypeStruct) -> int:
+    """Returns the size of the part of an argument that a device holds."""
+    shape = argument.sharding.shard_shape(argument.shape)
+    return math.prod(shape) * argument.dtype.itemsize
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssl_jax.plan.groups import groups
 from ssl_jax.plan.hlo import Computation, Instruction, Program, Shape
 
 # The innermost call from one of these files, or of a function whose name ends like this, says which part it is of.
@@ -36,6 +37,7 @@ class Collective(NamedTuple):
     group: int  # devices that take part in each
     number: int
     bytes: int  # of all results together, on one device; of a reduce-scatter, of its inputs
+    crossing: int = 0  # of these, bytes of collectives between slices
 
 
 class Cost(NamedTuple):
@@ -46,7 +48,7 @@ class Cost(NamedTuple):
     collectives: list[Collective]
 
 
-def count(program: Program, devices: int) -> Cost:
+def count(program: Program, devices: int, slices: int = 1) -> Cost:
     """Counts a program of one step.
 
     Elementwise operations are counted by their bytes alone: they take longer to feed than to compute.
@@ -54,10 +56,11 @@ def count(program: Program, devices: int) -> Cost:
     Args:
         program: the compiled step.
         devices: that run it.
+        slices: that these are of, in order and as many from each.
     """
     flops: Counter = Counter()
     moved: Counter = Counter()
-    collectives: dict = defaultdict(lambda: [0, 0])
+    collectives: dict = defaultdict(lambda: [0, 0, 0])
     channels: set[str] = set()
     for one, computation, times, fused in program.walk():
         if one.opcode in ("dot", "convolution"):
@@ -73,10 +76,14 @@ def count(program: Program, devices: int) -> Cost:
             sizes: Counter = Counter()
             for source, size in results(program, one, computation):
                 sizes[source] += times * size
+            together = groups(one.text, devices)
+            size_of_group = devices if kind == "collective-permute" else together.shape[1]
+            crosses = bool(np.ptp(together // (devices // slices), axis=1).any())
             for source, size in sizes.most_common():  # one that serves several is counted for the largest
-                total = collectives[kind, source, group_size(one.text, devices)]
+                total = collectives[kind, source, size_of_group]
                 total[0] += times * (source == sizes.most_common(1)[0][0])
                 total[1] += size
+                total[2] += size * crosses
     found = [Collective(*key, *totals) for key, totals in collectives.items()]
     ordered = sorted(found, key=lambda one: -one.bytes)
     return Cost(by_part(flops), by_part(moved), ordered)
@@ -158,7 +165,7 @@ def valid_pairs(size: int, taps: int, places: int, window: dict[str, str], axis:
 def traffic(program: Program, one: Instruction, computation: Computation) -> int:
     """Returns the bytes that an instruction which is not fused reads from and writes to the chip's memory."""
     if one.opcode in ("copy-start", "slice-start", "dynamic-slice-start"):  # between the chip's memory and the fast one
-        ends = one.shapes[:2]
+        ends = one.shapes[0], one.shapes[len(one.operands)]
         return min(end.bytes for end in ends) * sum(not end.on_chip for end in ends)
     reads = sum(read(program, one, i, computation[name]) for i, name in enumerate(one.operands) if name in computation)
     result = one.shapes
@@ -227,15 +234,3 @@ def origin(program: Program, one: Instruction) -> str:
     if backward and name == "network" and "norm" in one.op_name.rpartition("/")[0].rpartition("/")[2]:
         return "BatchNorm"
     return "gradients" if backward and name == "network" else name
-
-
-def group_size(text: str, devices: int) -> int:
-    """Returns how many devices take part in each instance of a collective."""
-    if found := re.search(r"replica_groups=\{\{([\d,]+)\}", text):
-        return found[1].count(",") + 1
-    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", text):
-        return int(found[1])
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found[2]))
-    return devices

@@ -11,21 +11,23 @@ FULL = 0.95  # of a chip's memory, as much as a program may fill; the rest is th
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Least times of a step in seconds, if each resource did nothing else, and what follows from the longest."""
+    """Times of a step in seconds if each resource worked at its peak, and what follows from the longest."""
 
     arithmetic: float
     memory: float
     interconnect: float
     binds: str  # which of the three is the longest
-    images_per_second: float  # at most
-    hours: float  # of the run, at least
+    images_per_second: float
+    hours: float  # of the run
     chip_hours: float
 
 
 def estimate(facts: Facts, chip: Chip) -> Estimate:
-    """Returns the bounds of a run by the peaks of its chips (Williams et al. 2009, doi:10.1145/1498765.1498785).
+    """Returns how fast a run could be by the peaks of its chips (Williams et al. 2009, doi:10.1145/1498765.1498785).
 
-    Real steps are slower: nothing reaches its peak, and nothing overlaps fully. The latency of collectives is left out.
+    For TPUs that is a bound: nothing reaches its peak, and nothing overlaps fully. For GPUs it is an estimate, since
+    the program is one for CPUs, which moves more bytes. The latency of collectives is left out, and that links between
+    slices are slower.
 
     Args:
         facts: of the compiled step.

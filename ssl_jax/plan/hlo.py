@@ -127,7 +127,7 @@ def number(text: str, key: str) -> int:
 
 
 def parse(text: str) -> Program:
-    """Reads what `Compiled.as_text()` returns."""
+    """Reads what `Compiled.as_text()` returns, or XLA dumps."""
     tables: dict[str, dict[int, str]] = {name: {} for name in TABLES}
     computations: dict[str, Computation] = {}
     table, entry, current = "", "", None
@@ -143,8 +143,20 @@ def parse(text: str) -> Program:
         elif header := HEADER.match(line):
             table, current = "", computations.setdefault(header[2], Computation())
             entry = header[2] if header[1] else entry
+    for computation in computations.values():
+        computation.update({name: named(one, computations) for name, one in computation.items()})
     first = text.partition("\n")[0]
     return Program(computations, entry, tables, len(re.findall(r"(?:may|must)-alias", first)))
+
+
+def named(one: Instruction, computations: Mapping[str, Computation]) -> Instruction:
+    """Returns an asynchronous operation that XLA dumps as a computation as `as_text` writes it, such as slice-start."""
+    if one.opcode != "async-start":
+        return one
+    inside = list(computations[one.called[0]].values())[-1]
+    if inside.opcode in ("fusion", "call"):
+        return one
+    return one._replace(opcode=f"{inside.opcode}-start", text=f"{one.text} {inside.text}")
 
 
 def shapes(text: str) -> tuple[Shape, ...]:

@@ -10,18 +10,19 @@ FILE = "plans.json"
 HEAD = """# Plans
 
 What a run costs by the program that XLA compiles for it, before any device is there; see "Plan before you pay" in the
-README. Times are bounds by the peaks of the chips, which nothing reaches: real runs take longer. Made by
+README. Times are what the program needs at the peaks of the chips: a bound for a TPU, whose own program it is, while a
+GPU, planned by a program for CPUs, may be faster or slower (0.64 to 1.23 times, see docs/benchmarks.md). Made by
 
     python -m ssl_jax.plan --all --topology=v5e:8x8 --out=docs
 
-which compiles what is not here yet (a ResNet-50 takes 4 to 8 minutes on two quiet cores) and goes on where it was
-stopped, and by the same command with `--config` for single rows, such as those of Table 3 of MoCo v2 on eight chips:
+which compiles what is not here yet and goes on where it was stopped, and by the same command with `--config` for single
+rows, such as those of Table 3 of MoCo v2 on eight chips:
 
     python -m ssl_jax.plan --config=moco_v2:imagenet --topology=v5e:2x4 --out=docs
     python -m ssl_jax.plan --config=simclr:imagenet --config.batch_size=256 --topology=v5e:2x4 --out=docs
     python -m ssl_jax.plan --config=simclr:imagenet --config.batch_size=4096 --topology=v5e:2x4 --out=docs
 
-GiB are of one device; shares of augmentation are of FLOPs and of bytes moved.
+GiB are of one device, without the code of the program; shares of augmentation are of FLOPs and of bytes moved.
 """
 COLUMNS = (
     "config | batch | parameters, M | peak, GiB | fits | GFLOP per image | MB per image | augmentation, % | bound by | "
@@ -69,9 +70,14 @@ def line(row: Mapping) -> str:
         images = row["batch_size"] / row["devices"]
         flops, moved = (sum(row[what].values()) for what in ("flops", "bytes"))
         shares = (100 * row[what]["augmentation"] / total for what, total in (("flops", flops), ("bytes", moved)))
-        cells += [f"{flops / images / 1e9:.3g}", f"{moved / images / 1e6:.3g}", "{:.1f}, {:.1f}".format(*shares)]
+        cells += [rounded(flops / images / 1e9), rounded(moved / images / 1e6), "{:.1f}, {:.1f}".format(*shares)]
     if bound := row.get("estimate"):
         cells += [bound["binds"], f"{bound['images_per_second']:,.0f}", f"{bound['hours']:.1f}"]
         cells += [f"{bound['chip_hours']:,.0f}"]
     cells += ["-"] * (COLUMNS.count("|") + 1 - len(cells))
     return f"| {' | '.join(cells)} |\n"
+
+
+def rounded(value: float) -> str:
+    """Returns a number of three digits, as in "0.0123" or "2,340"."""
+    return f"{float(f'{value:.3g}'):,g}"

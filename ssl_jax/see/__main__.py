@@ -16,7 +16,7 @@ def main(options) -> None:
     opened = open_run(options.workdir, ADVICE)
     workdir = opened.checkpoints.parent
     folder = command.writable_folder(options.out or workdir)
-    run, mesh = build(complete(opened.config)), parallel.make_mesh()
+    run, mesh = build(complete(opened.config), devices=1), parallel.make_mesh()
     masks = options.masks or run.config.data.masks
     wanted = ("mask",) * masks + ("text",) * (run.method.needs_text and not options.images)
     source = images(options.images or run.config.data.source, run, wanted)

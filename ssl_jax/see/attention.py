@@ -44,7 +44,7 @@ def draw(images, found):
     heads = found["attention"].shape[1]
     captions = ["image", *(f"head {number + 1}" for number in range(heads))]
     rows = [[Cell(image), *map(Cell, heat(maps))] for image, maps in zip(images, found["attention"], strict=True)]
-    share = f"{100 * MASS:.0f} % of"
+    share = f"{100 * MASS:.0f} % (not blue) of"
     if "truth" in found:
         captions += ["mask", f"{share} the best head"]
         columns = zip(rows, images, found["truth"], found["mask"], found["head"], found["score"], strict=True)

@@ -194,15 +194,17 @@ def test_damaged_exif_does_not_cost_the_image(format, exif, shape):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("least", [None, 90, 20])
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"orientation": 6}])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"exif": 1}, {"exif": 6}])
 def test_the_fast_decoder_of_jpegs_gives_what_pillow_gives(mode, least, options):
     pytest.importorskip("simplejpeg")
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (14, 25, 3), np.uint8)
     image = Image.fromarray(pixels).resize((251, 137), Image.Resampling.BICUBIC).convert(mode)
-    exif = Image.Exif()
-    exif[0x0112] = options.get("orientation", 1)
-    data = encode(image, "jpeg", exif=exif, **{k: v for k, v in options.items() if k != "orientation"})
+    if "exif" in options:
+        exif = Image.Exif()
+        exif[0x0112] = options["exif"]  # the orientation
+        options = {"exif": exif}
+    data = encode(image, "jpeg", **options)
     with upright(data, least, None) as plain:
         np.testing.assert_array_equal(decode(data, least), on_white(plain))
 

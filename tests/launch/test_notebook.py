@@ -10,7 +10,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "launch" / "colab.ipynb"
 TINY = (
     "--config.steps=4 --config.batch_size=32 --config.log.every=1 --config.evaluate.bank=100 --config.evaluate.test=60 "
-    "--config.network.encoder.depth=1 --config.network.encoder.dim=24"
+    "--config.network.encoder.depth=1 --config.network.encoder.dim=24 "
+    "--config.augment.jitter=0 --config.augment.gray=0 --config.augment.blur=0 --config.augment.solarize=0"
 )
 
 

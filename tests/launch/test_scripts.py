@@ -120,7 +120,8 @@ def test_a_pod_trains_again_after_preemption(states, codes, calls, code, tmp_pat
 
 # A run that stops with 75 at SIGTERM, as `scancel --signal=TERM` sends to the processes of a job.
 SLURM = {
-    "srun": "#!/bin/bash\necho $$ > {0}/pid\ntrap 'exit 75' TERM\nwhile :; do sleep 0.05; done\n",
+    "srun": "#!/bin/bash\necho $SRUN_CPUS_PER_TASK > {0}/cpus\necho $$ > {0}/pid\n"
+    "trap 'exit 75' TERM\nwhile :; do sleep 0.05; done\n",
     "scancel": "#!/bin/bash\necho scancel $* >> {0}/calls\nkill -TERM $(cat {0}/pid)\n",
     "scontrol": "#!/bin/bash\necho scontrol $* >> {0}/calls\n",
 }
@@ -134,6 +135,7 @@ def test_a_slurm_job_saves_and_queues_again(sent, calls, tmp_path):
         (tmp_path / name).write_text(text.replace("{0}", str(tmp_path)))
         (tmp_path / name).chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    environment["SLURM_CPUS_PER_TASK"] = "16"
     job = subprocess.Popen(["bash", str(ROOT / "launch/slurm.sh"), "--config=byol"], env=environment)
     deadline = time.monotonic() + 30
     while not ((pid := tmp_path / "pid").exists() and pid.read_text().strip()) and time.monotonic() < deadline:
@@ -146,6 +148,7 @@ def test_a_slurm_job_saves_and_queues_again(sent, calls, tmp_path):
         os.kill(int(pid.read_text()), signal.SIGTERM)
     assert job.wait(timeout=30) == 75
     assert (tmp_path / "calls").read_text().splitlines() == calls
+    assert (tmp_path / "cpus").read_text() == "16\n"  # as many for each process as the job asked for
 
 
 def test_the_comments_of_slurm_name_options_that_stand_in_it():

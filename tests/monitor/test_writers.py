@@ -47,7 +47,7 @@ def test_resume_leaves_the_uninterrupted_file(tmp_path):
     file.write_text(file.read_text() + '{"step": 50, "lo')
     write(tmp_path / "killed", range(30, 60, 10), resume_step=20)
     assert file.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
-    assert list(tmp_path.glob("killed/*.new")) == []
+    assert list(tmp_path.glob("killed/*.part*")) == []
 
 
 def test_damaged_lines_are_left_out_and_kept(tmp_path, capsys):

@@ -11,9 +11,11 @@ from jax import lax
 from ssl_jax import parallel
 from ssl_jax.plan import cost, hlo
 from ssl_jax.plan.chips import CHIPS, Chip
-from ssl_jax.plan.compilation import Facts, used
+from ssl_jax.plan.compilation import Facts, bytes_per_device
+from ssl_jax.plan.compiler import Memory, allocated, used
 from ssl_jax.plan.cost import Collective
 from ssl_jax.plan.estimate import estimate, fits, sent
+from ssl_jax.plan.groups import groups
 
 # A step as XLA prints it for a TPU, shortened: a fused product in a loop of three, its gradient summed over four
 # devices together with the statistics of a BatchNorm, a copy to the fast memory, and an update in place.
@@ -44,6 +46,73 @@ def test_the_cost_of_a_program_as_text():
         Collective("all-reduce", "BatchNorm", 4, 0, 256),
         Collective("all-gather", "Sinkhorn", 4, 1, 128),
     ]
+
+
+SLICED = """HloModule jit_program
+
+{computation}ENTRY %main (a: bf16[16]) -> bf16[4] {{
+  %a = bf16[16]{{0}} parameter(0)
+  %start = ((bf16[16]{{0}}), bf16[4]{{0:S(1)}}, s32[]) {operation}
+  ROOT %done = bf16[4]{{0:S(1)}} {done}(%start)
+}}
+"""
+INSIDE = """%inside (p: bf16[16]) -> bf16[4] {
+  %p = bf16[16]{0} parameter(0)
+  ROOT %slice = bf16[4]{0:S(1)} slice(%p), slice={[0:4]}
+}
+
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SLICED.format(computation="", operation="slice-start(%a), slice={[0:4]}", done="slice-done"),
+        SLICED.format(computation=INSIDE, operation="async-start(%a), calls=%inside", done="async-done"),
+    ],
+    ids=["as_text", "dumped"],
+)
+def test_an_asynchronous_slice_into_the_fast_memory_reads_itself(text):
+    assert sum(cost.count(hlo.parse(text), devices=1).bytes.values()) == 2 * 4
+
+
+def test_the_memory_of_a_program_by_its_buffers():
+    """Results that take an argument's place are counted once, and what lies in the fast memory not at all."""
+    buffers = """BufferAssignment:
+allocation 0: size 512, page 0, thread-local:
+ value: <1 add @0> (size=4,offset=0): f32[]{:T(128)}
+allocation 1: size 1000, page 0, parameter 2, shape |f32[250]| at ShapeIndex {}, maybe-live-out:
+allocation 2: size 200, page 0, parameter 0, shape |f32[50]| at ShapeIndex {}:
+allocation 3: size 30, page 0, maybe-live-out:
+allocation 4: size 16, color 2, page 0, preallocated-temp:
+allocation 5: size 7000, page 0, preallocated-temp:
+allocation 6: size 26153472, color 1, page 0, preallocated-temp:
+"""
+    assert allocated(buffers) == Memory(1200, 30, 7512)
+
+
+def test_what_crosses_between_slices():
+    """Groups along `data` are of both slices, the two that gather are of one each."""
+    found = cost.count(hlo.parse(TEXT), devices=8, slices=2)
+    assert [one.crossing for one in found.collectives] == [4000, 256, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("replica_groups={{0,1},{2,3}}, dimensions={0}", [[0, 1], [2, 3]]),
+        ("replica_groups=[2,2]<=[4]", [[0, 1], [2, 3]]),
+        ("replica_groups=[2,2]<=[2,2]T(1,0), to_apply=%add", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['data'=2,'model'=2] {'data'}, to_apply=%add", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['data'=2,'model'=2], device_ids=([2,2]<=[2,2]T(1,0)) {'data'}", [[0, 1], [2, 3]]),
+        ("replica_groups=mesh['data'=4] {'data':(1)2}", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['data'=4] {'data':(2)2}", [[0, 1], [2, 3]]),
+        ("source_target_pairs={{0,1},{1,0}}", [[0, 1], [1, 0]]),
+        ("replica_groups={}, to_apply=%add", [[0, 1, 2, 3]]),
+    ],
+)
+def test_the_devices_of_a_collective(text, expected):
+    assert groups(text, 4).tolist() == expected
 
 
 def compiled(function, *shapes):
@@ -143,9 +212,36 @@ def test_chips_have_the_ratio_of_arithmetic_to_memory_of_their_kind():
     assert all(50 < chip.flops / chip.bandwidth < 700 for chip in CHIPS.values())
 
 
-def test_the_memory_of_a_program_that_a_compiler_refuses():
-    assert used("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm.") == 20.5 * 2**30
-    assert used("RESOURCE_EXHAUSTED") == 0
+@pytest.mark.parametrize(
+    ("message", "gib"),
+    [
+        (  # libtpu 0.0.52; arguments and results are among what it calls temporaries
+            "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+            "temporaries (74.58G) exceeds available HBM (15.75G). HLO module: jit_program.",
+            74.58,
+        ),
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded hbm "
+            "capacity by 4.75G.",
+            20.5,
+        ),
+        (  # with what the runtime keeps for itself
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 1.02T of "
+            "30.75G hbm. Exceeded hbm capacity by 1013.73G.\n\nTotal hbm usage >= 1.03T:\n    reserved  1.25G\n",
+            1.03 * 1024,
+        ),
+        ("RESOURCE_EXHAUSTED", 0),
+    ],
+)
+def test_the_memory_of_a_program_that_a_compiler_refuses(message, gib):
+    assert used(message) == int(gib * 2**30)
+
+
+def test_the_share_of_an_argument_that_a_device_holds():
+    mesh = parallel.make_mesh()
+    rows = jax.ShapeDtypeStruct((16, 3), jnp.bfloat16, sharding=parallel.batch_sharding(mesh))
+    key = jax.eval_shape(jax.random.key, 0).update(sharding=parallel.replicated(mesh))
+    assert (bytes_per_device(rows), bytes_per_device(key)) == (2 * 3 * 2, 8)
 
 
 def test_facts_survive_the_cache():

@@ -9,6 +9,7 @@ import jax
 import pytest
 from test_methods import overrides
 
+from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.plan import __main__ as command
@@ -28,7 +29,7 @@ def run(capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def tiny():
-    return [f"--config.{key}={value}" for key, value in overrides("simclr")]
+    return [f"--config.{key}={value}" for key, value in overrides("simclr", **{"mesh.dcn": "2"})]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +43,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def eight(tiny, cache):
-    """The plan of a tiny SimCLR on eight devices."""
+    """The plan of a tiny SimCLR on eight devices, four in each of two slices."""
     changes = [tuple(one.removeprefix("--config.").split("=", 1)) for one in tiny]
     return plans.plan(SIMCLR, topology.open_topology("cpu:8"), changes)
 
@@ -62,6 +63,7 @@ def test_what_is_communicated(eight):
     by_origin = dict.fromkeys(("gradients", "BatchNorm", "augmentation"), 0)
     for one in eight.facts.collectives:
         by_origin[one.origin] = by_origin.get(one.origin, 0) + one.bytes
+    assert all(one.crossing == one.bytes for one in eight.facts.collectives if one.origin == "gradients")
     assert by_origin["augmentation"] == 0
     assert by_origin["BatchNorm"] > 0
     assert (
@@ -69,12 +71,20 @@ def test_what_is_communicated(eight):
     )
 
 
+def test_a_batchnorm_communicates_once_forward_and_once_backward(eight):
+    """Its sums of a pass share an all-reduce, and no layer can share one with the next, which needs its result."""
+    shapes = build(eight.config, *[unseen(eight.config)] * 2, devices=8).shapes
+    layers = sum("'var'" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes[1]))
+    number = sum(one.number for one in eight.facts.collectives if one.origin == "BatchNorm")
+    assert layers < number <= 2 * layers
+
+
 def test_a_table_and_json_from_the_cache(eight, tiny, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(compilation, "compiled", lambda *_: pytest.fail("compiled again"))
     arguments = [f"--config={SIMCLR}", "--topology=cpu:8", *tiny]
     text = run(capsys, *arguments)
     assert f"{eight.facts.aliased} of {eight.facts.donated}" in text
-    assert "all-reduce, gradients" in text
+    assert "all-reduce, gradients: MB between slices" in text
     (row,) = json.loads(run(capsys, *arguments, "--json", f"--out={tmp_path}"))
     assert row["parameters"] == eight.facts.parameters
     assert page.rows(tmp_path) == [row]
