@@ -18,6 +18,7 @@ from ssl_jax.pretrained import open_teacher
 from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run, build_recipes, reading
 from ssl_jax.teacher import Teacher
+from ssl_jax.words import number_of
 
 __all__ = ["Run", "build", "check_shared_memory", "count_steps"]
 
@@ -132,7 +133,8 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
     steps_per_epoch = images // config.batch_size
     if not steps_per_epoch:
         raise UserError(
-            f"{config.data.source} has {images} images, fewer than batch_size {config.batch_size}; lower batch_size"
+            f"{config.data.source} has {number_of(images, 'image')}, fewer than batch_size {config.batch_size}; lower "
+            "batch_size"
         )
     steps = config.steps
     if steps is None:
@@ -154,7 +156,7 @@ def check_batch(config: ConfigDict, least: int, shards: int) -> None:
         )
     if batch_size % shards:
         raise UserError(
-            f"a batch of {batch_size} images cannot be split over {shards} devices; "
+            f"a batch of {number_of(batch_size, 'image')} cannot be split over {number_of(shards, 'device')}; "
             f"set batch_size to a multiple of {shards}"
         )
 
@@ -170,9 +172,9 @@ def check_shared_memory(run: Run, folder: str = "/dev/shm") -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{workers} processes that read batches of {rows} images need about {needed / 2**20:,.0f} MiB of {folder}, "
-            f"and {free / 2**20:,.0f} are free; set data.workers lower (0: threads), or enlarge it, as with docker run "
-            f"--shm-size={needed / 2**20 + 64:.0f}m"
+            f"{number_of(workers, 'process')} to read batches of {number_of(rows, 'image')} take about "
+            f"{needed / 2**20:,.0f} MiB of {folder}, and {free / 2**20:,.0f} are free; set data.workers lower "
+            f"(0: threads), or enlarge it, as with docker run --shm-size={needed / 2**20 + 64:.0f}m"
         )
 
 
@@ -181,7 +183,7 @@ def check_buckets(run: Run, shards: int) -> None:
     rows, sizes = run.batch_size // shards, run.resolution.sizes
     if sizes and run.resolution.mode == "mixed" and rows % len(sizes):
         raise UserError(
-            f"each of {shards} devices has {rows} images of the batch, which {len(sizes)} sizes cannot "
+            f"each device has {number_of(rows, 'image')} of the batch, which {len(sizes)} sizes cannot "
             f"share equally; set batch_size to a multiple of {shards * len(sizes)}"
         )
 
@@ -193,7 +195,7 @@ def check_chunks(config: ConfigDict, shards: int) -> None:
         chunks = networks.build(to_dict(config[name])).chunks
         if rows % chunks:
             raise UserError(
-                f"{name}.chunks is {chunks}, but each of {shards} devices has {rows} images of the batch; "
+                f"{name}.chunks is {chunks}, but each device has {number_of(rows, 'image')} of the batch; "
                 f"set {name}.chunks to a divisor of {rows}"
             )
 
@@ -256,6 +258,6 @@ def check_run(run: Run, shards: int) -> None:
         layers = getattr(projector, "layers", 1) - 1
         if int(feature.removeprefix("hidden:")) > layers:
             raise UserError(
-                f"evaluate.feature is {feature!r}, but network.projector has {layers} hidden layers; "
+                f"evaluate.feature is {feature!r}, but network.projector has {number_of(layers, 'hidden layer')}; "
                 "set it to backbone or projection"
             )

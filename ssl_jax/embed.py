@@ -17,6 +17,7 @@ from ssl_jax.evaluate.features import layers
 from ssl_jax.model import Model, load
 from ssl_jax.monitor.progress import Progress
 from ssl_jax.schema import complete
+from ssl_jax.words import number_of
 from ssl_jax.workdir import read_config
 
 SPLITS = ("train", "test")
@@ -52,7 +53,7 @@ def main(options) -> None:
     }
     if not parallel.from_first(embeddings.is_there(out, about)):
         embed(model, feature, images, out, about)
-    print(f"{out}: {feature} of {len(images):,} images of {options.source}, {model.origin}")
+    print(f"{out}: {feature} of {number_of(len(images), 'image')} of {options.source}, {model.origin}")
     if shown is not None:
         print("compares all images with each other", flush=True)
         found = neighbours.search(embeddings.read(out), options.duplicates)
@@ -138,7 +139,7 @@ def embed(model: Model, feature: str, images: Images, out: pathlib.Path, about: 
     there = parallel.from_first([path.exists() for path in paths])
     done = int(there.sum()) * SHARD
     progress = Progress(len(images), 1, unit="image")
-    print(f"embeds {max(0, len(images) - done):,} images" + (f", {done:,} are there" if done else ""))
+    print(f"embeds {number_of(max(0, len(images) - done), 'image')}" + (f", {done:,} are there" if done else ""))
     for number in np.flatnonzero(~there):
         rows = shard(model, feature, images, int(number) * SHARD, progress)
         if first:

@@ -18,6 +18,7 @@ from ssl_jax.method import Batch
 from ssl_jax.run import Run
 from ssl_jax.schema import complete
 from ssl_jax.train import Trainer
+from ssl_jax.words import number_of
 from ssl_jax.workdir import read_config
 
 ENOUGH = 5.0  # seconds to measure for, or more
@@ -35,7 +36,7 @@ def fix(run: Run) -> Run:
     steps = run.config.steps = max(1, int(60 * minutes / seconds))
     if jax.process_index() == 0:
         print(
-            f"{minutes:g} minutes are {steps:,} steps or {steps / run.steps_per_epoch:.1f} epochs, at "
+            f"{minutes:g} minutes are {number_of(steps, 'step')} or {steps / run.steps_per_epoch:.1f} epochs, at "
             f"{run.batch_size / seconds:,.0f} images/s; evaluation comes on top"
         )
     return dataclasses.replace(build(run.config, run.source, run.test), canvas=run.canvas, labelled=run.labelled)
@@ -105,11 +106,11 @@ def check(run: Run, workdir: pathlib.Path) -> str | None:
         return None
     if taken == steps < run.steps:
         return (
-            f"extends the run from {steps:,} to {run.steps:,} steps: its schedules now end there, so the learning rate "
-            f"goes on at {float(run.learning_rate(steps)):.3g}"
+            f"extends the run from {steps:,} to {number_of(run.steps, 'step')}: its schedules now end there, so the "
+            f"learning rate goes on at {float(run.learning_rate(steps)):.3g}"
         )
     raise UserError(
-        f"the run in {workdir} has {steps:,} steps, {taken:,} of them taken, and would now have {run.steps:,}; only a "
-        f"finished run can become longer: set steps={steps}, or start another run from its weights, with "
-        f"--config.init.from={workdir} and another --workdir"
+        f"the run in {workdir} has {number_of(steps, 'step')}, {taken:,} of them taken, and would now have "
+        f"{run.steps:,}; only a finished run can become longer: set steps={steps}, or start another run from its "
+        f"weights, with --config.init.from={workdir} and another --workdir"
     )

@@ -25,6 +25,7 @@ from ssl_jax.nonfinite import find
 from ssl_jax.numeric import path_name
 from ssl_jax.schema import complete
 from ssl_jax.train import Trainer, make_program, new_state
+from ssl_jax.words import number_of
 from ssl_jax.workdir import read_config
 
 SHOWN = 5  # names of parameters
@@ -41,7 +42,8 @@ def main(options) -> None:
     begin, state = state_before(trainer, folder / "checkpoints", last)
     print(f"step {last:,} of {folder} was not finite ({', '.join(record['values'])}); replays from step {begin:,}")
     if mesh.size != record["devices"]:
-        print(f"warning: the run had {record['devices']} devices, here {mesh.size} replay, so sums round differently")
+        had = number_of(record["devices"], "device")
+        print(f"warning: the run had {had}, here {mesh.size} replay, so sums round differently")
     batches = trainer.batches(begin)
     for step in range(begin + 1, last + 1):
         batch = next(batches)

@@ -15,6 +15,7 @@ from ssl_jax.fields import Rule, every, lasting, not_negative, one_of
 from ssl_jax.losses import info_nce_pairs
 from ssl_jax.method import Batch, Method, PyTree, apply
 from ssl_jax.numeric import l2_normalize
+from ssl_jax.words import number_of
 
 BY_STEP = ("random", "ramp", "repeat")  # one size per step
 MODES = ("all", "mixed", *BY_STEP)
@@ -80,7 +81,10 @@ class Settings:
         for name in ("crops", "learning_rates", "patches"):
             given = len(getattr(self, name))
             if given not in (0, count):
-                raise UserError(f"resolution.{name} has {given} entries for {count} sizes; give one for each size")
+                values = number_of(given, "value")
+                raise UserError(
+                    f"resolution.{name} has {values} for {number_of(count, 'size')}; give one for each size"
+                )
         for name in ("learning_rates", "patches"):
             if getattr(self, name) and not self.by_step:
                 raise UserError(

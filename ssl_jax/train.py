@@ -20,6 +20,7 @@ from ssl_jax.monitor import Interruption, Monitor, concluded, summary
 from ssl_jax.optimizer import scaled
 from ssl_jax.rules import gradient_norms
 from ssl_jax.run import Run
+from ssl_jax.words import number_of
 
 
 class TrainState(NamedTuple):
@@ -222,7 +223,7 @@ def train(run: Run, folder: pathlib.Path, weights: pretrained.Start | None = Non
     page = folder / "report.html"
     with Checkpoints(folder / "checkpoints", run.config.checkpoint.keep, warn=print) as checkpoints:
         if checkpoints.latest_step() == run.steps and page.exists():
-            print(f"finished: {folder} has all {run.steps:,} steps; report: {page}")
+            print(f"finished: {folder} has all of its {number_of(run.steps, 'step')}; report: {page}")
             return
         trainer = Trainer(run, parallel.make_mesh(sizes=run.mesh_sizes))
         step, state = start(trainer, checkpoints, weights)

@@ -16,6 +16,7 @@ from ssl_jax.errors import UserError, suggest
 from ssl_jax.method import Method, Variables
 from ssl_jax.networks.positions import resample
 from ssl_jax.numeric import path_name
+from ssl_jax.words import number_of
 
 ADVICE = "set init.from to the workdir of a run or to an .npz file of arrays named as in params/encoder/..."
 
@@ -30,7 +31,8 @@ class Taken(NamedTuple):
 
     def __str__(self) -> str:
         """One line to print; a part of the network is named once if all its arrays are treated alike."""
-        parts = [f"takes {len(self.taken)} arrays of {', '.join(sorted({part_of(name) for name in self.taken}))}"]
+        whence = ", ".join(sorted({part_of(name) for name in self.taken}))
+        parts = [f"takes {number_of(len(self.taken), 'array')} of {whence}"]
         parts += [f"resamples {', '.join(self.resampled)} to the new grid"] if self.resampled else []
         others = {part_of(name) for name in (*self.taken, *self.resampled, *self.unfit)}
         left = dict.fromkeys(part_of(name) if part_of(name) not in others else name for name in self.left)

@@ -131,7 +131,7 @@ VALUES = [
     ("evaluate.every=-1", "evaluate.every is -1; set it to a duration: '10 epochs'"),
     ("evaluate.labels=require", "evaluate.labels is 'require'; did you mean 'required'?"),
     ("evaluate.feature=head", "evaluate.feature is head; set it to backbone, projection or hidden:K"),
-    ("evaluate.feature=hidden:2", "evaluate.feature is 'hidden:2', but network.projector has 1 hidden layers"),
+    ("evaluate.feature=hidden:2", "evaluate.feature is 'hidden:2', but network.projector has 1 hidden layer;"),
     ("network.projector.layers=0", "network.projector.layers is 0; set it to more than 0"),
     ("network.predictor.name=mpl", "there is no head 'mpl'; did you mean 'mlp'?"),
     ("evaluate.crop=30", "evaluate.crop is 30.0; set it to more than 0, at most 1"),
@@ -172,7 +172,7 @@ VALUES = [
     ("batch_size=12", "a batch of 12 images cannot be split over 8 devices; set batch_size to a multiple of 8"),
     (
         "network.chunks=3",
-        "network.chunks is 3, but each of 8 devices has 8 images of the batch; set network.chunks to a divisor of 8",
+        "network.chunks is 3, but each device has 8 images of the batch; set network.chunks to a divisor of 8",
     ),
     ("network.chunks=0", "network.chunks is 0; set it to more than 0"),
     ("data.size=2", "views of 2 pixels are smaller than the network's stride of "),
@@ -315,7 +315,7 @@ def test_folders(complaint, images):
 @pytest.mark.filterwarnings("ignore:.*unreadable")
 def test_all_images_unreadable(complaint, images):
     said = complaint(f"data.source={images(3, content=b'')}")
-    assert "none of the 3 images" in said
+    assert "of 3 images of folder" in said and "none can be read; " in said
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_worker_processes_without_enough_shared_memory(complaint, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(2**20, 0, 2**20))
     said = complaint("data.workers=4", "data.device_bytes=0", "batch_size=512")
     needed = (28 * 28 * 3 + 4 * 6) * 512 * (3 * 4 + 1) / 2**20
-    assert f"need about {needed:.0f} MiB of /dev/shm, and 1 are free; set data.workers lower (0: threads), or" in said
+    assert f"take about {needed:.0f} MiB of /dev/shm, and 1 are free; set data.workers lower (0: threads), or" in said
 
 
 @pytest.mark.parametrize("place", ["file", "file/below/it"])

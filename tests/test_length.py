@@ -35,7 +35,7 @@ def test_minutes_become_steps_once(finished, capsys, monkeypatch):
     assert (stored["minutes"], stored["steps"]) == (3e-4, STEPS)
     monkeypatch.setattr(length, "seconds_per_step", lambda run: pytest.fail("measured again"))
     start(finished, steps="", minutes=3e-4)
-    assert f"finished: {finished} has all 2 steps" in capsys.readouterr().out
+    assert f"finished: {finished} has all of its 2 steps" in capsys.readouterr().out
 
 
 def test_what_minutes_mean_is_said(capsys, monkeypatch):

@@ -109,7 +109,7 @@ def test_what_is_no_image_is_named(byol, given, says):
 
 
 def test_a_feature_that_is_not_there_is_named(byol, images):
-    with pytest.raises(UserError, match="the feature is 'hidden:9', but the projector has 1 hidden layers"):
+    with pytest.raises(UserError, match="the feature is 'hidden:9', but the projector has 1 hidden layer;"):
         byol.embed(images, "hidden:9")
 
 

@@ -220,7 +220,7 @@ def test_statistics_are_estimated_at_a_size(bank):
         ({"sizes": "(16,8)"}, "resolution.sizes is (16, 8); set it to sizes in pixels from the smallest"),
         ({"sizes": "(8,12)"}, "resolution.sizes end at 12 pixels and data.size"),
         ({"sizes": "(8,16)", "mode": "mix"}, "resolution.mode is mix; set it to all or mixed or random"),
-        ({"sizes": "(8,16)", "crops": "((0.2,1.0),)"}, "resolution.crops has 1 entries for 2 sizes"),
+        ({"sizes": "(8,16)", "crops": "((0.2,1.0),)"}, "resolution.crops has 1 value for 2 sizes"),
         ({"sizes": "(8,16)", "learning_rates": "(1.0,0.5)"}, "one size per step, but resolution.mode is 'all'"),
         ({"sizes": "(8,16)", "mode": "ramp"}, "resolution.ramp ends at '0 epochs', not after its start"),
         ({"consistency": "cosine"}, "set resolution.sizes to two or more"),

@@ -13,6 +13,7 @@ from ssl_jax.data.field import Field, image_fields
 from ssl_jax.data.reading import WHOLE, Reading
 from ssl_jax.data.survey import Survey
 from ssl_jax.errors import UserError
+from ssl_jax.words import number_of
 
 NAMED = 3  # of what is left out, in a warning
 
@@ -104,13 +105,13 @@ def json_objects(table: pathlib.Path) -> Iterator[tuple[int, dict[str, Any] | st
             yield number, values if isinstance(values, dict) else "it is no object"
 
 
-def usable(place: Any, rows: Iterable[tuple[str, Row | str]], what: str = "rows", warn: bool = True) -> list[Row]:
+def usable(place: Any, rows: Iterable[tuple[str, Row | str]], what: str = "row", warn: bool = True) -> list[Row]:
     """Returns the rows that can be used, and warns of the others.
 
     Args:
         place: where they are.
         rows: the name of each row, and the row, or what is wrong with it.
-        what: they are, in words.
+        what: one of them is, in words.
         warn: whether to warn.
 
     Raises:
@@ -121,7 +122,7 @@ def usable(place: Any, rows: Iterable[tuple[str, Row | str]], what: str = "rows"
     broken = [f"{name} ({row})" for name, row in rows if isinstance(row, str)]
     names = ", ".join(broken[:NAMED]) + (", ..." if len(broken) > NAMED else "")
     if not good:
-        raise UserError(f"none of the {len(rows)} {what} of {place} can be used{': ' if names else ''}{names}")
+        raise UserError(f"of {number_of(len(rows), what)} of {place} none can be used{': ' if names else ''}{names}")
     if broken and warn:
-        warnings.warn(f"{place}: {len(broken)} of {len(rows)} {what} are broken and left out: {names}", stacklevel=3)
+        warnings.warn(f"{place}: {len(broken)} of {len(rows)} {what}s are broken and left out: {names}", stacklevel=3)
     return good

@@ -18,6 +18,7 @@ from ssl_jax.data.reading import WHOLE, Reading
 from ssl_jax.data.shared import SharedExamples
 from ssl_jax.data.survey import NEW, STRAY, Survey, examples
 from ssl_jax.errors import UserError
+from ssl_jax.words import number_of
 
 CHECKED = 10_000  # a folder with at most this many files is decoded once at the start, which takes seconds
 OPAQUE = (".jpg", ".jpeg", ".jpe", ".jfif")  # suffixes of files that cannot have an alpha channel
@@ -116,7 +117,7 @@ class FolderSource:
         self.survey = dataclasses.replace(self.survey, left_out=left_out, sizes=sizes)
 
     def hopeless(self, faults: str) -> UserError:
-        return UserError(f"none of the {self.total:,} images of {self.name} can be read; {faults}")
+        return UserError(f"of {number_of(self.total, 'image')} of {self.name} none can be read; {faults}")
 
     def fits(self) -> bool:
         """Returns whether all images, decoded and shrunk, take at most `reading.host_bytes`."""

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from ssl_jax.words import number_of
+
 # train, Train, training_set, seg_train, train2017; test, val, valid, Validation, test_images, ...
 SPLIT = re.compile(r"(?:seg[_-])?(train|test|val)(?:ing|id|idation)?\d*(?:[_ -]?(?:set|split|images|imgs|data))?\d*")
 STRAY = 10  # pictures beside class folders are strays if there are this many times as many inside
@@ -70,8 +72,8 @@ def find_layout(names: Sequence[str], folders: Iterable[str]) -> Layout:
         return Layout(base, test, apart, (*notes, *hidden_splits(names, base, apart)))
     unused = trains[1:] + others
     if unused:
-        count = sum(inside[name] for name in unused)
-        notes.append(f"{count:,} images beside {trains[0]}/ are not used: {listed(unused)}")
+        images = number_of(sum(inside[name] for name in unused), "image")
+        notes.append(f"not used: {images} beside {trains[0]}/, in {listed(unused)}")
     return Layout(train, test, (), tuple(notes))
 
 
@@ -134,7 +136,7 @@ def classes_of(names: Sequence[str], folders: Iterable[str] = (), known: tuple[s
         alone = f"all images are in one folder, {classes[0]}/, which makes no classes" if classes and not beside else ""
         return Classes(None, (), (alone,) if alone else ())
     if beside * STRAY > len(names) - beside:
-        what = f"{beside:,} pictures lie beside {listed(classes)}, so that these are not taken as classes"
+        what = f"not taken as classes: {listed(classes)}, beside which there are {number_of(beside, 'picture')}"
         return Classes(None, (), (what,))
     notes = (f"no images in {listed(empty)}: no class of that name",) if empty else ()
     return Classes(tuple(classes), tuple(name for name in names if os.sep not in name), notes)
@@ -146,8 +148,8 @@ def hidden_splits(names: Sequence[str], base: str, without: Iterable[str]) -> tu
     second = Counter(name.split(os.sep)[1] for name in trained if name.count(os.sep) > 1)
     tests = [name for name in second if role(name) == "test"]
     if tests and any(role(name) == "train" for name in second):
-        count = sum(second[name] for name in tests)
-        return (f"{count:,} images of {listed(tests)} inside of other folders are trained on, too; write test/CLASS/",)
+        images = number_of(sum(second[name] for name in tests), "image")
+        return (f"trained on, too: {images} of {listed(tests)} inside of other folders; write test/CLASS/",)
     heads = dict.fromkeys(name.partition(os.sep)[0] for name in trained)
     inside = [set(tally(trained, (), head + os.sep)) for head in heads]
     if len(heads) > 1 and len(second) > 1 and all(each == set(second) for each in inside):

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ssl_jax.errors import UserError
+from ssl_jax.words import number_of
 
 Step = TypeVar("Step", int, jax.Array)
 
@@ -54,7 +55,8 @@ class Shuffled:
 
     def __post_init__(self):
         if self.size < self.batch_size:
-            raise UserError(f"there are {self.size} images, fewer than batch_size {self.batch_size}; lower batch_size")
+            images = number_of(self.size, "image")
+            raise UserError(f"the source has {images}, fewer than batch_size {self.batch_size}; lower batch_size")
 
     def __call__(self, step: int) -> np.ndarray:
         """Returns the positions in the source of the batch of a step, int32 [batch_size]."""

@@ -75,7 +75,7 @@ def open_segments(
     given = class_names(root)
     pairs = {
         name: usable(
-            root / prefix, look(below(found.names, prefix), root / prefix, given, reading), "images", name == split
+            root / prefix, look(below(found.names, prefix), root / prefix, given, reading), "image", name == split
         )
         for name, prefix in prefixes.items()
     }

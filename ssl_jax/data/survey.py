@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssl_jax.data.files import OTHER
+from ssl_jax.words import number_of
 
 STRAY = "beside class folders"
 SHOWN = 3  # names of a reason
@@ -45,7 +46,7 @@ def describe(source: Any, test: Any, labels: str = "auto", canvas: int | None = 
         canvas: pixels of the side that images are fitted into.
     """
     where = source.name + place(source.survey)
-    said = [f"{count(len(source), 'image')}{classes(source)} from {where}{pixels(source.survey, canvas)}"]
+    said = [f"{number_of(len(source), 'image')}{classes(source)} from {where}{pixels(source.survey, canvas)}"]
     said.append(evaluated(source, test, labels))
     return [printable(line) for line in said] + remarks([source, test] if test else [source])
 
@@ -57,14 +58,10 @@ def remarks(sources: Sequence[Any]) -> list[str]:
     parts = {why: list(dict.fromkeys(n for one in given for n in one.left_out.get(why, ()))) for why in reasons}
     said = [f"left out ({why}): {len(names):,}; {examples(why, names)}" for why, names in parts.items()]
     if first.survey.counts is not None:
-        bare = [name for name, count in zip(first.classes, first.survey.counts, strict=True) if not count]
+        bare = [name for name, images in zip(first.classes, first.survey.counts, strict=True) if not images]
         said += [f"note: no image of {', '.join(bare)} can be read"] * bool(bare)
     said += [f"note: {note}" for note in dict.fromkeys(note for survey in given for note in survey.notes)]
     return [printable(line) for line in said]
-
-
-def count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def classes(source: Any) -> str:
@@ -72,7 +69,7 @@ def classes(source: Any) -> str:
     if source.classes is None:
         return " without labels"
     number, counts = len(source.classes), source.survey.counts
-    said = f" of {number:,} classes"
+    said = f" of {number_of(number, 'class')}"
     if counts is None:
         return said
     if number <= LISTED and not np.ptp(counts):
@@ -100,7 +97,7 @@ def evaluated(source: Any, test: Any, labels: str) -> str:
     """Returns what the run is evaluated on."""
     if test is not None:
         how = [*["k-NN and linear accuracy"] * bool(test.classes), *["matches of captions"] * ("text" in test.fields)]
-        return f"evaluated on {count(len(test), 'test image')}{place(test.survey)}: {' and '.join(how)}"
+        return f"evaluated on {number_of(len(test), 'test image')}{place(test.survey)}: {' and '.join(how)}"
     if labels == "ignored":
         return "evaluated on nothing: evaluate.labels is ignored"
     if source.classes is None:

@@ -14,6 +14,7 @@ from ssl_jax.augment import Views
 from ssl_jax.errors import UserError
 from ssl_jax.method import Method, apply, encode
 from ssl_jax.run import Run
+from ssl_jax.words import number_of
 
 Encode = Callable[[Any, dict[str, jax.Array]], Any]  # state, batch -> tree of arrays [B, ...]
 
@@ -199,7 +200,7 @@ def layers(method: Method, feature: str | None = None, key: str = "evaluate.feat
         number = int(hidden[1])
         if not 0 < number < depth:
             raise UserError(
-                f"{key} is {feature!r}, but the projector has {max(0, depth - 1)} hidden layers; "
+                f"{key} is {feature!r}, but the projector has {number_of(max(0, depth - 1), 'hidden layer')}; "
                 "set it to backbone, projection or hidden:K with K from 1 to that number"
             )
         known |= {feature: number}

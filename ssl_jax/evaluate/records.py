@@ -14,6 +14,7 @@ from ssl_jax.evaluate.opening import Judged
 from ssl_jax.evaluate.result import Result
 from ssl_jax.monitor import writers
 from ssl_jax.report.evaluations import DETAILS, number, plain
+from ssl_jax.words import number_of
 
 COMPARED = ("scores", "draws")  # fields of a result that a comparison takes
 
@@ -51,7 +52,7 @@ def save(folder: pathlib.Path, name: str, record: Mapping[str, Any], result: Res
 def lines(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     """Yields the lines to print: the numbers beside the baselines, then those of each setting."""
     yield (
-        f"{name}: {record.get('images', record['bank']):,} images of {record['source']}, "
+        f"{name}: {number_of(record.get('images', record['bank']), 'image')} of {record['source']}, "
         f"{record['feature']} features at {record['size']} pixels"
     )
     rows = {"trained": record, **record["baselines"]}

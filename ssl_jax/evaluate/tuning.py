@@ -18,6 +18,7 @@ from ssl_jax.method import Method, Variables
 from ssl_jax.networks import MLP, Network
 from ssl_jax.numeric import path_name
 from ssl_jax.train import Trainer, TrainState
+from ssl_jax.words import number_of
 
 
 class Recipe(NamedTuple):
@@ -82,7 +83,8 @@ def train(
     devices = parallel.row_shards(mesh)
     batch = min(recipe.batch_size, len(source)) // devices * devices
     if not batch:
-        raise UserError(f"{source.name} has {len(source)} images, fewer than {devices} devices; take more of them")
+        images = number_of(len(source), "image")
+        raise UserError(f"{source.name} has {images}, fewer than {devices} devices; take more of them")
     config = ConfigDict(run.config.to_dict() | {"seed": seed, "batch_size": batch, "resolution": {}})
     config.data.images_per_class = None
     each = len(source) // batch

@@ -18,6 +18,7 @@ from ssl_jax.interop.rows import Arrays, Row, to_ours
 from ssl_jax.method import Method, Stats
 from ssl_jax.model import Model, Weights
 from ssl_jax.networks import Network
+from ssl_jax.words import number_of
 
 __all__ = ["import_weights"]
 
@@ -51,7 +52,7 @@ def import_weights(file: str | os.PathLike, format: str | None = None, **encoder
     made, table = understand(name, arrays, {**known.encoder, **told(config)}, encoder)
     ours, unused = to_ours(table, arrays)
     size = known.size or getattr(made, "size", SIZE)
-    words = f"{path} ({name}): takes {len(arrays) - len(unused)} of {len(arrays)} arrays{listed(unused)}"
+    words = f"{path} ({name}): takes {len(arrays) - len(unused)} of {number_of(len(arrays), 'array')}{listed(unused)}"
     space = augment.SPACES["rgb"]._replace(**colours(config))
     variables = {kind: {"encoder": part} for kind, part in traverse_util.unflatten_dict(ours, sep="/").items()}
     # Images are kept larger than they are shown, so that the centre of a wide one is not enlarged.

@@ -13,6 +13,7 @@ import tensorboardX
 
 from ssl_jax.atomic import replacing
 from ssl_jax.errors import UserError
+from ssl_jax.words import number_of
 
 
 class Writers:
@@ -106,7 +107,7 @@ def truncate(path: pathlib.Path, last: int) -> None:
     with replacing(path) as part:
         part.write_bytes(b"".join(line for line, row in whole if row is None or row["step"] <= last))
     if damaged := sum(row is None for _, row in whole):
-        print(f"warning: {damaged} lines of {path} are damaged; they are kept, and the others are used")
+        print(f"warning: {path} has {number_of(damaged, 'damaged line')}, left alone; the others are used")
 
 
 def number(value: Any) -> int | float | None:

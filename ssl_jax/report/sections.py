@@ -10,6 +10,7 @@ from ssl_jax.monitor import first_weights
 from ssl_jax.monitor.watch import Watch
 from ssl_jax.report import charts
 from ssl_jax.report.run import Run
+from ssl_jax.words import number_of
 
 TITLES = {  # of the known metrics, in the order of the page
     "knn_top1": "k-NN top-1 [%]",
@@ -92,7 +93,7 @@ def heading(runs: Sequence[Run]) -> tuple[str, str]:
             for part in (
                 run.config.get("data.source"),
                 run.config.get("network.encoder.name"),
-                f"{run.steps:,} steps",
+                number_of(run.steps, "step"),
                 f"batch {run.config['batch_size']:,}" if "batch_size" in run.config else None,
                 run.environment.get("devices"),
             )

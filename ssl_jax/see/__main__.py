@@ -6,6 +6,7 @@ from ssl_jax.evaluate import segmentation
 from ssl_jax.monitor import writers
 from ssl_jax.run import Run
 from ssl_jax.schema import complete
+from ssl_jax.words import number_of
 from ssl_jax.workdir import open_run
 
 ADVICE = "name the workdir of a trained run, as in --workdir=runs/dino"
@@ -28,8 +29,9 @@ def main(options) -> None:
         result = segmentation.segmentation(run, mesh, source, params, state)
         writers.save(folder, "segmentation", {"step": opened.step} | result)
         print(
-            f"Jaccard index of attention and masks, percent, {result['images']:,} images: {result['jaccard']:.1f}; "
-            f"random weights {result['random_jaccard']:.1f}; the whole image {result['whole_jaccard']:.1f}"
+            f"Jaccard index of attention and masks, percent, {number_of(int(result['images']), 'image')}: "
+            f"{result['jaccard']:.1f}; random weights {result['random_jaccard']:.1f}; the whole image "
+            f"{result['whole_jaccard']:.1f}"
         )
     if not options.out and (workdir / "report.html").exists():
         report.write([workdir])

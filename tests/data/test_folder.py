@@ -175,7 +175,7 @@ def test_all_images_unreadable(tmp_path, monkeypatch, checked):
     damage(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(UserError, match=r"none of the 5 images.*empty\.jpg"):
+        with pytest.raises(UserError, match=r"of 5 images of .*none can be read.*empty\.jpg"):
             open_source(f"folder:{tmp_path}")
 
 

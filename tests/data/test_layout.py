@@ -53,7 +53,7 @@ def test_an_empty_test_split_is_none_and_is_said():
 
 def test_what_lies_beside_the_splits_is_counted():
     found = layout(train=2, test=2, extra=3, _=1)
-    assert found.train == "train/" and found.notes == ("4 images beside train/ are not used: pictures, extra/",)
+    assert found.train == "train/" and found.notes == ("not used: 4 images beside train/, in pictures, extra/",)
 
 
 def test_a_test_split_beside_class_folders_is_not_trained_on():
@@ -91,7 +91,7 @@ def test_a_folder_that_only_holds_another_stands_for_it(counts, expected):
 
 def test_splits_inside_of_classes_are_said_to_be_trained_on():
     [note] = layout(a_train=4, a_test=1, b_train=4, b_test=1).notes
-    assert note.startswith("2 images of test/ inside of other folders are trained on, too")
+    assert note == "trained on, too: 2 images of test/ inside of other folders; write test/CLASS/"
 
 
 def test_splits_of_other_names_are_said_to_be_classes():
@@ -113,7 +113,7 @@ def test_a_stray_picture_leaves_the_classes():
 def test_many_pictures_beside_folders_are_an_unlabelled_set():
     found = classes_of(files(a=2, b=2, _=9))
     assert found.names is None and not found.strays
-    assert found.notes == ("9 pictures lie beside a/, b/, so that these are not taken as classes",)
+    assert found.notes == ("not taken as classes: a/, b/, beside which there are 9 pictures",)
 
 
 def test_a_folder_without_images_is_no_class():

@@ -45,7 +45,7 @@ def test_all_positions_are_equally_likely():
 
 
 def test_fewer_images_than_a_batch():
-    with pytest.raises(UserError, match="there are 3 images, fewer than batch_size 4; lower batch_size"):
+    with pytest.raises(UserError, match="has 3 images, fewer than batch_size 4; lower batch_size"):
         Shuffled(0, 3, 4)
 
 

@@ -134,11 +134,11 @@ def test_an_image_that_cannot_be_decoded(images):
         (
             "train.csv",
             ["image,caption", "x.png,a", "y.png,b"],
-            "none of the 2 rows of .*line 2 .there is no image 'x.png'",
+            "of 2 rows of .*none can be used: .*line 2 .there is no image 'x.png'",
         ),
-        ("train.csv", ["image,caption"], "none of the 0 rows"),
+        ("train.csv", ["image,caption"], "of 0 rows of .* none can be used"),
         ("train.csv", ["file,text", "0.png,a"], "no column caption and no column image; its first line must name"),
-        ("train.jsonl", ["not json"], r"none of the 1 rows of .*line 1 \(it is no JSON\)"),
+        ("train.jsonl", ["not json"], r"of 1 row of .*none can be used: line 1 \(it is no JSON\)"),
         ("notes.txt", ["0.png a"], "there is no table .*, nor train.csv or train.jsonl in it"),
     ],
 )
