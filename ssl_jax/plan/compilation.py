@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import multiprocessing.connection
+import os
 import pathlib
 import sys
 import threading
@@ -127,6 +128,7 @@ def compiled_apart(config: ConfigDict, images: UnseenImages, topology: Topology)
 
 def send_facts(sender: multiprocessing.connection.Connection, config: ConfigDict, images: UnseenImages, name: str):
     """Sends the facts, or the error of the user, through a pipe."""
+    os.environ.pop("XLA_FLAGS", None)  # those of CPUs and GPUs; libtpu ends a process for one that it does not know
     jax.config.update("jax_platforms", "cpu")
     with sender:
         try:
