@@ -34,7 +34,8 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] = (), sc
     Args:
         rows: images, uint8 [H, W, 3], of any sizes.
         captions: the text above each column; empty: no captions.
-        scale: integer factor by which images are enlarged; None: chosen so that small images are easy to see.
+        scale: integer factor by which images are enlarged; None: one for each column, so that small images are easy to
+            see.
     """
     return layout([[Cell(image) for image in row] for row in rows], captions, scale)
 
@@ -64,7 +65,7 @@ def neighbours(
         labels: int [N], the classes of the queries; None: unknown, and no image has a coloured frame.
         found_labels: int [N, K], the classes of the found images.
         names: the name of each class; None: classes are shown as numbers.
-        scale: integer factor by which images are enlarged; None: chosen so that small images are easy to see.
+        scale: integer factor by which images are enlarged; None: as in `sheet`.
 
     Returns:
         An image in which a green frame marks a neighbour of the query's class and a red one any other.
@@ -85,18 +86,23 @@ def neighbours(
 def layout(
     rows: Sequence[Sequence[Cell]], heads: Sequence[str], scale: int | None = None, title: str = ""
 ) -> Image.Image:
-    """Draws rows of cells below a title, with a caption above each column, which is as wide as its widest cell."""
-    scale = scale or max(1, round(SIDE / max(max(cell.image.shape[:2]) for row in rows for cell in row)))
+    """Draws rows of cells below a title, with a caption above each column, which is as wide as its widest cell.
+
+    Without a scale each column has its own, so that small views can be seen beside a large original.
+    """
     columns = range(max(len(heads), *map(len, rows)))
+    cells = [[row[column] for row in rows if column < len(row)] for column in columns]
+    sides = [max((max(cell.image.shape[:2]) for cell in column), default=SIDE) for column in cells]
+    scales = [scale or max(1, round(SIDE / side)) for side in sides]
     texts = [list(heads), *([cell.caption for cell in row] for row in rows)]
     widths = [
         max(
-            [scale * row[column].image.shape[1] for row in rows if column < len(row)]
+            [scales[column] * cell.image.shape[1] for cell in cells[column]]
             + [math.ceil(FONT.getlength(text[column])) for text in texts if column < len(text)]
         )
         for column in columns
     ]
-    heights = [scale * max(cell.image.shape[0] for cell in row) for row in rows]
+    heights = [max(times * cell.image.shape[0] for times, cell in zip(scales, row, strict=False)) for row in rows]
     below = [LINE + GAP if any(cell.caption for cell in row) else GAP for row in rows]
     lefts = [GAP, *(GAP + np.cumsum(np.add(widths, GAP))).tolist()]
     captions = GAP // 2 + (LINE if title else 0)
@@ -109,8 +115,8 @@ def layout(
     for head, left, width in zip(heads, lefts, widths, strict=False):
         draw.text((left + width / 2, captions), head, INK, FONT, anchor="ma")
     for row, top, height in zip(rows, tops, heights, strict=False):
-        for cell, left, width in zip(row, lefts, widths, strict=False):
-            put(canvas, cell, (left, top, width, height), scale)
+        for cell, left, width, times in zip(row, lefts, widths, scales, strict=False):
+            put(canvas, cell, (left, top, width, height), times)
     return canvas
 
 

@@ -47,9 +47,9 @@ def test_pixels_are_repeated_not_blended():
 
 
 def test_small_images_are_enlarged_and_large_ones_left_alone():
-    small, large = (pictures.sheet([[plain(COLORS[0], side, side)]]) for side in (28, 224))
-    assert count(small, COLORS[0]) == 84 * 84
-    assert count(large, COLORS[0]) == 224 * 224
+    both = pictures.sheet([[plain(COLORS[0], 28, 28), plain(COLORS[1], 224, 224)]])
+    assert count(both, COLORS[0]) == 84 * 84
+    assert count(both, COLORS[1]) == 224 * 224
 
 
 def test_long_captions_widen_their_column():
