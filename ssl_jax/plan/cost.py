@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +77,9 @@ def count(program: Program, devices: int, slices: int = 1) -> Cost:
             sizes: Counter = Counter()
             for source, size in results(program, one, computation):
                 sizes[source] += times * size
+            if fused:
+                operands = [computation[name].shapes[0] for name in one.operands]
+                moved[moving_part(program, one, computation)] += times * off_chip([*operands, *one.shapes])
             together = groups(one.text, devices)
             size_of_group = devices if kind == "collective-permute" else together.shape[1]
             crosses = bool(np.ptp(together // (devices // slices), axis=1).any())
@@ -172,7 +176,27 @@ def traffic(program: Program, one: Instruction, computation: Computation) -> int
     if one.opcode.endswith("-start") and len(result) > 1:  # (operand, result, context ...)
         result = result[1:2]
     root = updated(program, one, computation)
-    return reads + (root if root is not None else sum(shape.bytes for shape in result if not shape.on_chip))
+    return reads + (root if root is not None else off_chip(result) - passed_on(program, one))
+
+
+def off_chip(shapes: Sequence[Shape]) -> int:
+    """Returns the bytes of arrays in the chip's memory."""
+    return sum(shape.bytes for shape in shapes if not shape.on_chip)
+
+
+def overlaps(inside: Computation) -> bool:
+    """Returns whether a fusion runs while a collective does, of which it takes the arrays and passes them on."""
+    return any(x.opcode in COLLECTIVES for x in inside.values())
+
+
+def passed_on(program: Program, one: Instruction) -> int:
+    """Returns the bytes of results of a fusion that are those of a collective beside it."""
+    if one.opcode != "fusion" or not overlaps(inside := program.computations[one.called[0]]):
+        return 0
+    root = list(inside.values())[-1]
+    made = [inside[name] for name in root.operands] if root.opcode == "tuple" else [root] * len(one.shapes)
+    kept = {"parameter", "custom-call", *COLLECTIVES}
+    return off_chip([shape for x, shape in zip(made, one.shapes, strict=True) if x.opcode in kept])
 
 
 def read(program: Program, one: Instruction, position: int, operand: Instruction) -> int:
@@ -189,6 +213,8 @@ def read(program: Program, one: Instruction, position: int, operand: Instruction
     inside = program.computations[one.called[0]]
     own = next(x.name for x in inside.values() if x.opcode == "parameter" and x.text.startswith(f"{position})"))
     users = inside.users.get(own, ())
+    if overlaps(inside) and all(x.opcode in ("tuple", "custom-call", *COLLECTIVES) for x in users):
+        return 0
     if users and all(x.operands[0] == own and x.opcode in SLICED for x in users):
         return min(whole, sum(0 if x.opcode == "dynamic-update-slice" else x.shapes[0].bytes for x in users))
     return whole

@@ -76,6 +76,32 @@ def test_an_asynchronous_slice_into_the_fast_memory_reads_itself(text):
     assert sum(cost.count(hlo.parse(text), devices=1).bytes.values()) == 2 * 4
 
 
+def test_a_collective_beside_a_fusion_moves_its_arrays_once():
+    """Both fusions take the arrays of the same all-gather and pass them on; each has two numbers of its own."""
+    fused = """%fused{n} (a: f32[4], b: f32[8], c: f32[2]) -> (f32[2], f32[4], f32[8]) {{
+  %a{n} = f32[4]{{0}} parameter(0)
+  %b{n} = f32[8]{{0}} parameter(1)
+  %c{n} = f32[2]{{0}} parameter(2)
+  %g{n} = f32[8]{{0}} all-gather(%a{n}), channel_id=7, replica_groups=[1,2]<=[2], dimensions={{0}}
+  %d{n} = f32[2]{{0}} negate(%c{n})
+  ROOT %t{n} = (f32[2]{{0}}, f32[4]{{0}}, f32[8]{{0}}) tuple(%d{n}, %a{n}, %g{n})
+}}
+
+"""
+    entry = """ENTRY %main (x: f32[4], y: f32[8], z: f32[2]) -> (f32[2], f32[4], f32[8]) {
+  %x = f32[4]{0} parameter(0)
+  %y = f32[8]{0} parameter(1)
+  %z = f32[2]{0} parameter(2)
+  %one = (f32[2]{0}, f32[4]{0}, f32[8]{0}) fusion(%x, %y, %z), kind=kOutput, calls=%fused1
+  ROOT %two = (f32[2]{0}, f32[4]{0}, f32[8]{0}) fusion(%x, %y, %z), kind=kOutput, calls=%fused2
+}
+"""
+    text = "HloModule jit_program\n\n" + fused.format(n=1) + fused.format(n=2) + entry
+    found = cost.count(hlo.parse(text), devices=2)
+    assert [(one.number, one.bytes) for one in found.collectives] == [(1, 32)]
+    assert sum(found.bytes.values()) == 4 * (4 + 8) + 2 * 4 * (2 + 2)
+
+
 def test_the_memory_of_a_program_by_its_buffers():
     """Results that take an argument's place are counted once, and what lies in the fast memory not at all."""
     buffers = """BufferAssignment:
