@@ -48,7 +48,7 @@ def teacher(tmp_path_factory):
 
     workdir = tmp_path_factory.mktemp("teacher")
     config = str(HERE.parent / "configs" / "byol.py")
-    toy.write_run(workdir, load(config, [("network.encoder.width", "0.0625")]))
+    toy.write_run(workdir, load(config, [("network.encoder.width", "0.125")]))
     return workdir
 
 

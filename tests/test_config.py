@@ -122,7 +122,7 @@ def test_the_table_of_a_config_lists_its_presets(name):
     assert listed == [preset for other, preset in PRESETS if other == name and preset]
 
 
-TEXTS = {bool: ("true", True), int: ("3", 3), float: ("0.5", 0.5), str: ("x", "x"), tuple: ("(1,2)", (1, 2))}
+TEXTS = {bool: ("true", True), int: ("3", 3), float: ("0.5", 0.5), str: ("/x", "/x"), tuple: ("(1,2)", (1, 2))}
 CLASSES = [
     *((cls, "network.encoder") for cls in (networks.ResNet, networks.ViT)),
     *((cls, f"network.{head}") for cls in (networks.MLP, networks.Prototypes) for head in networks.HEAD_NAMES),

@@ -223,7 +223,7 @@ FILES = {
     "one array": (npy(), "cannot be read as .npz"),
     "cut short": (npz(params__encoder__kernel=np.ones(100))[:-40], "cannot be read as .npz"),
     "other names": (npz(kernel=np.ones(3), params=np.ones(2)), "holds no array named params/..."),
-    "other arrays": (npz(params__encoder__kernel=np.ones(3)), "another architecture: 0 of 30 arrays fit, encoder/"),
+    "other arrays": (npz(params__encoder__kernel=np.ones(3)), "another architecture: 0 of 15 arrays fit, encoder/"),
 }
 
 
