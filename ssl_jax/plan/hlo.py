@@ -13,6 +13,7 @@ NAME = re.compile(r"%([\w.\-]+)")
 ROW = re.compile(r"^(\d+) (.*)$")
 TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
 CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations|true_computation|false_computation)=\{?([^,}]+)")
+PASSING = ("parameter", "get-tuple-element", "tuple", "bitcast", "copy")  # operations that compute nothing
 
 
 class Shape(NamedTuple):
@@ -104,14 +105,24 @@ class Program(NamedTuple):
         return limits[0] if len(limits) == 1 else 1
 
     def walk(self, name: str = "", times: int = 1, fused: bool = False) -> Iterator[tuple]:
-        """Yields (instruction, its computation, how often it runs, whether it is inside a fusion) of a whole step."""
+        """Yields (instruction, its computation, how often it runs, whether it is inside a fusion) of a usual step.
+
+        What a condition may skip, such as a clustering at the end of an epoch, is left out.
+        """
         computation = self.computations[name or self.entry]
         for one in computation.values():
             yield one, computation, times, fused
+            if one.opcode == "conditional" and any(is_idle(self.computations[branch]) for branch in one.called):
+                continue
             if one.opcode in ("fusion", "call", "while", "conditional", "async-start"):
                 runs = times * self.trips(one) if one.opcode == "while" else times
                 for called in one.called:
                     yield from self.walk(called, runs, fused or one.opcode == "fusion")
+
+
+def is_idle(computation: Computation) -> bool:
+    """Returns whether a computation only passes its arguments on."""
+    return all(one.opcode.startswith(PASSING) for one in computation.values())
 
 
 def is_count(one: Instruction) -> bool:

@@ -154,6 +154,17 @@ def test_flops_of_products_and_loops():
     assert sum(flops.values()) == 5 * 2 * 8 * 16 * 16
 
 
+def test_flops_that_a_step_may_skip_are_left_out():
+    def rarely(x, matrix):
+        return lax.cond(x[0, 0] > 0, lambda x: x @ matrix, lambda x: x, x)
+
+    def either(x, matrix):
+        return lax.cond(x[0, 0] > 0, lambda x: x @ matrix, lambda x: 2 * x @ matrix.T, x)
+
+    skipped, made = (cost.count(compiled(f, (8, 16), (16, 16)), 1).flops for f in (rarely, either))
+    assert sum(skipped.values()) == 0 and sum(made.values()) >= 2 * 8 * 16 * 16
+
+
 @pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 1), (1, 4)])
 def test_flops_of_a_convolution_leave_out_its_padding(stride, groups):
     """Each of the 7 places meets 3 inputs on an axis, but for the padding beside the two ends; with stride 2, 4 do."""
