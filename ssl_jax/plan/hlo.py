@@ -13,7 +13,6 @@ NAME = re.compile(r"%([\w.\-]+)")
 ROW = re.compile(r"^(\d+) (.*)$")
 TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
 CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations|true_computation|false_computation)=\{?([^,}]+)")
-PASSING = ("parameter", "get-tuple-element", "tuple", "bitcast", "copy")  # operations that compute nothing
 
 
 class Shape(NamedTuple):
@@ -107,22 +106,20 @@ class Program(NamedTuple):
     def walk(self, name: str = "", times: int = 1, fused: bool = False) -> Iterator[tuple]:
         """Yields (instruction, its computation, how often it runs, whether it is inside a fusion) of a usual step.
 
-        What a condition may skip, such as a clustering at the end of an epoch, is left out.
+        Of a condition's two branches the shorter one is taken: a clustering is not due at most steps.
         """
         computation = self.computations[name or self.entry]
         for one in computation.values():
             yield one, computation, times, fused
-            if one.opcode == "conditional" and any(is_idle(self.computations[branch]) for branch in one.called):
-                continue
             if one.opcode in ("fusion", "call", "while", "conditional", "async-start"):
                 runs = times * self.trips(one) if one.opcode == "while" else times
-                for called in one.called:
+                either = one.opcode == "conditional" and len(one.called) == 2
+                for called in [min(one.called, key=self.length)] if either else one.called:
                     yield from self.walk(called, runs, fused or one.opcode == "fusion")
 
-
-def is_idle(computation: Computation) -> bool:
-    """Returns whether a computation only passes its arguments on."""
-    return all(one.opcode.startswith(PASSING) for one in computation.values())
+    def length(self, name: str) -> int:
+        """Returns how many instructions a computation has, with those that it calls."""
+        return sum(1 for _ in self.walk(name))
 
 
 def is_count(one: Instruction) -> bool:
