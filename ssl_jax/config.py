@@ -160,7 +160,9 @@ def override(config: ConfigDict, key: str, text: str) -> None:
     if not isinstance(group, ConfigDict) or last not in group:
         raise UserError(f"unknown config key {key!r}; {suggest(key, flatten(config))}")
     if isinstance(group[last], ConfigDict):
-        raise UserError(f"{key!r} is a group of keys; set one of {', '.join(f'{key}.{name}' for name in group[last])}")
+        keys = ", ".join(f"{key}.{name}" for name in group[last])
+        advice = f"write {key}.name={text}" if "name" in group[last] else f"set one of {keys}"
+        raise UserError(f"{key!r} is a group of keys; {advice}")
     kind = group.get_type(last)
     placeholder = isinstance(dict(group.items(preserve_field_references=True))[last], FieldReference)
     unset = not text or (kind is not str and text.lower() == "none")  # as a text, "none" names a norm and a scaling

@@ -102,7 +102,7 @@ class Method:
             )
         if not self.mixes_sizes and any(isinstance(group, Buckets) for group in batch["views"]):
             raise UserError(
-                "the method needs images of one size in a batch; set resolution.mode to random, ramp, repeat or all"
+                "the method needs images of one size in a batch; set resolution.mode to random, ramp or repeat"
             )
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[dict[str, PyTree], Any]:

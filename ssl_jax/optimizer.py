@@ -93,6 +93,11 @@ def parse(config: Mapping[str, Any]) -> Settings:
         value = getattr(settings, field)
         if value not in table:
             raise UserError(f"unknown optimizer.{field} {value!r}; {suggest(str(value), table)}")
+    if settings.milestones and settings.schedule != "step":
+        raise UserError(
+            f"optimizer.milestones have no effect on the schedule {settings.schedule!r}; set optimizer.schedule=step, "
+            "or leave them out"
+        )
     return settings
 
 

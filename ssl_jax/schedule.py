@@ -14,7 +14,7 @@ from ssl_jax.errors import UserError, suggest
 Schedule = Callable[[Any], jax.Array]  # step, an int or a traced array of any shape -> value of that shape
 
 
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(?: *(epoch|step|example)s?)?")
+DURATION = re.compile(r"(\d+(?:\.\d+)?) *(epoch)s?|(\d+)(?: *(step|example)s?)?")  # parts of an epoch, of a step none
 
 
 def is_duration(value: Any) -> bool:
@@ -41,7 +41,7 @@ def duration(value: int | str, steps_per_epoch: int, batch_size: int) -> int:
         raise UserError(
             f"{value!r} is not a duration; write '10 epochs', '313 steps', '40000 examples' or a number of steps"
         )
-    number, unit = text.groups(default="step")
+    number, unit = text[1] or text[3], text[2] or text[4] or "step"
     length = {"epoch": Fraction(steps_per_epoch), "step": Fraction(1), "example": Fraction(1, batch_size)}
     return int(Fraction(number) * length[unit])
 

@@ -89,6 +89,8 @@ VALUES = [
         "method.decay=0.9",
         "is a group of keys; set one of method.decay.duration, method.decay.end, method.decay.",
     ),
+    ("network.encoder=resnet18", "'network.encoder' is a group of keys; write network.encoder.name=resnet18"),
+    ("optimizer.milestones=(0.5)", "optimizer.milestones is (0.5,); set it to one or several, each a duration"),
     ("steps=1.5", "'steps' takes a whole number, not '1.5'"),
     ("batch_size=none", "'batch_size' takes a whole number, not 'none'"),
     ("batch_size=", "'batch_size' takes a whole number, not ''"),

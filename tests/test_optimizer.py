@@ -318,6 +318,7 @@ def test_a_config_dict_builds():
         ({"variant": "simlcr"}, "did you mean 'simclr'"),
         ({"scaling": "liner"}, "did you mean 'linear'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"milestones": ("2 epochs",)}, "have no effect on the schedule 'cosine'; set optimizer.schedule=step"),
         ({"momentun": 0.9}, "optimizer.momentun; did you mean 'momentum'"),
         ({"warmup": "10 hours"}, "is not a duration"),
         ({"rules": (("heat/kernel", {"freeze": 1}),)}, "matches no parameter; the nearest are head/kernel"),

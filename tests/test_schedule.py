@@ -33,7 +33,22 @@ def test_duration_is_exact_where_floats_are_not():
 
 
 @pytest.mark.parametrize(
-    "value", ["ten epochs", "10 hours", "10 epochs 3 steps", "", "-1 steps", -1, True, None, "steps"]
+    "value",
+    [
+        "ten epochs",
+        "10 hours",
+        "10 epochs 3 steps",
+        "",
+        "-1 steps",
+        -1,
+        True,
+        None,
+        "steps",
+        0.5,
+        "0.5",
+        "0.5 steps",
+        "1.5 examples",
+    ],
 )
 def test_bad_duration(value):
     with pytest.raises(UserError, match="is not a duration"):

@@ -85,7 +85,8 @@ def compare(ours: pathlib.Path, theirs: pathlib.Path, names: Sequence[str]) -> I
     for folder, there in zip((ours, theirs), found, strict=True):
         if not there:
             raise UserError(
-                f"{folder} has no results to compare; run python -m ssl_jax.evaluate --workdir={folder} first"
+                f"{folder} has no results to compare; first run python -m ssl_jax.evaluate --workdir={folder} "
+                "--protocol=knn, or other protocols"
             )
     names = names or sorted(set.intersection(*found))
     if not names:

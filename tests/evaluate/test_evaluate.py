@@ -201,7 +201,7 @@ def test_images_that_do_not_fit_a_protocol_are_one_sentence(workdir, photos, mon
 
 
 def test_there_is_something_to_compare(workdir, tmp_path):
-    with pytest.raises(UserError, match=r"nowhere has no results to compare; run python -m ssl_jax\.evaluate"):
+    with pytest.raises(UserError, match=r"nowhere has no results to compare; first run .* --protocol=knn"):
         evaluate("--compare", tmp_path / "nowhere", workdir)
 
 
