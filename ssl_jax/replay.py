@@ -32,7 +32,7 @@ SHOWN = 5  # names of parameters
 
 
 def main(options) -> None:
-    folder = pathlib.Path(options.workdir).expanduser()
+    folder = pathlib.Path(options.workdir).expanduser().resolve()
     config, record = read(folder)
     last = record["step"]
     mesh = mesh_like(parallel.MeshSizes(**to_dict(config.get("mesh", {}))), record["devices"])
@@ -64,7 +64,10 @@ def read(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
         UserError: if one is missing.
     """
     try:
-        return read_config(folder), json.loads((folder / NONFINITE).read_text())
+        config = read_config(folder)
+        if not (folder / NONFINITE).exists():
+            raise UserError(f"there is nothing to replay in {folder}: all steps of the run so far are finite")
+        return config, json.loads((folder / NONFINITE).read_text())
     except (OSError, ValueError) as error:
         raise UserError(
             f"there is nothing to replay in {folder}: a run whose loss, gradients or parameters are not finite leaves "

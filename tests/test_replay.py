@@ -73,7 +73,8 @@ def test_a_run_that_diverged_is_replayed_on_fewer_devices(tmp_path, capsys, monk
     capsys.readouterr()
     few = jax.devices()[:3]
     monkeypatch.setattr(jax, "devices", lambda: few)
-    replay.main(replay.parser().parse([f"--workdir={tmp_path}"]))
+    monkeypatch.chdir(tmp_path)
+    replay.main(replay.parser().parse(["--workdir=."]))
     said = capsys.readouterr().out
     assert "replays from step 1\nwarning: the run had 8 devices, here 2 replay, so sums round differently\n" in said
     assert "\nstep 2 is the first that is not finite\nseed 0; learning rate 6.25e+18" in said
@@ -86,5 +87,9 @@ def test_a_run_that_diverged_is_replayed_on_fewer_devices(tmp_path, capsys, monk
 
 
 def test_a_run_without_such_a_step_has_nothing_to_replay(tmp_path):
-    with pytest.raises(UserError, match="there is nothing to replay in"):
-        replay.main(replay.parser().parse([f"--workdir={tmp_path}"]))
+    line = replay.parser().parse([f"--workdir={tmp_path}"])
+    with pytest.raises(UserError, match=r"there is nothing to replay in .* leaves its config.json"):
+        replay.main(line)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"there is nothing to replay in .*: all steps of the run so far are finite"):
+        replay.main(line)
