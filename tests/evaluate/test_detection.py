@@ -149,7 +149,8 @@ def test_a_frozen_network_has_no_gradient(tuned):
 def subject(tmp_path_factory):
     """The network of a small run on one device, and scenes."""
     folder = tmp_path_factory.mktemp("detection")
-    toy.save_run(folder / "run", load(str(ROOT / "configs" / "simclr.py"), overrides("simclr", **BARE)))
+    cells = {"network.encoder.layers": "(1,1)"}  # as large as objects
+    toy.save_run(folder / "run", load(str(ROOT / "configs" / "simclr.py"), overrides("simclr", **BARE, **cells)))
     make_scenes.make(folder / "scenes", train=16, test=4, size=32, most=2)
     mesh = parallel.make_mesh(jax.devices()[:1])
     return opening.judge_run(str(folder / "run"), f"boxes:{folder / 'scenes'}", mesh).subjects[0]
