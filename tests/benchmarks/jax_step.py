@@ -72,7 +72,8 @@ def steps(method: str, encoder: str, images: np.ndarray) -> dict:
     trainer = Trainer(run, parallel.make_mesh())
     batch = next(trainer.batches(0))
     dataset = jax.tree.map(lambda x: x[: len(images)], trainer.dataset)
-    augmentation = jax.jit(lambda raw: augment.batch(run.recipe, trainer.key, raw, 0))
+    key = trainer.key  # made here, since it is cached
+    augmentation = jax.jit(lambda raw: augment.batch(run.recipe, key, raw, 0))
     fixed = augmentation(dataset | batch)
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -83,7 +84,7 @@ def steps(method: str, encoder: str, images: np.ndarray) -> dict:
     forever = (batch for _ in numbers for batch in trainer.batches(0))
     parts = {
         "whole": repeated(lambda train: trainer.step(train, next(forever)), trainer.init()),
-        "without": repeated(lambda train: without(train, fixed, trainer.key), trainer.init()),
+        "without": repeated(lambda train: without(train, fixed, key), trainer.init()),
         "augmentation": lambda: jax.block_until_ready(augmentation(dataset | batch)),
     }
     if method in POOLED:
