@@ -20,10 +20,10 @@ CHANGES |= {"steps": STEPS, "evaluate__every": 8, "checkpoint__every": 8}
 OUTPUT = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 
 
-def places(processes=2):
-    """Returns the variables by which processes find each other, for each of them."""
-    shared = {"JAX_COORDINATOR_ADDRESS": local_processes.free_address(), "JAX_NUM_PROCESSES": str(processes)}
-    return [shared | {"JAX_PROCESS_ID": str(index)} for index in range(processes)]
+def places():
+    """Returns the environments of two processes with two devices each, which find each other."""
+    address = local_processes.free_address()
+    return [local_processes.environment(index, 2, 2, address) for index in range(2)]
 
 
 INTERLEAVED = """
@@ -41,11 +41,7 @@ print(*rows, "of", *whole, file=sys.stderr)
 
 def test_each_process_has_the_rows_of_its_devices_wherever_they_are():
     """The devices of two processes take turns on the mesh, so neither has a contiguous part of the batch."""
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    started = [
-        subprocess.Popen([sys.executable, "-c", INTERLEAVED], env=os.environ | flags | place, **OUTPUT)
-        for place in places()
-    ]
+    started = [subprocess.Popen([sys.executable, "-c", INTERLEAVED], env=place, **OUTPUT) for place in places()]
     for process, line in zip(started, ["0 1 4 5 of 0 1 2 3 4 5 6 7", "2 3 6 7 of 0 1 2 3 4 5 6 7"], strict=True):
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0 and line in output.splitlines(), output

@@ -1,5 +1,6 @@
 """How sure a mean over test images is, by the bootstrap."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,12 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
     Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", section 13.3 (percentile interval).
     """
-    low, high = np.quantile(resampled_means(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return middle(resampled_means(values))
+
+
+def middle(draws: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Returns the interval that holds the middle 95 % of numbers, one from each draw of test images."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -41,8 +47,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> Difference:
 def difference_of_draws(ours: np.ndarray, theirs: np.ndarray) -> Difference:
     """Compares two numbers that are no means, over the same images and the same draws of them, see `Result.draws`."""
     value, *each = np.asarray(ours, float) - np.asarray(theirs, float)
-    low, high = np.quantile(each, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(float(value), float(low), float(high))
+    return Difference(float(value), *middle(each))
 
 
 def resampled_means(values: np.ndarray) -> np.ndarray:

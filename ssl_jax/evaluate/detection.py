@@ -11,7 +11,7 @@ import numpy as np
 from ssl_jax import augment, parallel
 from ssl_jax.evaluate import tuning
 from ssl_jax.evaluate.boxes import Matched, average_precisions, match, suppress
-from ssl_jax.evaluate.confidence import LEVEL
+from ssl_jax.evaluate.confidence import middle
 from ssl_jax.evaluate.detector import Detector, Head
 from ssl_jax.evaluate.features import extract
 from ssl_jax.evaluate.result import Protocol, Result
@@ -92,10 +92,9 @@ def summary(matched: Matched, classes: tuple[str, ...]) -> Result:
     drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), DRAWS)
     drawn = drawn[drawn @ matched.counts.sum(axis=1) > 0]  # with boxes
     means = [100 * np.nanmean(average_precisions(matched, weight.astype(float))) for weight in drawn]
-    interval = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     numbers = {
         "ap50": float(np.nanmean(each)),
-        "interval": interval,
+        "interval": list(middle(means)),
         "images": images,
         "boxes": int(matched.counts.sum()),
         "ap": {name: float(ap) for name, ap in zip(classes, each, strict=True) if not np.isnan(ap)},
