@@ -1,6 +1,7 @@
 """A run on several processes gives the numbers of a single one, and all of them stop at the same step."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,29 +48,45 @@ def test_each_process_has_the_rows_of_its_devices_wherever_they_are():
         assert process.returncode == 0 and line in output.splitlines(), output
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_stop_together_and_go_on_as_one(tmp_path):
-    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
-    killing.finish(*start(NAME, alone, devices=4, **CHANGES))
+def start_two(workdir):
+    """Starts the two processes of one run, each with two of four devices."""
+    return [start(NAME, workdir, process=f"{i}.", environment=place, **CHANGES) for i, place in enumerate(places())]
 
-    # Two processes with two of four devices each.
-    processes = [start(NAME, stopped, process=f"{i}.", environment=at, **CHANGES) for i, at in enumerate(places())]
-    (first, said), (second, nothing) = processes
+
+def check_same_beginning(expected, found):
+    for theirs, ours in zip(killing.measured(expected), killing.measured(found), strict=True):
+        assert theirs.keys() == ours.keys() and theirs["step"] == ours["step"]
+        if ours["step"] <= SAME:  # later rounding errors have grown
+            np.testing.assert_allclose([*ours.values()], [*theirs.values()], rtol=2e-2, atol=2)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_stop_together_and_go_on_as_two_or_one(tmp_path):
+    alone, whole, stopped, fewer = (tmp_path / name for name in ("alone", "whole", "stopped", "fewer"))
+    killing.finish(*start(NAME, alone, devices=4, **CHANGES))
+    for process, output in start_two(whole):
+        killing.finish(process, output)
+        # One process alone prints and writes.
+        assert ("trained" in output.read_text()) == output.name.endswith(".0.txt")
+    check_same_beginning(alone, whole)
+
+    (first, said), (second, nothing) = start_two(stopped)
     killing.wait_for_row(first, stopped, SAME, said)
     os.kill(second.pid, signal.SIGTERM)  # to one of them only
-    for process, output in processes:
+    for process, output in ((first, said), (second, nothing)):
         process.join(120)
         assert process.exitcode == 75, output.read_text()
     assert "by a request to another process, everything is saved; the same command resumes" in said.read_text()
-    assert "step 1/" not in nothing.read_text()  # one process alone prints and writes
     middle = killing.saved(stopped)
     assert SAME <= middle < STEPS
+    shutil.copytree(stopped, fewer)
 
-    process, output = start(NAME, stopped, devices=4, **CHANGES)
+    for process, output in start_two(stopped):
+        killing.finish(process, output)
+    killing.assert_same(whole, stopped)
+
+    process, output = start(NAME, fewer, devices=4, **CHANGES)
     killing.finish(process, output)
     assert f"resumes at step {middle}" in output.read_text()
-    assert killing.saved(stopped) == STEPS
-    for expected, row in zip(killing.measured(alone), killing.measured(stopped), strict=True):
-        assert expected.keys() == row.keys() and expected["step"] == row["step"]
-        if row["step"] <= SAME:  # later rounding errors have grown
-            np.testing.assert_allclose([*row.values()], [*expected.values()], rtol=2e-2, atol=2)
+    assert killing.saved(fewer) == STEPS
+    check_same_beginning(alone, fewer)

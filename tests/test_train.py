@@ -56,8 +56,9 @@ def start(name, workdir, devices=2, process="", environment=None, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["byol", "swav", "instdisc", "deepcluster"])  # the last one between two clusterings
+@pytest.mark.parametrize("name", ["byol", "moco_v2", "swav", "instdisc", "deepcluster"])
 def test_a_killed_run_ends_as_if_it_had_not_been(name, tmp_path):
+    """The last one between two clusterings; for SimCLR see the ten kills below."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     changes = {} if name == "byol" else LIGHT  # one of them with evaluation and all views
     killing.finish(*start(name, whole, **changes))
