@@ -1,9 +1,9 @@
 """Decodes image files in parallel; content that cannot be decoded is told from a disk that fails."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from PIL import UnidentifiedImageError
 from ssl_jax.data import files
 from ssl_jax.data.image import TooLargeError, decode, decode_with_mask
 from ssl_jax.data.reading import Reading
+from ssl_jax.data.threads import in_threads
 from ssl_jax.errors import UserError
 
 UNREADABLE = "unreadable"
@@ -94,11 +95,8 @@ def attempt(function: Callable[[int], Any], index: Sequence[int], what: str) -> 
         except UnreadableError as error:
             return error
 
-    pool = ThreadPoolExecutor()
-    try:
-        return list(shown(pool.map(call, index), len(index), what))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    results = itertools.chain.from_iterable(in_threads(lambda block: list(map(call, block)), index))
+    return list(shown(results, len(index), what))
 
 
 def shown(results: Iterable[Any], total: int, what: str) -> Iterator[Any]:

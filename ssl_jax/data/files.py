@@ -2,7 +2,6 @@
 
 import errno
 import os
-import pathlib
 import stat
 import time
 from collections import defaultdict
@@ -59,7 +58,12 @@ def patiently(read: Callable[[str], Read], path: str) -> Read:
 
 def content(path: str) -> bytes:
     """Returns the content of a file, or raises as `patiently`."""
-    return patiently(lambda path: pathlib.Path(path).read_bytes(), path)
+    return patiently(read_all, path)
+
+
+def read_all(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as stream:  # twice as fast as `pathlib` for a small file
+        return stream.readall()
 
 
 def size_of(path: str, max_pixels: int | None) -> tuple[int, int]:

@@ -33,6 +33,7 @@ UPRIGHT = {  # the operation that undoes each EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 JPEG = b"\xff\xd8\xff"  # how a file of one begins
+HEAD = 4096  # bytes of a file; more than the header of most that are not turned
 MAY_BE_TURNED = (b"Exif", b"Orientation")  # in a file whose header tells an orientation, in EXIF or XMP
 TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
@@ -86,13 +87,25 @@ def of_plain_jpeg(data: bytes, least: int | None, max_pixels: int | None) -> np.
 
     Pillow parses the header in Python, with its lock held, for longer than a small image takes to decode.
     """
+    header = header_of_plain_jpeg(data)
+    if header is None:
+        return None
+    height, width, colors, _ = header
+    if max(height, width) > (least or math.inf) or height * width > (max_pixels or math.inf):
+        return None
+    try:
+        return simplejpeg.decode_jpeg(data) if colors in ("Gray", "YCbCr") else None
+    except ValueError:  # damaged, of which Pillow says more
+        return None
+
+
+def header_of_plain_jpeg(data: bytes) -> tuple[int, int, str, str] | None:
+    """Returns height, width, colours and their subsampling of a JPEG that is not turned; None for all else."""
     if simplejpeg is None or not data.startswith(JPEG) or any(sign in data for sign in MAY_BE_TURNED):
         return None
     try:
-        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
-        small = max(height, width) <= (least or math.inf) and height * width <= (max_pixels or math.inf)
-        return simplejpeg.decode_jpeg(data) if small and colors in ("Gray", "YCbCr") else None
-    except ValueError:  # damaged, of which Pillow says more
+        return simplejpeg.decode_jpeg_header(data)
+    except ValueError:  # damaged, or it ends before the header does
         return None
 
 
@@ -157,6 +170,10 @@ def size_of(stream: IO[bytes], max_pixels: int | None = None) -> tuple[int, int]
     Raises:
         Exception: as `decode`.
     """
+    header = header_of_plain_jpeg(stream.read(HEAD))
+    if header and header[0] * header[1] <= (max_pixels or math.inf):
+        return header[1], header[0]
+    stream.seek(0)
     with opened(stream, max_pixels) as file:
         width, height = file.size
         known = file.format != "PNG" or "exif" in file.info  # else Pillow would decode all of it to find one at the end

@@ -1,14 +1,11 @@
 """Loads small sets whole, to keep them on the device, where the host sends only indices."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from ssl_jax.data.loader import Batch, read, spec
 from ssl_jax.data.source import Source
+from ssl_jax.data.threads import in_threads
 from ssl_jax.numeric import size_in_bytes
-
-CHUNK = 256  # images that a thread reads at a time
 
 
 def fits(source: Source, canvas: int, budget_bytes: int) -> bool:
@@ -18,7 +15,5 @@ def fits(source: Source, canvas: int, budget_bytes: int) -> bool:
 
 def load_all(source: Source, canvas: int) -> Batch:
     """Reads a whole source of N examples into one batch, in which row i is example i; see `loader.read`."""
-    index = np.arange(len(source), dtype=np.int32)
-    with ThreadPoolExecutor() as pool:
-        parts = list(pool.map(lambda part: read(source, part, canvas), np.array_split(index, -(-len(index) // CHUNK))))
+    parts = list(in_threads(lambda block: read(source, np.array(block, np.int32), canvas), range(len(source))))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -64,15 +64,15 @@ def broken_disk(monkeypatch):
     """Makes reading of 1.png fail with an error some number of times."""
 
     def make(number, times):
-        def read(path, original=pathlib.Path.read_bytes):
-            if path.name == "1.png" and left:
+        def read(path, original=files.read_all):
+            if os.path.basename(path) == "1.png" and left:
                 left.pop()
-                raise OSError(number, os.strerror(number), str(path))
+                raise OSError(number, os.strerror(number), path)
             return original(path)
 
         left = [None] * times
         monkeypatch.setattr(files, "WAITS", (0.0, 0.0))
-        monkeypatch.setattr(pathlib.Path, "read_bytes", read)
+        monkeypatch.setattr(files, "read_all", read)
         return left
 
     return make

@@ -101,6 +101,15 @@ def test_a_limit_of_pixels():
         decode(data, max_pixels=1999)
 
 
+def test_the_header_says_the_size_where_the_orientation_comes_late():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(Image.new("RGB", (30, 10)), "jpeg", exif=exif)
+    filler = b"\xff\xe5" + (8192).to_bytes(2, "big") + bytes(8190)  # a segment of a camera
+    data = data[:2] + filler + data[2:]
+    assert size_of(io.BytesIO(data)) == decode(data).shape[1::-1] == (10, 30)
+
+
 @pytest.mark.parametrize(("orientation", "size"), [(1, (30, 10)), (3, (30, 10)), (6, (10, 30)), (8, (10, 30))])
 def test_the_header_says_the_size_that_decoding_gives(orientation, size):
     exif = Image.Exif()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.data import Integers, fits, image_fields, resident
+from ssl_jax.data import Integers, fits, image_fields, resident, threads
 from ssl_jax.data.field import fit, fitted_size
 from ssl_jax.data.loader import batches, read, spec
 from ssl_jax.data.order import Shuffled
@@ -91,7 +91,7 @@ def test_a_mask_shrinks_like_a_picture_of_its_own():
 
 
 def test_masks_come_beside_the_images(monkeypatch):
-    monkeypatch.setattr(resident, "CHUNK", 3)
+    monkeypatch.setattr(threads, "BLOCK", 3)
     data = resident.load_all(Masked(10), 16)
     assert data["image"].shape == (10, 16, 16, 3) and data["mask"].shape == (10, 16, 16)
     assert data["mask"].dtype == np.uint8
@@ -184,7 +184,7 @@ def test_padding_is_black_and_has_no_label():
 
 
 def test_load_all_has_example_i_in_row_i(monkeypatch):
-    monkeypatch.setattr(resident, "CHUNK", 3)
+    monkeypatch.setattr(threads, "BLOCK", 3)
     data = resident.load_all(Numbers(10), 16)
     assert data["index"].tolist() == list(range(10)) and data["label"].tolist() == list(range(0, 20, 2))
     for i in range(10):
