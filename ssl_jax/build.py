@@ -4,6 +4,7 @@ import functools
 import os
 import shutil
 from collections.abc import Mapping
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +139,7 @@ def count_steps(config: ConfigDict, images: int) -> tuple[int, int]:
         )
     steps = config.steps
     if steps is None:
-        steps = schedule.duration(f"{config.epochs} epochs", steps_per_epoch, config.batch_size)
+        steps = int(Fraction(str(config.epochs)) * steps_per_epoch)  # 0.29 of 100 steps are 29
     if steps < 1:
         raise UserError(f"the run has {steps} steps; set epochs or steps to more than 0")
     if steps >= 2**31:

@@ -28,12 +28,26 @@ class Rule(NamedTuple):
             return False
 
 
-positive = Rule(lambda value: 0 < value < math.inf, "more than 0")
-not_negative = Rule(lambda value: 0 <= value < math.inf, "0 or more")
+positive = Rule(lambda value: value > 0, "more than 0")
+not_negative = Rule(lambda value: value >= 0, "0 or more")
 decay = Rule(lambda value: 0 <= value < 1, "0 or more, and less than 1")
 share = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 fraction = Rule(lambda value: 0 < value <= 1, "more than 0, at most 1")
 lasting = Rule(is_duration, "a duration: '10 epochs', '313 steps', '40000 examples' or a number of steps")
+
+
+def fault(value: Any, rules: Iterable[Rule]) -> str | None:
+    """Returns what a value must be set to that is not finite or breaks one of the rules; None if all is well."""
+    if not finite(value):
+        return "finite numbers" if isinstance(value, tuple) else "a finite number"
+    return next((rule.says for rule in rules if not rule.allows(value)), None)
+
+
+def finite(value: Any) -> bool:
+    """Returns whether no number in a value is infinite or NaN."""
+    if isinstance(value, tuple | list):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def one_of(choices: Iterable[str]) -> Rule:
@@ -138,9 +152,8 @@ def check_fields(value: Any) -> None:
         UserError: if a value is out of its range.
     """
     for name, field in fields(type(value)).items():
-        for rule in field.rules:
-            if not rule.allows(given := getattr(value, name)):
-                raise UserError(f"{type(value).__name__}.{name} is {given}; set it to {rule.says}")
+        if advice := fault(given := getattr(value, name), field.rules):
+            raise UserError(f"{type(value).__name__}.{name} is {given}; set it to {advice}")
 
 
 def set_fields(config: Mapping | ConfigDict, without: tuple[str, ...] = ()) -> dict[str, Any]:

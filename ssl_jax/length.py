@@ -1,4 +1,4 @@
-"""How long a run is: minutes turned into steps, and what may change after it has begun."""
+"""How long a run is: minutes turned into steps, what is longer, and what may change after it has begun."""
 
 import collections
 import dataclasses
@@ -11,15 +11,14 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from ssl_jax import checkpoint, data, parallel
+from ssl_jax import checkpoint, data, parallel, schema
 from ssl_jax.build import build, count_steps
 from ssl_jax.errors import UserError
 from ssl_jax.method import Batch
 from ssl_jax.run import Run
-from ssl_jax.schema import complete
 from ssl_jax.train import Trainer
 from ssl_jax.words import number_of
-from ssl_jax.workdir import read_config
+from ssl_jax.workdir import read_config, shapes_run
 
 ENOUGH = 5.0  # seconds to measure for, or more
 
@@ -88,6 +87,24 @@ def stand_in(trainer: Trainer) -> Batch | None:
     )
 
 
+def outlasting(run: Run) -> str | None:
+    """Returns a line about the durations that are longer than the run, such as a warm-up; None if there are none.
+
+    They are no error: a trial of a recipe is shorter than what the recipe was made for.
+    """
+    longer = [
+        f"{key} ({duration})"
+        for key, duration in schema.durations(run.config)
+        if shapes_run(key) and run.to_steps(duration) > run.steps  # what is done every so often is done at the end too
+    ]
+    if not longer:
+        return None
+    return (
+        f"note: the run ends after {number_of(run.steps, 'step')}, before {' and '.join(longer)} is over; a trial may, "
+        "else train longer or set it lower"
+    )
+
+
 def check(run: Run, workdir: pathlib.Path) -> str | None:
     """Checks the steps of a run against those it had in its workdir so far: only a finished run can become longer.
 
@@ -100,7 +117,7 @@ def check(run: Run, workdir: pathlib.Path) -> str | None:
     taken = max(checkpoint.steps(workdir / "checkpoints"), default=0)
     if not taken:
         return None
-    stored = complete(read_config(workdir))
+    stored = schema.complete(read_config(workdir))
     steps, _ = count_steps(stored, len(run.source))
     if steps == run.steps:
         return None

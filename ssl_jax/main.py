@@ -12,7 +12,7 @@ from ssl_jax.config import load, load_for_photos
 from ssl_jax.errors import UserError
 from ssl_jax.pretrained import check_start, new_start
 from ssl_jax.schema import lookup, remembers_images
-from ssl_jax.workdir import check_apart, check_free, check_unused, hold, shapes_run
+from ssl_jax.workdir import check_folder, check_free, check_unused, hold, shapes_run
 
 EXAMPLES = """
 presets of every config:
@@ -51,6 +51,7 @@ def main(options) -> None:
     config = load(options.config, options.overrides)
     photos = load_for_photos(options.config, options.overrides)
     workdir = local_folder(options.workdir or default_workdir(options, config))
+    check_folder(workdir)
     use_cache()
     parallel.keep_freed_memory()
     parallel.start()
@@ -64,7 +65,6 @@ def main(options) -> None:
     start = new_start(config, workdir)
     run = build(config, photos=photos)
     check_free(workdir, run.config)
-    check_apart(run.source, workdir)
     if start:
         check_start(run, start)
     check_shared_memory(run)
@@ -73,10 +73,10 @@ def main(options) -> None:
     fixed = remembers_images(run.method), bool(run.classes) or run.method.needs_labels
     data.identity.check(run.source, workdir, config.data.changed, *fixed)
     run = length.fix(run)
-    longer = length.check(run, workdir)
+    notes = filter(None, (length.check(run, workdir), length.outlasting(run)))
     with hold(workdir, run.config):
-        if longer and jax.process_index() == 0:
-            print(longer)
+        if jax.process_index() == 0:
+            print(*(f"{note}\n" for note in notes), sep="", end="")
         data.identity.settle(run.source, workdir, config.data.changed)
         train(run, workdir, start)
 

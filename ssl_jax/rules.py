@@ -10,7 +10,7 @@ import jax
 import optax
 
 from ssl_jax.errors import UserError, suggest
-from ssl_jax.fields import decay, lasting, not_negative
+from ssl_jax.fields import decay, fault, lasting, not_negative
 from ssl_jax.fields import rules as ranges
 from ssl_jax.numeric import path_name
 
@@ -49,9 +49,8 @@ def check(pattern: str, fields: Mapping[str, Any]) -> None:
     """
     kinds = typing.get_type_hints(Rule, include_extras=True)
     for key, value in fields.items():
-        for one in ranges(kinds[key]):
-            if value is not None and not one.allows(value):
-                raise UserError(f"{key} of the optimizer rule {pattern!r} is {value!r}; set it to {one.says}")
+        if value is not None and (advice := fault(value, ranges(kinds[key]))):
+            raise UserError(f"{key} of the optimizer rule {pattern!r} is {value!r}; set it to {advice}")
 
 
 def matching(pattern: str, paths: Iterable[str], what: str = "the optimizer rule") -> list[str]:

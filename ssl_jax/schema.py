@@ -1,16 +1,15 @@
 """The schema of configs: groups and their fields, generated from the dataclasses that they fill."""
 
 import dataclasses
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 
 from ssl_jax import augment, data, networks, optimizer, parallel, resolution
 from ssl_jax.errors import UserError, suggest
-from ssl_jax.fields import Field, Rule, fields, fraction, lasting, not_negative, one_of, positive, set_fields
+from ssl_jax.fields import Field, Rule, fault, fields, fraction, lasting, not_negative, one_of, positive, set_fields
 from ssl_jax.method import ClassCount, ImageCount, Method
 from ssl_jax.methods import METHODS
 
@@ -276,11 +275,20 @@ def check(config: ConfigDict) -> None:
                 raise UserError(
                     f"{owner} {name if place == 'method' else key!r}; {suggest(name, set(known) - {'name'})}"
                 )
-            for rule in known[name].rules:
-                if not rule.allows(value):
-                    raise UserError(f"{key} is {value}; set it to {rule.says}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{key} is {value}; set it to a finite number")
+            if advice := fault(value, known[name].rules):
+                raise UserError(f"{key} is {value}; set it to {advice}")
+
+
+def durations(config: ConfigDict) -> Iterator[tuple[str, int | str]]:
+    """Yields the key and the value of each duration that is set; in rules of the optimiser, with the pattern."""
+    for place, known in groups(config).items():
+        for name, field in known.items():
+            key = f"{place}.{name}"
+            if any(rule.says.endswith(lasting.says) for rule in field.rules) and (value := lookup(config, key)):
+                yield from ((key, one) for one in (value if isinstance(value, tuple | list) else (value,)))
+    for pattern, rule in config.optimizer.rules or ():
+        if "freeze" in rule:
+            yield f"freeze of {pattern!r} in optimizer.rules", rule["freeze"]
 
 
 def defaults(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
 import pathlib
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +31,7 @@ FREE = (
 FIXED = ("evaluate.labels", "evaluate.source")
 LENGTH = ("epochs", "minutes", "steps")  # see `length.check`
 LOCK = "lock"
-# What else a run writes into its workdir; other files there are welcome.
+# What else a run writes into its workdir.
 WRITTEN = (
     *("checkpoints", data.identity.FILE, data.identity.FILES, "environment.json", "evaluations", "metrics.jsonl"),
     *("baselines.json", "nonfinite.json"),
@@ -38,6 +39,8 @@ WRITTEN = (
     *("attention.png", "components.png", "neighbours.png", "reconstructions.png", "removal.png", "similarity.png"),
     *("views.png", "wandb", "wandb_id"),
 )
+WELCOME = (".out", ".err", ".log", ".txt")  # what schedulers and redirections write before a run does
+UNFINISHED = (LOCK, "config.part.json")  # of a start that was killed
 SHOWN = 5  # keys named in an error
 
 
@@ -143,28 +146,37 @@ def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
             except ValueError as error:
                 raise UserError(f"{path} is damaged; restore it or name another --workdir") from error
             check_same(workdir, theirs, config)
-        elif there := [name for name in WRITTEN if (workdir / name).exists()]:
-            raise UserError(
-                f"{workdir} has no config.json, but {' and '.join(there)}, as a run does; restore its config.json, or "
-                "name another --workdir"
-            )
+        else:
+            check_folder(workdir)
 
 
-def check_apart(source: data.Source, workdir: pathlib.Path) -> None:
-    """Checks that no image of a folder lies in the workdir, whose own pictures would be read as such at a resume.
+def check_folder(workdir: pathlib.Path) -> None:
+    """Checks that a workdir can be written, and is a run's or has nothing in it but logs; changes nothing.
 
     Raises:
-        UserError: if one does.
+        UserError: if it is not.
     """
-    scheme, _, name = source.name.partition(":")
-    root = pathlib.Path(name).resolve()
-    if scheme != "folder" or not workdir.is_relative_to(root):
-        return
-    inside = (workdir / "x").relative_to(root).as_posix()[:-1]
-    if any((source.survey.place + name).startswith(inside) for name, _ in source.listing):
+    with writing(workdir):
+        place = next(path for path in (workdir, *workdir.parents) if path.exists())
+        with os.scandir(place) as entries:
+            inside = {entry.name: entry.is_dir() for entry in entries} if place == workdir else {}
+        if not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if (workdir / "config.json").exists():  # looked for last: another process of the run may just have written it
+            return
+        names = sorted(name for name in inside if not (data.files.is_hidden(name) or name in UNFINISHED))
+        runs = [name for name in names if inside[name] and (workdir / name / "config.json").exists()]
+    if there := [name for name in names if name in WRITTEN]:
         raise UserError(
-            f"the workdir {workdir} holds images that are trained on, and a run writes pictures of its own; name "
-            "another --workdir"
+            f"{workdir} has no config.json, but {' and '.join(there)}, as a run does; restore its config.json, or "
+            "name another --workdir"
+        )
+    if runs:
+        raise UserError(f"{workdir} holds other runs ({few(runs)}); name a folder of its own as --workdir of this one")
+    if foreign := [name for name in names if inside[name] or not name.endswith(WELCOME)]:
+        raise UserError(
+            f"{workdir} holds what is not of a run ({few(foreign)}), among which a run would write its files; name a "
+            "new or empty folder as --workdir"
         )
 
 
@@ -194,11 +206,16 @@ def check_same(workdir: pathlib.Path, theirs: dict[str, Any], ours: ConfigDict) 
             return "unset" if value is None else repr(value)
 
         changes = [f"{key} ({show(there)} there, {show(here)} now)" for key, (there, here) in differ.items()]
-        more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         raise UserError(
-            f"{workdir} holds another run, which differs in {', '.join(changes[:SHOWN])}{more}; "
+            f"{workdir} holds another run, which differs in {few(changes)}; "
             "to go on with that run set them as they were there, else name another --workdir"
         )
+
+
+def few(names: Sequence[str]) -> str:
+    """Returns the first of some names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def differences(theirs: Mapping[str, Any], ours: ConfigDict) -> dict[str, tuple[Any, Any]]:

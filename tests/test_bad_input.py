@@ -114,7 +114,7 @@ VALUES = [
     ("augment.recipe=none", "unknown augmentation recipe 'none'; "),
     ("method.name=byoll", "unknown method 'byoll'; did you mean 'byol'?"),
     ("method.name=simclr", "the method simclr has no hyper-parameter 'decay'; valid: temperature"),
-    ("method.decay.start=nan", "method.decay.start is nan; set it to a number from 0 to 1"),
+    ("method.decay.start=nan", "method.decay.start is nan; set it to a finite number"),
     ("method.decay.start=5", "method.decay.start is 5.0; set it to a number from 0 to 1"),
     ("method.decay.duration=-1", "method.decay.duration is -1; set it to a duration: '10 epochs', '313 steps',"),
     ("method.decay.schedule=cosin", "unknown schedule 'cosin'; did you mean 'cosine'?"),
@@ -122,7 +122,7 @@ VALUES = [
     ("network.encoder.name=vit_tiny", "vit_tiny has no width, which others have; unset: --config."),
     ("network.projector.output=0", "network.projector.output is 0; set it to more than 0"),
     ("network.encoder.stem=5x5", "there is no stem '5x5'; valid: 3x3, 3x3/2, 7x7, deep"),
-    ("network.encoder.width=nan", "network.encoder.width is nan; set it to more than 0"),
+    ("network.encoder.width=nan", "network.encoder.width is nan; set it to a finite number"),
     ("network.passes=views", "passes cannot be 'views'; did you mean 'view'?"),
     ("network.dtype=float16", "did you mean 'bfloat16'?"),
     ("optimizer.name=adam", "unknown optimizer.name 'adam'; did you mean 'adamw'?"),
@@ -148,8 +148,8 @@ VALUES = [
     ("minutes=0", "minutes is 0.0; set it to more than 0"),
     ("network.encoder.width=-1", "network.encoder.width is -1.0; set it to more than 0"),
     ("network.encoder.width=0.001", "network.encoder.width is 0.001, too small for a single channel; set it higher"),
-    ("network.encoder.width=inf", "network.encoder.width is inf; set it to more than 0"),
-    ("optimizer.learning_rate=nan", "optimizer.learning_rate is nan; set it to 0 or more"),
+    ("network.encoder.width=inf", "network.encoder.width is inf; set it to a finite number"),
+    ("optimizer.learning_rate=nan", "optimizer.learning_rate is nan; set it to a finite number"),
     ("optimizer.learning_rate=-0.1", "optimizer.learning_rate is -0.1; set it to 0 or more"),
     ("optimizer.weight_decay=-1", "optimizer.weight_decay is -1.0; set it to 0 or more"),
     ("optimizer.betas=0.9", "optimizer.betas is (0.9,); set it to a tuple of 2 values"),
@@ -167,7 +167,10 @@ VALUES = [
     ("data.host_bytes=-1", "data.host_bytes is -1; set it to 0 or more"),
     ("epochs=0", "epochs is 0.0; set it to more than 0"),
     ("epochs=-1", "epochs is -1.0; set it to more than 0"),
-    ("epochs=0.001", "the run has 0 steps; set epochs or steps to more than 0"),
+    ("epochs=inf", "epochs is inf; set it to a finite number"),
+    ("optimizer.betas=(0.9,1e999)", "optimizer.betas is (0.9, inf); set it to finite numbers"),
+    ("epochs=0.00001", "the run has 0 steps; set epochs or steps to more than 0"),
+    ("epochs=1e300", "more than a 32-bit number counts; set epochs or steps to less"),
     ("steps=0", "steps is 0; set it to more than 0"),
     ("batch_size=0", "batch_size is 0; set it to more than 0"),
     ("batch_size=-8", "batch_size is -8; set it to more than 0"),
@@ -367,16 +370,31 @@ def test_a_workdir_that_cannot_be_written(complaint, tmp_path, place):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("place", ["", "train/a"])
-def test_a_workdir_that_holds_the_images(start, tmp_path, place):
+def test_a_workdir_that_cannot_be_written_is_said_before_images_are_read(complaint, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, mode: False)  # who runs the tests may write anywhere
+    monkeypatch.setattr("ssl_jax.data.open_splits", None)
+    assert "cannot be written (Permission denied); name another --workdir" in complaint()
+
+
+@pytest.mark.parametrize("place", ["", "train", "train/a"])
+def test_a_workdir_that_holds_files_of_the_user(start, tmp_path, monkeypatch, place):
     for name in ("train/a", "train/b"):
         (tmp_path / name).mkdir(parents=True)
-        for i in range(4):
+        for i in range(7):
             Image.new("RGB", (20, 20)).save(tmp_path / name / f"{i}.png")
     given = f"data.source=folder:{tmp_path}", "batch_size=8"
-    with pytest.raises(UserError, match="holds images that are trained on, and a run writes pictures of its own; name"):
-        start(*given, at=tmp_path / place)
+    monkeypatch.chdir(tmp_path / place)
+    with pytest.raises(
+        UserError, match=r"is not of a run \((train|a, b|0.png, .*4.png and 2 more)\), .* or empty folder"
+    ):
+        start(*given, at=".")
     assert start(*given, at=tmp_path / "train" / "ab") == tmp_path / "train" / "ab"
+
+
+def test_a_workdir_that_holds_other_runs(start, workdir):
+    start(at=workdir / "byol")
+    with pytest.raises(UserError, match=r"run holds other runs \(byol\); name a folder of its own as --workdir of"):
+        start()
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "views.png"])
@@ -392,8 +410,8 @@ def test_a_workdir_that_holds_what_a_run_writes(start, workdir, name):
 
 def test_a_workdir_that_holds_something_else(start, workdir):
     workdir.mkdir()
-    others = {"slurm-123.out", "nohup.out", "train.log", ".DS_Store", "notes.txt"}
-    for name in others:
+    others = {"slurm-123.out", "nohup.out", "train.log", ".DS_Store", "notes.txt", "lost+found"}
+    for name in (*others, "config.part.json"):  # the last of a start that was killed
         (workdir / name).write_text("mine")
     assert start() == workdir
     assert others <= {path.name for path in workdir.iterdir() if path.read_bytes() == b"mine"}

@@ -102,7 +102,7 @@ def test_views_are_in_the_type_that_the_network_computes_in():
 
 
 def test_a_claim_that_was_cut_short_leaves_a_workdir_free(tmp_path):
-    (tmp_path / "config.json.part").write_text("{")
+    (tmp_path / "config.part.json").write_text("{")
     claim(tmp_path, read())
     assert (tmp_path / "config.json").exists()
 

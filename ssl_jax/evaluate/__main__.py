@@ -12,7 +12,7 @@ from ssl_jax.errors import UserError, suggest
 from ssl_jax.evaluate import opening, records
 from ssl_jax.evaluate.protocols import PROTOCOLS, Protocol
 from ssl_jax.evaluate.subject import RawPixels
-from ssl_jax.fields import Field, fields, member
+from ssl_jax.fields import Field, fault, fields, member
 
 
 def main(options) -> None:
@@ -68,9 +68,8 @@ def make(name: str, given: dict[str, str]) -> Protocol:
         if key in given:
             values[field] = read(key, given[key], about)
         value = values.get(field, about.default)
-        for rule in about.rules if value is not None else ():
-            if not rule.holds(value):
-                raise UserError(f"--{key} is {given.get(key, 'not given')}; set it to {rule.says}")
+        if value is not None and (advice := fault(value, about.rules)):
+            raise UserError(f"--{key} is {given.get(key, 'not given')}; set it to {advice}")
     return PROTOCOLS[name](**values)
 
 
