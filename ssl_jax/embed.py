@@ -1,10 +1,12 @@
 """The command that embeds images: `python -m ssl_jax.embed --workdir=DIR --source=SOURCE --out=FILE`."""
 
+import collections
+import copy
 import json
 import pathlib
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ import numpy as np
 
 from ssl_jax import command, data, embeddings, neighbours, parallel
 from ssl_jax.atomic import replacing
+from ssl_jax.data.decoding import UnreadableError
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.features import layers
 from ssl_jax.model import Model, load
@@ -22,9 +25,11 @@ from ssl_jax.workdir import read_config
 
 SPLITS = ("train", "test")
 SHARD = 4096  # images; an interruption loses at most one shard of work
+LOST = "left_out"  # positions of images that could not be read, in what a file says of itself
 
 EXAMPLES = """
-The file has a row per image: `file`, `split`, where there are classes `label` and `class`, and `embedding`.
+The file has a row per image: `file`, `split`, where there are classes `label` and `class`, and `embedding`. Images that
+cannot be read have none, and are named.
 
 examples:
   python -m ssl_jax.embed --workdir=runs/byol --source=folder:/photos --out=photos.npz
@@ -44,7 +49,8 @@ def main(options) -> None:
     images = open_images(options.source, options.split, options.dir, reading)
     print(*(f"{line}\n" for line in data.remarks(images.sources)), sep="", end="")
     feature, _ = layers(model.method, options.feature or model.feature, "--feature")
-    shown = neighbours.choose(options.nearest, images.columns["file"]) if options.nearest else None
+    if options.nearest:
+        neighbours.choose(options.nearest, images.columns["file"])  # a name that is none is said before the work
     about = {
         "model": model.origin,
         "feature": feature,
@@ -53,8 +59,12 @@ def main(options) -> None:
     }
     if not parallel.from_first(embeddings.is_there(out, about)):
         embed(model, feature, images, out, about)
+    lost = embeddings.about(out).get(LOST, ())
+    print(*(f"{line}\n" for line in images.faults(lost)), sep="", end="")
+    images = images.without(lost)
     print(f"{out}: {feature} of {number_of(len(images), 'image')} of {options.source}, {model.origin}")
-    if shown is not None:
+    if options.nearest:
+        shown = neighbours.choose(options.nearest, images.columns["file"])
         print("compares all images with each other", flush=True)
         found = neighbours.search(embeddings.read(out), options.duplicates)
         if jax.process_index() == 0:
@@ -74,11 +84,13 @@ class Images:
     def __init__(self, splits: dict[str, data.Source]):
         self.sources = list(splits.values())
         first = self.sources[0]
-        self.fields = {name: first.fields[name] for name in ("image", "label")}
+        self.fields = {"image": first.fields["image"]}
         self.name = first.name
+        self.unreadable: list[int] = []  # positions of those that were asked for in vain
         self.starts = np.cumsum([0, *map(len, self.sources)])
         names = [name for split, source in splits.items() for name in files_of(split, source)]
         split = np.repeat(list(splits), [len(source) for source in self.sources])
+        self.rows = np.arange(len(split))  # position here -> in all splits together
         self.columns = {"file": np.array(names), "split": split}
         if first.classes:
             labels = np.concatenate([np.asarray(source.labels, np.int32) for source in self.sources])
@@ -86,11 +98,49 @@ class Images:
             self.columns |= {"label": labels, "class": classes[labels]}
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return len(self.rows)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        number = int(np.searchsorted(self.starts, i, "right")) - 1
-        return self.sources[number][i - int(self.starts[number])]
+        """Returns an example; a black one if there is none to read, whose position is added to `unreadable`."""
+        try:
+            return self.read(i)
+        except UnreadableError:
+            self.unreadable.append(i)
+            return {"image": np.zeros((1, 1, 3), np.uint8)}
+
+    def read(self, i: int) -> dict[str, Any]:
+        """Returns an example, and never that of another file in its stead.
+
+        Raises:
+            UnreadableError: if its file cannot be decoded.
+        """
+        row = self.rows[i]
+        number = int(np.searchsorted(self.starts, row, "right")) - 1
+        source, position = self.sources[number], int(row - self.starts[number])
+        return source.decoded(position) if hasattr(source, "decoded") else source[position]
+
+    def fault(self, i: int) -> UnreadableError | None:
+        """Returns why an image cannot be read; None if it can."""
+        try:
+            self.read(i)
+        except UnreadableError as error:
+            return error
+        return None
+
+    def faults(self, positions: Iterable[int]) -> list[str]:
+        """Returns lines that say which of some images cannot be read, and why."""
+        names = collections.defaultdict(list)
+        for i in positions:
+            if error := self.fault(i):
+                names[error.why].append(f"{self.columns['file'][i]} ({error})")
+        return [data.left_out(why, some) for why, some in names.items()]
+
+    def without(self, positions: Sequence[int]) -> "Images":
+        """Returns these images but for some."""
+        others = copy.copy(self)
+        others.rows = np.delete(self.rows, positions)
+        others.columns = {name: np.delete(column, positions) for name, column in self.columns.items()}
+        return others
 
 
 def files_of(split: str, source: Any) -> list[str]:
@@ -146,14 +196,19 @@ def embed(model: Model, feature: str, images: Images, out: pathlib.Path, about: 
             save(paths[number], rows)
     progress.close()
     if first:
+        marked = np.concatenate([np.isnan(np.load(path, mmap_mode="r")[:, 0]) for path in paths])
+        lost = [int(i) for i in np.flatnonzero(marked) if images.fault(i)]  # a network may make NaN of what can be read
         width = np.load(paths[0], mmap_mode="r").shape[1]
-        embeddings.write(out, images.columns, map(np.load, paths), width, about)
+        kept = np.split(~np.isin(np.arange(len(images)), lost), range(SHARD, len(images), SHARD))
+        pieces = (np.load(path)[rows] for path, rows in zip(paths, kept, strict=True))
+        embeddings.write(out, images.without(lost).columns, pieces, width, about | {LOST: lost})
         shutil.rmtree(folder)
     parallel.wait()
 
 
 def shard(model: Model, feature: str, images: Images, start: int, progress: Progress) -> np.ndarray:
-    """Returns the features [B, D] of the images of one shard."""
+    """Returns the features [B, D] of the images of one shard; NaN for those that cannot be read."""
+    images.unreadable.clear()
 
     def watched() -> Iterator[np.ndarray]:
         seen = start
@@ -162,7 +217,10 @@ def shard(model: Model, feature: str, images: Images, start: int, progress: Prog
             progress.update(seen, {})
             yield rows
 
-    return np.concatenate(list(watched()))
+    found = np.concatenate(list(watched()))
+    lost = np.isin(np.arange(start, start + len(found)), images.unreadable)
+    found[parallel.gather(lost).reshape(-1, len(found)).any(0)] = np.nan  # each process has read some of the images
+    return found
 
 
 def save(path: pathlib.Path, array: np.ndarray) -> None:

@@ -26,7 +26,9 @@ class Format(NamedTuple):
     read: Callable[[pathlib.Path], np.ndarray]
 
 
-def write(path: pathlib.Path, columns: Columns, pieces: Iterable[np.ndarray], width: int, about: Any) -> None:
+def write(
+    path: pathlib.Path, columns: Columns, pieces: Iterable[np.ndarray], width: int, about: Mapping[str, Any]
+) -> None:
     """Writes a file, whole or not at all; at any time only one piece of the embeddings is in memory.
 
     Args:
@@ -41,10 +43,15 @@ def write(path: pathlib.Path, columns: Columns, pieces: Iterable[np.ndarray], wi
         format_of(path).write(part, columns, pieces, shape, json.dumps(about))
 
 
-def is_there(path: pathlib.Path, about: Any) -> bool:
-    """Returns whether a file holds the embeddings that `about` describes."""
+def about(path: pathlib.Path) -> dict[str, Any]:
+    """Returns what the embeddings of a file are, as it was given to `write`."""
+    return json.loads(format_of(path).about(path))
+
+
+def is_there(path: pathlib.Path, wanted: Mapping[str, Any]) -> bool:
+    """Returns whether a file holds embeddings that are what is wanted."""
     try:
-        return json.loads(format_of(path).about(path)) == about
+        return wanted.items() <= about(path).items()
     except Exception:  # there is no file, or it is of something else, which each library says in its way
         return False
 

@@ -117,8 +117,30 @@ def test_what_is_not_embedded_is_said_and_names_need_not_be_text(run, tmp_path, 
     (photos / "damaged.png").write_text("")
     for suffix in SUFFIXES:
         call(run, photos, tmp_path / f"out{suffix}")
-        assert "left out (unreadable): 1; photos/damaged.png (not an image)\n" in capsys.readouterr().out
+        assert "left out 1 (unreadable): photos/damaged.png (not an image)\n" in capsys.readouterr().out
     assert columns(tmp_path / "out.parquet")["file"] == [str(photos / "b.png"), f"{photos}/caf\\xe9.png"]
+
+
+def test_a_damaged_file_of_a_large_folder_has_no_row(run, folder, tmp_path, monkeypatch, capsys):
+    """In folders of more than `CHECKED` files a damaged one is noticed only when it is read."""
+    photos = shutil.copytree(folder, tmp_path / "photos")
+    monkeypatch.setattr("ssl_jax.data.folder.CHECKED", 5)
+    monkeypatch.setattr(embed, "SHARD", 4)
+    damaged = photos / "train" / "dog" / "1.png"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    call(run, folder, tmp_path / "whole.npz")
+    for suffix in SUFFIXES:
+        for _ in range(2):  # the second time it is there
+            capsys.readouterr()
+            call(run, photos, out := tmp_path / f"out{suffix}", "--nearest=2")
+            said = capsys.readouterr().out
+            assert f"left out 1 (unreadable): {damaged} (" in said
+            assert "backbone of 10 images of" in said
+        found = columns(out)
+        assert damaged not in map(pathlib.Path, found["file"]) and len(found["file"]) == 10
+        expected = np.delete(embeddings.read(tmp_path / "whole.npz"), 4, axis=0)
+        np.testing.assert_allclose(np.asarray(found["embedding"], np.float32), expected, rtol=1e-4, atol=1e-5)
+    assert str(damaged) not in (tmp_path / "out_outliers.csv").read_text()
 
 
 def test_images_are_as_large_as_the_run_allows(run, folder, tmp_path):

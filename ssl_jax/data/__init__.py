@@ -10,7 +10,7 @@ from ssl_jax.data.resident import fits, load_all
 from ssl_jax.data.source import Source, has_field, open_source
 from ssl_jax.data.splits import open_splits
 from ssl_jax.data.subset import Subset
-from ssl_jax.data.survey import Survey, describe, remarks
+from ssl_jax.data.survey import Survey, describe, left_out, remarks
 from ssl_jax.data.tokenizer import tokenize
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "fits",
     "has_field",
     "image_fields",
+    "left_out",
     "load_all",
     "open_source",
     "open_splits",

@@ -73,6 +73,10 @@ class AnnotatedSource:
     def listing(self) -> list[tuple[str, int]]:
         return self.images.listing
 
+    def decoded(self, i: int) -> dict[str, Any]:
+        """Returns the pixels of a file, as `FolderSource.decoded`."""
+        return self.images.decoded(i)
+
     def __len__(self) -> int:
         return len(self.images)
 

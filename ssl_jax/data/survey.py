@@ -56,12 +56,17 @@ def remarks(sources: Sequence[Any]) -> list[str]:
     first, given = sources[0], [source.survey for source in sources]
     reasons = dict.fromkeys(why for survey in given for why in survey.left_out)
     parts = {why: list(dict.fromkeys(n for one in given for n in one.left_out.get(why, ()))) for why in reasons}
-    said = [f"left out ({why}): {len(names):,}; {examples(why, names)}" for why, names in parts.items()]
+    said = [left_out(why, names) for why, names in parts.items()]
     if first.survey.counts is not None:
         bare = [name for name, images in zip(first.classes, first.survey.counts, strict=True) if not images]
         said += [f"note: no image of {', '.join(bare)} can be read"] * bool(bare)
     said += [f"note: {note}" for note in dict.fromkeys(note for survey in given for note in survey.notes)]
     return [printable(line) for line in said]
+
+
+def left_out(why: str, names: Sequence[str]) -> str:
+    """Returns a line that counts what was left out for a reason, and shows some of it."""
+    return printable(f"left out {len(names):,} ({why}): {examples(why, names)}")
 
 
 def classes(source: Any) -> str:
@@ -112,7 +117,9 @@ def examples(why: str, names: Sequence[str]) -> str:
     """Returns the first names that were left out for a reason; of other kinds, how many each suffix has."""
     if why != OTHER:
         return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    kinds = collections.Counter(os.path.splitext(name)[1].lower() or "no suffix" for name in names).most_common(LISTED)
+    kinds = collections.Counter(os.path.splitext(name)[1].lower() or "without suffix" for name in names).most_common(
+        LISTED
+    )
     advice = {ADVICE[kind] for kind, _ in kinds if kind in ADVICE}
     return ", ".join(f"{n:,} {kind}" for kind, n in kinds) + "".join(f" ({one} to read these)" for one in advice)
 

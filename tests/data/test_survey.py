@@ -61,10 +61,10 @@ def test_what_was_left_out_is_counted_by_its_reason(tmp_path):
         (tmp_path / name).touch()
     lines = said(tmp_path, reading=Reading(8, 4, max_pixels=80))[2:]
     assert sorted(lines) == [
-        "left out (hidden): 1; .DS_Store",
-        f"left out (more than 80 pixels, set data.max_pixels to take them): 1; {tmp_path.name}/b/0.bmp (9 x 9 pixels)",
-        "left out (other kinds): 4; 2 .heic, 1 no suffix, 1 .txt (pip install pillow-heif to read these)",
-        f"left out (unreadable): 1; {tmp_path.name}/a/bad\\n.jpg (not an image)",
+        "left out 1 (hidden): .DS_Store",
+        f"left out 1 (more than 80 pixels, set data.max_pixels to take them): {tmp_path.name}/b/0.bmp (9 x 9 pixels)",
+        f"left out 1 (unreadable): {tmp_path.name}/a/bad\\n.jpg (not an image)",
+        "left out 4 (other kinds): 2 .heic, 1 without suffix, 1 .txt (pip install pillow-heif to read these)",
     ]
 
 
