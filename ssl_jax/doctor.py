@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax._src import hardware_utils  # nothing public tells whether there is a TPU that JAX cannot use
 from packaging.requirements import Requirement
 
 from ssl_jax import command, length, parallel
@@ -83,7 +82,16 @@ def accelerator() -> str | None:
     """Returns the kind of accelerator that this machine has, whether or not JAX can use it."""
     if glob.glob("/dev/nvidia[0-9]*") or shutil.which("nvidia-smi"):
         return "gpu"
-    return "tpu" if hardware_utils.num_available_tpu_chips_and_device_id()[0] else None
+    return "tpu" if tpu_chips() else None
+
+
+def tpu_chips() -> int:
+    """Returns the number of TPU chips of this machine, whether or not JAX can use them; 0 if this JAX does not tell."""
+    try:
+        from jax._src.hardware_utils import num_available_tpu_chips_and_device_id as count  # nothing public tells
+    except ImportError:  # what is private may move
+        return 0
+    return count()[0]
 
 
 def unused_accelerator(used: str, present: str | None, platforms: str, version: Callable[[str], str | None]) -> str:

@@ -197,7 +197,9 @@ def embed(model: Model, feature: str, images: Images, out: pathlib.Path, about: 
     progress.close()
     if first:
         marked = np.concatenate([np.isnan(np.load(path, mmap_mode="r")[:, 0]) for path in paths])
-        lost = [int(i) for i in np.flatnonzero(marked) if images.fault(i)]  # a network may make NaN of what can be read
+        lost = [
+            i for i in np.flatnonzero(marked).tolist() if images.fault(i)
+        ]  # a network may make NaN of what can be read
         width = np.load(paths[0], mmap_mode="r").shape[1]
         kept = np.split(~np.isin(np.arange(len(images)), lost), range(SHARD, len(images), SHARD))
         pieces = (np.load(path)[rows] for path, rows in zip(paths, kept, strict=True))

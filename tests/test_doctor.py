@@ -59,6 +59,12 @@ def test_an_accelerator_that_jax_does_not_use(used, present, platforms, installe
     assert advice in found and bool(advice) == bool(found)
 
 
+def test_a_jax_that_does_not_tell_of_tpus(monkeypatch):
+    assert doctor.tpu_chips() == 0  # of this machine
+    monkeypatch.setitem(sys.modules, "jax._src.hardware_utils", None)
+    assert doctor.tpu_chips() == 0
+
+
 def test_devices_without_an_accelerator_in_use(monkeypatch):
     monkeypatch.setattr(doctor, "accelerator", lambda: "gpu")
     found = doctor.check_devices()

@@ -20,6 +20,32 @@ def test_it_is_committed_without_outputs():
     assert not [cell for cell in cells if cell["cell_type"] == "code" and (cell["outputs"] or cell["execution_count"])]
 
 
+def test_its_lines_are_short():
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    assert not [line for cell in cells for line in cell["source"] if len(line.rstrip("\n")) > 120]
+
+
+def test_it_installs_the_clone_that_it_is_opened_in_or_asks_for_an_address(tmp_path, monkeypatch):
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    settings, install = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][:2]
+    installed = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "grain" else name)
+    monkeypatch.setattr("subprocess.run", lambda line, check: installed.append(line[-1]))
+
+    def begin(place, **changes):
+        monkeypatch.chdir(place)
+        names: dict = {}
+        exec(settings, names)
+        exec(install, names | changes)
+
+    begin(ROOT)
+    begin(ROOT / "launch")
+    with pytest.raises(RuntimeError, match="set REPOSITORY above to the address"):
+        begin(tmp_path)
+    begin(tmp_path, REPOSITORY="https://example.com/ssl_jax")
+    assert installed == [str(ROOT), str(ROOT), "git+https://example.com/ssl_jax"]
+
+
 @pytest.mark.filterwarnings("ignore")  # of the notebook's own machinery, which comes from another project
 def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel")
