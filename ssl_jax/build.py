@@ -14,6 +14,7 @@ from ssl_jax import augment, choices, data, networks, parallel, resolution, sche
 from ssl_jax.errors import UserError
 from ssl_jax.fields import fields, to_dict
 from ssl_jax.method import ClassCount, ImageCount, Method, Schedule, Steps
+from ssl_jax.monitor.environment import device_memory, host_memory
 from ssl_jax.numeric import size_in_bytes
 from ssl_jax.pretrained import open_teacher
 from ssl_jax.rules import gradient_norms
@@ -21,7 +22,9 @@ from ssl_jax.run import Run, build_recipes, reading
 from ssl_jax.teacher import Teacher
 from ssl_jax.words import number_of
 
-__all__ = ["Run", "build", "check_shared_memory", "count_steps"]
+__all__ = ["Run", "build", "check_memory", "check_shared_memory", "count_steps"]
+
+PER_CORE = 8  # most worker processes that wait for a disk or a network at once
 
 
 def build(
@@ -162,9 +165,30 @@ def check_batch(config: ConfigDict, least: int, shards: int) -> None:
         )
 
 
+def check_memory(run: Run) -> None:
+    """Checks that all devices together could hold the parameters and a batch; a step needs a multiple of these.
+
+    Raises:
+        UserError: if not.
+    """
+    each = device_memory()
+    there = each * jax.device_count() if each else host_memory() * jax.process_count()
+    weights, views = size_in_bytes(run.shapes), size_in_bytes(run.example_batch)
+    if weights + views > there:
+        said = [f"{number / 2**30:,.1f} GiB" for number in (weights, views, there)]
+        raise UserError(
+            "the parameters and the state of the method take {} and the views of a batch {}, but there are {} of "
+            "memory in all; lower the network's widths, data.size or batch_size, or use more devices".format(*said)
+        )
+
+
 def check_shared_memory(run: Run, folder: str = "/dev/shm") -> None:
-    """Checks that worker processes, which pass their batches on in shared memory, have enough of it."""
-    workers = run.config.data.workers
+    """Checks that worker processes are not too many, and have enough shared memory, in which they pass batches on."""
+    workers, cores = run.config.data.workers, os.cpu_count() or 1
+    if workers > PER_CORE * cores:
+        raise UserError(
+            f"data.workers is {workers}, and this host has {number_of(cores, 'core')}; set it to {cores} or less"
+        )
     if not workers or data.fits(run.source, run.canvas, run.config.data.device_bytes) or not os.path.isdir(folder):
         return
     rows = run.batch_size // jax.process_count()

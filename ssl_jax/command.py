@@ -28,6 +28,8 @@ MACHINE = {
     os.strerror(errno.ENOSPC): f"the disk is full: make room; {KEPT}",
     os.strerror(errno.EDQUOT): f"your disk quota is used up: make room or ask for more; {KEPT}",
     os.strerror(errno.EROFS): f"the file system can only be read now: mount it anew; {KEPT}",
+    os.strerror(errno.EACCES): f"a file may not be read or written: change its permissions; {KEPT}",
+    os.strerror(errno.EPERM): f"a file may not be changed: change its permissions; {KEPT}",
     os.strerror(errno.EFBIG): f"a file may not become as large: raise the limit, ulimit -f unlimited; {KEPT}",
     "exit code -7": f"a process that reads images found /dev/shm full: lower data.workers, or enlarge it; {KEPT}",
     "exit code -9": f"a process that reads images was killed, most likely for its memory: lower data.workers; {KEPT}",
@@ -58,6 +60,9 @@ class Parser(argparse.ArgumentParser):
             if "=" not in text:
                 self.error(f"{text} has no value; write {text}=VALUE")
         options = self.parse_args([text for text in arguments if text not in overrides])
+        for name, value in vars(options).items():
+            if "" in (value if isinstance(value, list) else [value]):  # as of a variable of the shell that is not set
+                self.error(f"--{name} is empty; give it a value, or leave it out")
         options.overrides = [tuple(text.removeprefix("--config.").split("=", 1)) for text in overrides]
         return options
 

@@ -21,7 +21,7 @@ from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.config import load, load_for_photos
 from ssl_jax.errors import UserError
 from ssl_jax.main import use_cache
-from ssl_jax.monitor.environment import version
+from ssl_jax.monitor.environment import device_memory, host_memory, version
 from ssl_jax.numeric import size_in_bytes
 from ssl_jax.run import Run
 from ssl_jax.train import Trainer
@@ -71,9 +71,8 @@ def check_devices() -> Finding:
     """Checks that JAX uses the accelerator of this machine, if it has one."""
     advice = unused_accelerator(jax.default_backend(), accelerator(), os.environ.get("JAX_PLATFORMS", ""), version)
     devices = jax.devices()
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    host = f"a host with {os.cpu_count()} cores and {memory / GIB:.0f} GiB"
+    limit = device_memory()
+    host = f"a host with {os.cpu_count()} cores and {host_memory() / GIB:.0f} GiB"
     each = f" with {limit / GIB:.1f} GiB each" if limit else ""
     return Finding("devices", f"{len(devices)} x {devices[0].device_kind}{each}, {host}", advice)
 

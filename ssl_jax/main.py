@@ -56,7 +56,7 @@ def main(options) -> None:
     parallel.keep_freed_memory()
     parallel.start()
     from ssl_jax import length
-    from ssl_jax.build import build, check_shared_memory
+    from ssl_jax.build import build, check_memory, check_shared_memory
     from ssl_jax.choices import recall
     from ssl_jax.train import train
 
@@ -67,6 +67,7 @@ def main(options) -> None:
     check_free(workdir, run.config)
     if start:
         check_start(run, start)
+    check_memory(run)
     check_shared_memory(run)
     if jax.process_index() == 0:
         print(*data.describe(run.source, run.test, config.evaluate.labels, run.canvas), sep="\n")

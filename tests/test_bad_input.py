@@ -159,6 +159,12 @@ VALUES = [
     ),
     ("optimizer.momentum=1.5", "optimizer.momentum is 1.5; set it to 0 or more, and less than 1"),
     ("steps=10000000000", "the run has 10,000,000,000 steps, more than a 32-bit number counts; set epochs or steps to"),
+    (
+        "network.projector.output=1000000000000",
+        "GiB of memory in all; lower the network's widths, data.size or batch_si",
+    ),
+    ("data.size=100000", " and the views of a batch 14,305.1 GiB, but there are "),
+    ("data.workers=100000", "data.workers is 100000, and this host has "),
     ("optimizer.b1=0.9", "unknown config key 'optimizer.b1'; "),
     ("resolution.ramp=('2 epochs',)", "resolution.ramp is ('2 epochs',); set it to a tuple of 2 values"),
     ("resolution.ramp=('soon','4')", "resolution.ramp is ('soon', '4'); set it to one or several, each a duration"),
@@ -305,6 +311,8 @@ def test_arguments(complaint, arguments, sentence):
 
 
 def test_a_config_is_asked_for():
+    with pytest.raises(UserError, match=r"--workdir is empty; give it a value, or leave it out; see"):
+        main.parser().parse(["--config=byol", "--workdir="])
     with pytest.raises(UserError, match=r"required: --config; see python -m ssl_jax\.main --help"):
         main.parser().parse([])
 

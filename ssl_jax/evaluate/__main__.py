@@ -18,7 +18,7 @@ from ssl_jax.fields import Field, fault, fields, member
 def main(options) -> None:
     protocols = settle(options)
     if options.compare:
-        ours, theirs = map(pathlib.Path, options.compare)
+        ours, theirs = (pathlib.Path(folder).expanduser() for folder in options.compare)
         print(*records.compare(ours, theirs, list(protocols)), sep="\n")
         return
     if not protocols:

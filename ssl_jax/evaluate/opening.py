@@ -84,7 +84,7 @@ def judge_weights(
     run = Run(config, bank, None, (model.recipe,), model.method, 0, 0, model.canvas)
     weights = Weights(*parallel.replicate(mesh, tuple(model.weights)))
     trained = Subject(run, mesh, weights, open_samples(run, mesh, source))
-    path = pathlib.Path(file)
+    path = pathlib.Path(file).expanduser()
     return Judged(path.with_name(f"{path.stem}_evaluated"), (trained, RawPixels(trained)), {"weights": file})
 
 

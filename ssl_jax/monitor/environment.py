@@ -1,6 +1,7 @@
 """Records the software and hardware of a run."""
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 import re
@@ -22,6 +23,16 @@ def environment() -> dict[str, Any]:
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "packages": {name: version(name) for name in dependencies()},
     }
+
+
+def host_memory() -> int:
+    """Returns the bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def device_memory() -> int | None:
+    """Returns the bytes of memory of a device; None if it shares that of its host."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def dependencies() -> list[str]:
