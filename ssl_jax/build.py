@@ -24,7 +24,7 @@ from ssl_jax.words import number_of
 
 __all__ = ["Run", "build", "check_memory", "check_shared_memory", "count_steps"]
 
-PER_CORE = 8  # most worker processes that wait for a disk or a network at once
+PER_CORE = 64  # worker processes; more cannot be meant
 
 
 def build(
@@ -68,8 +68,9 @@ def build(
     if config.evaluate.source:
         labelled, test = open_evaluation(config, needs._replace(wanted=canvas, least=canvas))
     if method_class.needs_labels and not source.classes:
+        why = "".join(f" ({note})" for note in source.survey.notes)
         raise UserError(
-            f"the method {config.method.name} needs labels, but {config.data.source} has none; "
+            f"the method {config.method.name} needs labels, but {config.data.source} has none{why}; "
             "sort its images into train/CLASS/ folders, or choose another method"
         )
     steps, steps_per_epoch = count_steps(config, len(source))

@@ -235,13 +235,20 @@ def claim(folder: pathlib.Path, about: dict[str, Any]) -> None:
     """Makes a folder of shards, or checks that the one that is there is of the same embeddings.
 
     Raises:
-        UserError: if it is not.
+        UserError: if it is not, or cannot be written.
     """
     file = folder / "about.json"
-    if not file.exists():
-        folder.mkdir(exist_ok=True)
-        file.write_text(json.dumps(about))
-    elif json.loads(file.read_text()) != about:
+    try:
+        if not file.exists():
+            folder.mkdir(exist_ok=True)
+            with replacing(file) as part:
+                part.write_text(json.dumps(about))
+        same = json.loads(file.read_text()) == about
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); name another --out") from error
+    except ValueError:  # it is damaged
+        same = False
+    if not same:
         raise UserError(
             f"{folder} holds a part of other embeddings, of another network, feature or set of images; "
             "remove it, or name another --out"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import traverse_util
+from flax.errors import FlaxError
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -192,7 +193,7 @@ def load(workdir: str | os.PathLike) -> Model:
         workdir: the workdir of the run.
 
     Raises:
-        UserError: if there is no run in the workdir, or it has no whole checkpoint yet.
+        UserError: if there is no run in the workdir, it has no whole checkpoint yet, or that is of another network.
     """
     opened = open_run(workdir, ADVICE)
     config = schema.complete(opened.config)
@@ -201,7 +202,23 @@ def load(workdir: str | os.PathLike) -> Model:
     feature, _ = layers(method, config.evaluate.get("feature"))
     # A run whose images are all smaller has a smaller canvas, on which it sees them alike.
     how = recipes[-1], config.data.size, reading(config, recipes).wanted, config.evaluate.crop, feature
-    return Model(method, read(opened, method), *how, f"{opened.checkpoints.parent} at step {opened.step:,}")
+    model = Model(method, read(opened, method), *how, f"{opened.checkpoints.parent} at step {opened.step:,}")
+    check_weights(model)
+    return model
+
+
+def check_weights(model: Model) -> None:
+    """Checks that the weights are of the network that the config describes, which only a trace tells.
+
+    Raises:
+        UserError: if they are of another one.
+    """
+    image = jax.ShapeDtypeStruct((1, model.size, model.size, 3), np.float32)
+    try:
+        jax.eval_shape(model.method.features, *model.weights, image)
+    except FlaxError as error:
+        what = str(error).split(" (http")[0]
+        raise UserError(f"the weights of {model.origin} are not of the network in its config.json ({what})") from error
 
 
 def representing(config: ConfigDict, recipe: augment.Recipe) -> Method:

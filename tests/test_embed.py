@@ -143,6 +143,15 @@ def test_a_damaged_file_of_a_large_folder_has_no_row(run, folder, tmp_path, monk
     assert str(damaged) not in (tmp_path / "out_outliers.csv").read_text()
 
 
+def test_a_folder_of_shards_that_cannot_be_used(tmp_path):
+    with pytest.raises(UserError, match=r"none/parts cannot be written \(No such file or directory\); name another"):
+        embed.claim(tmp_path / "none" / "parts", {})
+    embed.claim(tmp_path / "parts", {"feature": "backbone"})
+    (tmp_path / "parts" / "about.json").write_text("{")
+    with pytest.raises(UserError, match="parts holds a part of other embeddings"):
+        embed.claim(tmp_path / "parts", {"feature": "backbone"})
+
+
 def test_images_are_as_large_as_the_run_allows(run, folder, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())

@@ -42,6 +42,18 @@ def move_away(workdir):
     path.write_text(json.dumps(config))
 
 
+def test_weights_of_another_network_than_the_config_says_are_refused(tmp_path):
+    toy.random_run(tmp_path, read("byol.py", overrides("byol"), None))
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["network"]["encoder"]["width"] *= 2
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        UserError, match=r'are not of the network in its config.json \(For parameter "kernel" in "/encod'
+    ):
+        ssl_jax.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "feature"),
     [("byol", "hidden:1"), ("cmc", "projection"), ("cpc", None), ("crd", None), ("clip", "projection"), ("dino", None)],

@@ -93,9 +93,10 @@ class Balanced:
         groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
         self.groups = [group for group in groups if labels[group[0]] >= 0 and len(group) >= self.each]
         if len(self.groups) < self.count:
+            advice = "raise data.images_per_class or lower batch_size" if self.groups else "lower data.images_per_class"
             raise UserError(
-                f"a batch of {batch_size} takes {self.each} images of {self.count} classes, but {len(self.groups)} "
-                "classes have as many; raise data.images_per_class or lower batch_size"
+                f"a batch of {batch_size} takes {number_of(self.each, 'image')} of {number_of(self.count, 'class')}, "
+                f"but {len(self.groups)} have as many; {advice}"
             )
 
     def __call__(self, step: int) -> np.ndarray:

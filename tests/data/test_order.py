@@ -79,7 +79,11 @@ def test_balanced_batches_draw_classes_and_images_evenly():
 
 @pytest.mark.parametrize(
     "batch_size, each, message",
-    [(6, 4, "does not divide batch_size 6"), (12, 3, "takes 3 images of 4 classes, but 3 classes have as many")],
+    [
+        (6, 4, "does not divide batch_size 6"),
+        (12, 3, "takes 3 images of 4 classes, but 3 have as many; raise data.images_per_class or lower batch_size"),
+        (9, 9, "takes 9 images of 1 class, but 0 have as many; lower data.images_per_class"),
+    ],
 )
 def test_batches_that_cannot_be_balanced(batch_size, each, message):
     with pytest.raises(UserError, match=message):
