@@ -24,7 +24,7 @@ from ssl_jax.main import use_cache
 from ssl_jax.monitor.environment import device_memory, host_memory, version
 from ssl_jax.numeric import size_in_bytes
 from ssl_jax.run import Run
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 
 LEAST_BATCH = 64  # of the default config
 MEASURE = 3.0  # seconds for which a speed is measured, or more

@@ -16,7 +16,7 @@ from ssl_jax.build import build, count_steps
 from ssl_jax.errors import UserError
 from ssl_jax.method import Batch
 from ssl_jax.run import Run
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 from ssl_jax.words import number_of
 from ssl_jax.workdir import read_config, shapes_run
 

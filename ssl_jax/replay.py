@@ -24,7 +24,8 @@ from ssl_jax.monitor import NONFINITE
 from ssl_jax.nonfinite import find
 from ssl_jax.numeric import path_name
 from ssl_jax.schema import complete
-from ssl_jax.train import Trainer, make_program, new_state
+from ssl_jax.train import new_state
+from ssl_jax.trainer import Trainer, make_program
 from ssl_jax.words import number_of
 from ssl_jax.workdir import read_config
 

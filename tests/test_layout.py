@@ -13,7 +13,7 @@ from ssl_jax import checkpoint, parallel
 from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 
 MIB = 2**20
 

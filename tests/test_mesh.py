@@ -11,7 +11,7 @@ from test_methods import KINDS, ROOT, overrides
 from ssl_jax import parallel
 from ssl_jax.build import build
 from ssl_jax.config import load
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 
 BATCH, SIZE = 32, 16
 

@@ -22,7 +22,7 @@ from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.methods import METHODS
 from ssl_jax.schema import method_class, network_names
-from ssl_jax.train import Trainer, TrainState, train_step, untrained
+from ssl_jax.trainer import Trainer, TrainState, train_step, untrained
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "base")

@@ -16,7 +16,7 @@ import ssl_jax
 from ssl_jax import augment, parallel
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.features import Sample, encoder, extract, layers
-from ssl_jax.train import TrainState
+from ssl_jax.trainer import TrainState
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from ssl_jax.evaluate.online import Evaluator
 from ssl_jax.method import apply, encode, initialize
 from ssl_jax.networks import MLP, Network, ResNet
 from ssl_jax.resolution import Settings
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 
 NAME = "simclr"
 

@@ -15,14 +15,13 @@ from killing import measured
 from test_checkpoint import flip, largest
 from test_methods import BARE, ROOT, overrides
 
-from ssl_jax import augment, checkpoint, data, main
-from ssl_jax import train as training
+from ssl_jax import augment, checkpoint, data, main, trainer
 from ssl_jax.build import build
 from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.monitor.writers import read
 from ssl_jax.report.run import PICTURES
-from ssl_jax.train import TrainState, make_program
+from ssl_jax.trainer import TrainState, make_program
 from ssl_jax.workdir import LOCK, WRITTEN
 
 LAST = 12
@@ -100,7 +99,7 @@ def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(tmp_path):
 
 def views_at(monkeypatch, each):
     """Returns a balanced run, and the views of eight of its images as functions of the step and of the visit."""
-    monkeypatch.setattr(training, "train_step", lambda method, optimizer, train, batch, *_: (train, batch))
+    monkeypatch.setattr(trainer, "train_step", lambda method, optimizer, train, batch, *_: (train, batch))
     changes = [*overrides("triplet"), ("data.images_per_class", each)]
     run = build(load(str(ROOT / "configs" / "triplet.py"), changes))
     raw = jax.device_put(data.read(run.source, np.arange(8, dtype=np.int32), run.canvas))

@@ -19,7 +19,7 @@ from ssl_jax.methods import METHODS
 from ssl_jax.networks.positions import resample
 from ssl_jax.numeric import path_name
 from ssl_jax.pretrained import start_from
-from ssl_jax.train import TrainState
+from ssl_jax.trainer import TrainState
 from ssl_jax.weights import ADVICE, fill
 
 VIT = {

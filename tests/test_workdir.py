@@ -25,7 +25,7 @@ from ssl_jax.config import load
 from ssl_jax.errors import UserError
 from ssl_jax.monitor import summary
 from ssl_jax.monitor.writers import read
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 from ssl_jax.workdir import LOCK, check_unused, claim, hold
 
 STEPS = 2

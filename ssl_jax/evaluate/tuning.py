@@ -17,7 +17,7 @@ from ssl_jax.evaluate.subject import Subject, Weights, crop_and_flip
 from ssl_jax.method import Method, Variables
 from ssl_jax.networks import MLP, Network
 from ssl_jax.numeric import path_name
-from ssl_jax.train import Trainer, TrainState
+from ssl_jax.trainer import Trainer, TrainState
 from ssl_jax.words import number_of
 
 

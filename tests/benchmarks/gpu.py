@@ -61,7 +61,7 @@ def ours(case: Case) -> tuple[float, float, float, float]:
     from ssl_jax import augment, data, parallel
     from ssl_jax.build import build
     from ssl_jax.config import load
-    from ssl_jax.train import Trainer
+    from ssl_jax.trainer import Trainer
 
     config = load(f"configs/{case.method}.py:{case.preset}", case.overrides)
     shape = (2 * case.batch_size, case.size, case.size, 3)

@@ -1,4 +1,4 @@
-"""The training step of a config as `ssl_jax.train` compiles it, and its parts, for `step.py` to time."""
+"""The training step of a config as `ssl_jax.trainer` compiles it, and its parts, for `step.py` to time."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from ssl_jax.build import build
 from ssl_jax.evaluate import probe
 from ssl_jax.method import Variables, initialize
 from ssl_jax.networks import Outputs
-from ssl_jax.train import Trainer, TrainState, train_step
+from ssl_jax.trainer import Trainer, TrainState, train_step
 
 ENCODERS = {"resnet18": {}, "vit_tiny": {"name": "vit_tiny", "patch": 4, "size": 32, "stem": None, "zero_gamma": None}}
 POOLED = ("simclr", "byol")  # methods whose loss sees pooled features alone

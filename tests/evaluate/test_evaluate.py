@@ -21,7 +21,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluate import opening
 from ssl_jax.evaluate.__main__ import main, parser
 from ssl_jax.evaluate.online import Evaluator
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from ssl_jax.evaluate import features
 from ssl_jax.evaluate.features import Sample, encoder, extract, layers, pixels
 from ssl_jax.evaluate.online import Evaluator, Extracted
 from ssl_jax.evaluate.protocols import PROTOCOLS
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 
 DEVICES = (1, 8)
 

@@ -16,7 +16,7 @@ from ssl_jax.config import load
 from ssl_jax.evaluate import language
 from ssl_jax.evaluate.features import Features
 from ssl_jax.evaluate.online import Evaluator
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 
 TABLE = np.random.default_rng(0).normal(size=(49408, 6))
 
