@@ -112,7 +112,7 @@ def make_program(run: Run, resident: bool, number: int = -1):
 
     def program(train: TrainState, raw: Batch, dataset: Batch | None, key: jax.Array):
         if resident:
-            raw = {name: array[raw["index"]] for name, array in dataset.items()} | raw
+            raw = data.take(dataset, raw["index"], run.source, run.canvas)
         visit = run.order.visit(train.step)
         batch = augment.batch(run.recipes[number], key, raw, visit)
         if penalty:
@@ -159,11 +159,10 @@ class Trainer:
 
     @functools.cached_property
     def dataset(self) -> Batch | None:
-        """The whole training set on the device, or None if it does not fit."""
+        """The whole training set on the device, see `data.pack`; None if it does not fit."""
         if not self.resident:
             return None
-        dataset = data.load_all(self.run.source, self.run.canvas)
-        del dataset["index"]
+        dataset = data.pack(data.load_all(self.run.source, self.run.canvas))
         with jax.transfer_guard("allow"):  # the first step uses it inside the loop, which disallows transfers
             return parallel.replicate(self.mesh, dataset)
 
