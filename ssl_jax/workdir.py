@@ -87,10 +87,8 @@ def open_run(folder: str | os.PathLike, advice: str) -> Opened:
         raise UserError(f"there is no run in {str(folder)!r}: its config.json cannot be read; {advice}") from error
     step = checkpoint.latest_good(path / "checkpoints")
     if step is None:
-        fault = (
-            "has only damaged checkpoints" if checkpoint.steps(path / "checkpoints") else "has no whole checkpoint yet"
-        )
-        raise UserError(f"the run in {str(folder)!r} {fault}; train it first")
+        parts = ", only damaged or unfinished ones" if checkpoint.steps(path / "checkpoints") else " yet"
+        raise UserError(f"the run in {str(folder)!r} has no whole checkpoint{parts}; train it first")
     return Opened(config, path / "checkpoints", step)
 
 

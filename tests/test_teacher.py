@@ -62,6 +62,6 @@ def test_runs_that_teach_nothing_are_explained(tmp_path, config):
     assert "there is no run in 'runs/nowhere'" in complaint("runs/nowhere")
     toy.write_run(tmp_path, config)
     (tmp_path / "checkpoints" / "3" / SEAL).unlink()
-    assert "has no whole checkpoint yet; train it first" in complaint(str(tmp_path))
+    assert "has no whole checkpoint, only damaged or unfinished ones; train it first" in complaint(str(tmp_path))
     (tmp_path / "config.json").write_text('{"seed": 0, ')
     assert "config.json cannot be read" in complaint(str(tmp_path))

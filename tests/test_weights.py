@@ -247,7 +247,7 @@ def test_folders_that_hold_no_weights_are_explained(refusal, tmp_path, teacher):
     (empty / "config.json").write_text((teacher / "config.json").read_text())
     assert "has no whole checkpoint yet; train it first" in refusal(empty)
     (empty / "checkpoints" / "3").mkdir(parents=True)
-    assert "has only damaged checkpoints; train it first" in refusal(empty)
+    assert "has no whole checkpoint, only damaged or unfinished ones; train it first" in refusal(empty)
 
 
 def test_other_networks_rules_and_methods_are_explained(refusal, teacher, tmp_path):
