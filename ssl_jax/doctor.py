@@ -176,8 +176,8 @@ class Trial:
         def seconds(count: int) -> float:
             nonlocal state
             began = time.monotonic()
-            repeated = itertools.repeat(batch, count)
-            state, metrics = length.take_steps(trainer, number, state, repeated, dataset)
+            for _ in range(count):
+                state, metrics = trainer.take(number, state, batch, dataset, trainer.key)
             if not np.isfinite(metrics["loss"]):
                 raise UserError("the loss of the first steps is not finite: lower optimizer.learning_rate")
             return time.monotonic() - began

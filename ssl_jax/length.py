@@ -6,7 +6,7 @@ import functools
 import itertools
 import pathlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from ssl_jax.build import build, count_steps
 from ssl_jax.errors import UserError
 from ssl_jax.method import Batch
 from ssl_jax.run import Run
-from ssl_jax.trainer import Trainer, TrainState
+from ssl_jax.trainer import Trainer
 from ssl_jax.words import number_of
 from ssl_jax.workdir import read_config, shapes_run
 
@@ -51,7 +51,8 @@ def seconds_per_step(run: Run) -> float:
     def advance(number: int, count: int) -> float:
         nonlocal state
         began = time.monotonic()
-        state, _ = take_steps(trainer, number, state, itertools.islice(batches, count), dataset)
+        for _ in range(count):
+            state, _ = trainer.take(number, state, next(batches), dataset, trainer.key)
         jax.block_until_ready(state)
         return float(np.max(parallel.gather(np.array([time.monotonic() - began]))))  # the same in every process
 
@@ -61,22 +62,6 @@ def seconds_per_step(run: Run) -> float:
 
     shares = collections.Counter(map(run.recipe_at, range(run.steps)))
     return sum(measure(number) * share for number, share in shares.items()) / run.steps
-
-
-def take_steps(
-    trainer: Trainer, number: int, state: TrainState, batches: Iterable[Batch], dataset: Batch | None
-) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Takes a step for each batch, and returns the last state and its metrics.
-
-    As in the training loop, at most two are under way at once: with many, virtual devices of a busy CPU can wait for
-    each other for ever.
-    """
-    pending, metrics = None, {}
-    for batch in batches:
-        state, metrics = trainer.programs[number](state, batch, dataset, trainer.key)
-        jax.block_until_ready(pending)
-        pending = metrics
-    return state, metrics
 
 
 def seconds_each(advance: Callable[[int], float], enough: float) -> float:
