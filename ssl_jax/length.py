@@ -99,8 +99,8 @@ def outlasting(run: Run) -> str | None:
     if not longer:
         return None
     return (
-        f"note: the run ends after {number_of(run.steps, 'step')}, before {' and '.join(longer)} is over; a trial may, "
-        "else train longer or set it lower"
+        f"note: the run ends after {number_of(run.steps, 'step')}, before the end of {', '.join(longer)}; fine for a "
+        "trial, else train longer or lower these"
     )
 
 
