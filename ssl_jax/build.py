@@ -68,9 +68,8 @@ def build(
     if config.evaluate.source:
         labelled, test = open_evaluation(config, needs._replace(wanted=canvas, least=canvas))
     if method_class.needs_labels and not source.classes:
-        why = "".join(f" ({note})" for note in source.survey.notes)
         raise UserError(
-            f"the method {config.method.name} needs labels, but {config.data.source} has none{why}; "
+            f"the method {config.method.name} needs labels, but {config.data.source} has none{source.survey.reason}; "
             "sort its images into train/CLASS/ folders, or choose another method"
         )
     steps, steps_per_epoch = count_steps(config, len(source))

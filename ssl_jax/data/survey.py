@@ -32,6 +32,11 @@ class Survey:
         """The longest side in pixels; None: unknown."""
         return None if self.sizes is None or not len(self.sizes) else int(self.sizes.max())
 
+    @property
+    def reason(self) -> str:
+        """The notes in brackets, to follow a word of what a split lacks; empty if there are none."""
+        return f" ({'; '.join(self.notes)})" if self.notes else ""
+
 
 NEW = Survey()
 

@@ -16,6 +16,7 @@ from ssl_jax.evaluate.linear import classify, linear_classifier, standardize
 from ssl_jax.evaluate.result import Protocol, Result, classified
 from ssl_jax.evaluate.subject import Subject
 from ssl_jax.fields import every, positive
+from ssl_jax.words import number_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,11 @@ class Logistic(Protocol):
         labels = np.asarray(subject.samples.bank.images.labels)
         least = min(np.bincount(labels[labels >= 0], minlength=len(subject.classes)))
         if max(self.shots, default=0) > least:
-            raise UserError(f"--logreg.shots is {self.shots}, but a class has {least} images to learn from; name fewer")
+            fits = ",".join(str(one) for one in self.shots if one <= least) or least
+            raise UserError(
+                f"--logreg.shots is {','.join(map(str, self.shots))}, but a class has {number_of(least, 'image')} to "
+                f"learn from; set it to {fits}"
+            )
 
     def __call__(self, subject: Subject) -> Result:
         bank, test = (of._replace(x=subject.compact(of.x)) for of in subject.features())

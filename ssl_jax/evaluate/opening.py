@@ -112,7 +112,10 @@ def check(name: str, protocol: Protocol, subject: Subject) -> None:
     bank, test = subject.samples
     source = bank.images.name
     if "labels" in protocol.needs and not subject.classes:
-        raise UserError(f"the protocol {name} needs labels, but {source} has none; name labelled images with --data")
+        why = bank.images.survey.reason
+        raise UserError(
+            f"the protocol {name} needs labels, but {source} has none{why}; name labelled images with --data"
+        )
     if "test" in protocol.needs and test is None:
         raise UserError(
             f"the protocol {name} needs a test split, but {source} has none; name other images with --data, or take "

@@ -162,7 +162,10 @@ def test_training_is_evaluated_on_another_source(folder, tmp_path):
         (["--protocol=finetune", "--finetune.rate=fast"], "--finetune.rate takes a number, not 'fast'"),
         (["--protocol=knn", "--linear.epochs=3"], "--linear.epochs is given, but not its protocol; add linear"),
         (["--protocol=linear", "--linear.recipe=mocco"], "--linear.recipe is mocco; set it to grid or moco"),
-        (["--protocol=logreg", "--logreg.shots=50"], "but a class has . images to learn from; name fewer"),
+        (
+            ["--protocol=logreg", "--logreg.shots=50"],
+            "--logreg.shots is 50, but a class has . images to learn from; set it to .",
+        ),
         (["--protocol=knn", "--config.data.size=8"], r"--config\.data\.size is not for an evaluation"),
         (["--protocol=health", "--health.images=1"], "--health.images is 1; set it to 2 or more"),
         (["--protocol=finetune", "--finetune.shares=0,1"], "--finetune.shares is 0,1; set it to one or several, each"),
