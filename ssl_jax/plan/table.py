@@ -7,9 +7,10 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from ssl_jax.plan.chips import Chip, gib
+from ssl_jax.plan.collectives import sent
 from ssl_jax.plan.compilation import Facts
-from ssl_jax.plan.cost import PARTS
 from ssl_jax.plan.estimate import FULL, Estimate, fits
+from ssl_jax.plan.parts import PARTS
 
 LEAST = 0.01  # share of all bytes of collectives below which a kind and origin has no row of its own
 
@@ -71,21 +72,21 @@ def costs(facts: Facts) -> dict[str, str]:
         shares = 100 * facts.flops[part] / max(flops, 1), 100 * facts.bytes[part] / max(moved, 1)
         cells[f"  {part}, % of both"] = "{:.1f} | {:.1f}".format(*shares)
     total = sum(one.bytes for one in facts.collectives)
-    rows: dict[str, tuple[int, int, int]] = {}
+    rows: dict[str, tuple[int, int, float]] = {}
     for one in facts.collectives:
         name = f"{one.kind}, {one.origin}" if one.bytes >= LEAST * total else "other collectives"
         old = rows.get(name, (0, 0, 0))
-        rows[name] = old[0] + one.number, old[1] + one.bytes, old[2] + one.crossing
-    for name, (count, size, crossing) in rows.items():
+        rows[name] = old[0] + one.number, old[1] + one.bytes, old[2] + sent(one).between
+    for name, (count, size, between) in rows.items():
         cells[f"{name}: number, MB"] = f"{count} | {size / 1e6:.3g}"
-        if crossing:
-            cells[f"{name}: MB between slices"] = f"{crossing / 1e6:.3g}"
+        if between:
+            cells[f"{name}: MB sent between slices"] = f"{between / 1e6:.3g}"
     return cells
 
 
 def times(estimate: Estimate) -> dict[str, str]:
     """Returns the cells of how long it takes."""
-    resources = ("arithmetic", "memory", "interconnect")
+    resources = ["arithmetic", "memory", "interconnect", *(["dcn"] if estimate.dcn else [])]
     cells = {f"{name}, ms per step": f"{1e3 * getattr(estimate, name):.3g}" for name in resources}
     return cells | {
         "bound by": estimate.binds,
