@@ -97,16 +97,20 @@ def times(estimate: Estimate) -> dict[str, str]:
 
 
 def trust(plan: Plan) -> list[str]:
-    """Returns a line that says how far a plan may be from what a run takes."""
+    """Returns lines that say how far a plan may be from what a run takes."""
     if plan.estimate is None or plan.chip is None:
         return []
     name = plan.facts.topology
     if plan.chip.is_tpu:
-        return [f"{name}: times are a bound, by the TPU's own program at its peaks; no run was measured against it"]
-    return [
-        f"{name}: times are an estimate, by a program for CPUs, in which fewer operations are fused; on an H200, three "
-        "runs had 0.64, 0.92 and 1.23 times the images/s of their plans, see docs/benchmarks.md"
-    ]
+        lines = [f"{name}: times are a bound, by the TPU's own program at its peaks; no run was measured against it"]
+    else:
+        lines = [
+            f"{name}: times are an estimate, by a program for CPUs, in which fewer operations are fused; on an H200, "
+            "three runs had 0.64, 0.92 and 1.23 times the images/s of their plans, see docs/benchmarks.md"
+        ]
+    if number := sum(one.number for one in plan.facts.collectives if one.slices > 1):
+        lines.append(f"{name}: a step sends {number} times between slices; the latency of that is not in these times")
+    return lines
 
 
 def advice(plan: Plan) -> list[str]:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import re
 
 import jax
 import pytest
@@ -15,6 +16,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.plan import __main__ as command
 from ssl_jax.plan import compilation, page, plans, table, topology
 from ssl_jax.plan.chips import CHIPS
+from ssl_jax.plan.estimate import estimate
 from ssl_jax.plan.images import unseen
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -102,6 +104,18 @@ def test_a_plan_for_a_chip_says_what_would_fit(eight):
     assert table.advice(eight._replace(chip=chip)) == []
 
 
+def test_a_plan_of_slices_says_which_network_binds(eight):
+    chip = CHIPS["v5e"]._replace(dcn=1.0)
+    slow = eight._replace(chip=chip, estimate=estimate(eight.facts, chip))
+    text = table.table([slow])
+    assert re.search(r"^bound by +dcn$", text, re.MULTILINE)
+    assert "dcn, ms per step" in text
+    alone = dataclasses.replace(eight.facts, collectives=())
+    assert "dcn" not in table.table([eight._replace(chip=chip, facts=alone, estimate=estimate(alone, chip))])
+    number = sum(one.number for one in eight.facts.collectives if one.slices == 2)
+    assert f"sends {number} times between slices" in table.trust(slow)[-1]
+
+
 def test_all_recipes_of_papers_and_only_those_that_a_page_lacks(monkeypatch, tmp_path, capsys):
     names = plans.published()
     assert {"byol:imagenet", "moco_v2:imagenet", "clip:yfcc15m"} <= set(names)
@@ -130,6 +144,8 @@ def test_all_recipes_of_papers_and_only_those_that_a_page_lacks(monkeypatch, tmp
     [
         (["--topology=v5x:4x4"], "unknown chip in --topology=v5x:4x4; did you mean 'v5p'"),
         (["--topology=v5e"], "write it as in v5e:4x4"),
+        (["--topology=v5e:2x2x2"], "no part of a pod of 16x16 chips"),
+        (["--topology=v4:4x4x32"], "no part of a pod of 16x16x16 chips; write it as in v4:4x4x4"),
         (["--topology=cpu:some"], "write cpu:8"),
         (["--topology=2xcpu:4"], "mesh.dcn is 1, but the slices of --topology=2xcpu:4 are 2; set --config.mesh.dcn=2"),
         (["--topology=2xv3:4x4"], "slices of v3 have no network between them"),
@@ -178,6 +194,7 @@ def test_tpus_that_are_not_there():
     pytest.importorskip("libtpu", reason="needs the extra plan")
     found = topology.open_topology("2xv5e:2x2")
     assert (found.chips, len(found.devices), found.slices) == (8, 8, 2)
+    assert len(topology.open_topology("v4:2x2x1").devices) == 4  # both cores of a chip are one
     (plan,) = plans.plan(SIMCLR, [found], overrides("simclr", **{"mesh.dcn": "2"}))
     sent = {one.origin for one in plan.facts.collectives if (one.group, one.slices) == (2, 2)}
     assert {"gradients", "BatchNorm", "loss"} <= sent
