@@ -59,13 +59,13 @@ def use_virtual_devices(count: int) -> None:
 def parser() -> command.Parser:
     description = "Compiles the step of a run for devices that need not be there, and prints what it costs."
     parser = command.Parser("plan", description, epilog=EXAMPLES)
-    parser.add_argument("--config", metavar="FILE[:PRESET]", help="a recipe, such as byol:imagenet")
-    parser.add_argument(
-        "--topology", required=True, action="append", metavar="KIND:SHAPE", help="or several, with commas"
-    )
-    parser.add_argument("--images", type=int, metavar="N", help="to train on, of a set whose size is not known")
-    parser.add_argument("--classes", type=int, metavar="N", help="of these images; 0: no labels")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    recipe = "a recipe, such as byol:imagenet; --config.KEY=VALUE changes it"
+    devices = "the devices, see below; several with commas, a column for each"
+    parser.add_argument("--config", metavar="FILE[:PRESET]", help=recipe)
+    parser.add_argument("--topology", required=True, action="append", metavar="KIND:SHAPE", help=devices)
+    parser.add_argument("--images", type=int, metavar="N", help="how many to train on, of a set that is not known here")
+    parser.add_argument("--classes", type=int, metavar="N", help="how many these have; 0: no labels")
+    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     parser.add_argument("--out", metavar="FOLDER", help="also add the rows to plans.json and plans.md there")
     parser.add_argument("--all", action="store_true", help="plan the recipe of each paper that the folder lacks")
     return parser

@@ -70,7 +70,7 @@ def costs(facts: Facts) -> dict[str, str]:
     }
     for part in PARTS:
         shares = 100 * facts.flops[part] / max(flops, 1), 100 * facts.bytes[part] / max(moved, 1)
-        cells[f"  {part}, % of both"] = "{:.1f} | {:.1f}".format(*shares)
+        cells[f"  {part}, % of FLOP | MB"] = "{:.1f} | {:.1f}".format(*shares)
     total = sum(one.bytes for one in facts.collectives)
     rows: dict[str, tuple[int, int, float]] = {}
     for one in facts.collectives:
@@ -78,7 +78,7 @@ def costs(facts: Facts) -> dict[str, str]:
         old = rows.get(name, (0, 0, 0))
         rows[name] = old[0] + one.number, old[1] + one.bytes, old[2] + sent(one).between
     for name, (count, size, between) in rows.items():
-        cells[f"{name}: number, MB"] = f"{count} | {size / 1e6:.3g}"
+        cells[f"{name}: number | MB"] = f"{count} | {size / 1e6:.3g}"
         if between:
             cells[f"{name}: MB sent between slices"] = f"{between / 1e6:.3g}"
     return cells
