@@ -17,11 +17,12 @@ GPU, planned by a program for CPUs, may be faster or slower (0.64 to 1.23 times,
     python -m ssl_jax.plan --all --topology=v5e:8x8 --out=docs
 
 which compiles what is not here yet and goes on where it was stopped (CRD, which learns from a run, is not here), and by
-the same command with `--config` for single rows, such as those of Table 3 of MoCo v2 on eight chips:
+the same command with `--config` for single rows, such as those of Table 3 of MoCo v2 on eight chips, and two slices:
 
     python -m ssl_jax.plan --config=moco_v2:imagenet --topology=v5e:2x4 --out=docs
     python -m ssl_jax.plan --config=simclr:imagenet --config.batch_size=256 --topology=v5e:2x4 --out=docs
     python -m ssl_jax.plan --config=simclr:imagenet --config.batch_size=4096 --topology=v5e:2x4 --out=docs
+    python -m ssl_jax.plan --config=byol:imagenet --config.mesh.dcn=2 --topology=2xv5e:4x8 --out=docs
 
 - batch: images of a step, on all devices.
 - parameters: those that are trained, in millions.
