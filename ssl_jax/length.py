@@ -53,7 +53,7 @@ def seconds_per_step(run: Run) -> float:
         nonlocal state
         began = time.monotonic()
         for _ in range(count):
-            state, _ = trainer.programs[number](state, next(batches), dataset, trainer.key)
+            state, _ = trainer.take(number, state, next(batches), dataset, trainer.key)
         jax.block_until_ready(state)
         return float(np.max(parallel.gather(np.array([time.monotonic() - began]))))  # the same in every process
 
@@ -81,8 +81,7 @@ def stand_in(trainer: Trainer) -> Batch | None:
     if not trainer.resident:
         return None
     run = trainer.run
-    few = data.read(run.source, run.order(0), run.canvas)
-    del few["index"]
+    few = data.pack(data.read(run.source, run.order(0), run.canvas))
     return parallel.replicate(
         trainer.mesh, {name: np.resize(array, (len(run.source), *array.shape[1:])) for name, array in few.items()}
     )

@@ -118,7 +118,7 @@ def make_program(run: Run, resident: bool, number: int = -1):
 
     def program(train: TrainState, raw: Batch, dataset: Batch | None, key: jax.Array):
         if resident:
-            raw = {name: array[raw["index"]] for name, array in dataset.items()} | raw
+            raw = data.take(dataset, raw["index"], run.source, run.canvas)
         visit = run.order.visit(train.step)
         batch = augment.batch(run.recipes[number], key, raw, visit)
         if penalty:
@@ -155,6 +155,7 @@ class Trainer:
             compiled(parallel.with_mesh(mesh, make_program(run, self.resident, number)))
             for number in range(len(run.recipes))
         ]
+        self.take = parallel.paced(lambda number, *rest: self.programs[number](*rest), lambda result: result[1])
 
     @functools.cached_property
     def key(self) -> jax.Array:
@@ -165,11 +166,10 @@ class Trainer:
 
     @functools.cached_property
     def dataset(self) -> Batch | None:
-        """The whole training set on the device, or None if it does not fit."""
+        """The whole training set on the device, see `data.pack`; None if it does not fit."""
         if not self.resident:
             return None
-        dataset = data.load_all(self.run.source, self.run.canvas)
-        del dataset["index"]
+        dataset = data.pack(data.load_all(self.run.source, self.run.canvas))
         with jax.transfer_guard("allow"):  # the first step uses it inside the loop, which disallows transfers
             return parallel.replicate(self.mesh, dataset)
 
@@ -181,7 +181,7 @@ class Trainer:
             batch: its batch, from `batches`.
             taken: steps taken before it, which decide at which size images are seen, if each step has one.
         """
-        return self.programs[self.run.recipe_at(taken)](state, batch, self.dataset, self.key)
+        return self.take(self.run.recipe_at(taken), state, batch, self.dataset, self.key)
 
     def init(self) -> TrainState:
         """Returns the state before the first step, on the mesh."""

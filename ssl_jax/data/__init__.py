@@ -6,7 +6,7 @@ from ssl_jax.data.image import MAX_PIXELS
 from ssl_jax.data.loader import batches, read, spec
 from ssl_jax.data.order import Balanced, Order, Shuffled
 from ssl_jax.data.reading import Reading
-from ssl_jax.data.resident import fits, load_all
+from ssl_jax.data.resident import fits, load_all, pack, take
 from ssl_jax.data.source import Source, has_field, open_source
 from ssl_jax.data.splits import open_splits
 from ssl_jax.data.subset import Subset
@@ -39,8 +39,10 @@ __all__ = [
     "load_all",
     "open_source",
     "open_splits",
+    "pack",
     "read",
     "remarks",
     "spec",
+    "take",
     "tokenize",
 ]

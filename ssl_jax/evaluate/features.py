@@ -86,7 +86,7 @@ def extract(encode: Encode, state: Any, sample: Sample) -> dict[str, Features]:
     Returns:
         `Features` under each of the names.
     """
-    parts = []
+    parts, encode = [], parallel.paced(encode)
     for batch in sample.cache or sample.read():
         rows = parallel.scatter(sample.mesh, batch)
         encoded = encode(state, rows)
@@ -145,6 +145,7 @@ def adapted_encoder(run: Run, sample: Sample, state: Any, layers: dict[str, int]
     def crops(batch):
         return augment.center(run.recipe, batch, size, run.config.evaluate.crop)
 
+    @parallel.paced
     @jax.jit
     def move(variables, batch):
         _, stats = apply(network, variables, Views([crops(batch)[:, None]]))

@@ -23,6 +23,7 @@ from ssl_jax.parallel.mesh import (
     with_mesh,
 )
 from ssl_jax.parallel.neighbors import neighbors
+from ssl_jax.parallel.pacing import paced
 from ssl_jax.parallel.shuffle import take_rows
 from ssl_jax.parallel.start import start
 
@@ -40,6 +41,7 @@ __all__ = [
     "local_rows",
     "make_mesh",
     "neighbors",
+    "paced",
     "platform",
     "replicate",
     "replicated",

@@ -214,7 +214,7 @@ def arguments(trainer: Trainer) -> tuple[Any, ...]:
     batch, dataset = data.spec(run.source, run.batch_size, run.canvas), None
     if trainer.resident:
         whole = data.spec(run.source, len(run.source), run.canvas)
-        dataset = everywhere({name: array for name, array in whole.items() if name != "index"})
+        dataset = everywhere(jax.eval_shape(data.pack, whole))
         batch = {"index": batch["index"]}
     key = everywhere(jax.eval_shape(jax.random.key, 0))
     return trainer.abstract, placed(batch, parallel.batch_sharding(mesh)), dataset, key

@@ -81,7 +81,7 @@ def ours(case: Case) -> tuple[float, float, float, float]:
             state, metrics = program(state, batch, trainer.dataset, trainer.key)
         return jax.block_until_ready(metrics["loss"])
 
-    raw = {name: array[np.asarray(batch["index"])] for name, array in trainer.dataset.items()} | batch
+    raw = data.take(trainer.dataset, batch["index"], run.source, run.canvas)
     seen = jax.jit(lambda key, raw: augment.batch(run.recipe, key, raw, 0))
 
     def augmentations(count):

@@ -71,10 +71,10 @@ def steps(method: str, encoder: str, images: np.ndarray) -> dict:
     run = build(recipe(method, encoder, len(images)), source, source)
     trainer = Trainer(run, parallel.make_mesh())
     batch = next(trainer.batches(0))
-    dataset = jax.tree.map(lambda x: x[: len(images)], trainer.dataset)
+    raw = data.take(trainer.dataset, np.arange(len(images)), run.source, run.canvas)
     key = trainer.key  # made here, since it is cached
     augmentation = jax.jit(lambda raw: augment.batch(run.recipe, key, raw, 0))
-    fixed = augmentation(dataset | batch)
+    fixed = augmentation(raw | batch)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def without(train, batch, key):
@@ -85,7 +85,7 @@ def steps(method: str, encoder: str, images: np.ndarray) -> dict:
     parts = {
         "whole": repeated(lambda train: trainer.step(train, next(forever)), trainer.init()),
         "without": repeated(lambda train: without(train, fixed, key), trainer.init()),
-        "augmentation": lambda: jax.block_until_ready(augmentation(dataset | batch)),
+        "augmentation": lambda: jax.block_until_ready(augmentation(raw | batch)),
     }
     if method in POOLED:
         outside = rest(run, trainer, fixed["views"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.data import Integers, fits, image_fields, resident, threads
+from ssl_jax.data import Integers, fits, image_fields, pack, resident, take, threads
 from ssl_jax.data.field import fit, fitted_size
 from ssl_jax.data.loader import batches, read, spec
 from ssl_jax.data.order import Shuffled
@@ -203,6 +203,17 @@ def test_spec_is_what_read_gives(source):
 def test_what_fits_the_budget(source):
     size = sum(array.nbytes for array in resident.load_all(source, 16).values())
     assert fits(source, 16, size) and not fits(source, 16, size - 1)
+
+
+@pytest.mark.parametrize("source", [Numbers(10), Masked(10), Captioned(10)], ids=lambda source: type(source).__name__)
+def test_a_packed_set_gives_what_read_gives(source):
+    index = np.array([7, 0, 7], np.int32)
+    packed = pack(resident.load_all(source, 16))
+    assert all(array.ndim <= 2 for array in packed.values())
+    taken, expected = take(packed, index, source, 16), read(source, index, 16)
+    assert taken.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(taken[name], array)
 
 
 def test_a_source_may_have_fields_that_the_loader_does_not_know():
