@@ -30,8 +30,9 @@ class Chip(NamedTuple):
 # twice what is here. For v2 and v3: Jouppi et al. 2020 (doi:10.1145/3360307), 4 links of 496 and 656 Gbit/s; for v4:
 # Jouppi et al. 2023 (arXiv:2304.01433), 6 links of 50 GB/s.
 # Between slices, the same pages: 50, 100 and 100 Gbit/s a chip of v5p, v6e and tpu7x; of v5e 2 adapters of 100 Gbit/s
-# for the 8 chips of a host. For v4: 25 GB/s a host of 4 chips, by jax-ml.github.io/scaling-book/tpus, which has the
-# others too. v2 and v3 work in single slices only (cloud.google.com/tpu/docs/multislice-introduction).
+# for the 8 chips of a host. For v4: 25 GB/s a host of 4 chips, by jax-ml.github.io/scaling-book/tpus, which agrees on
+# v5e, v5p and v6e. v2 and v3 work in single slices only (cloud.google.com/tpu/docs/multislice-introduction).
+# Pods: the same; the 9,216 chips of tpu7x are taken to be 16x16x36.
 # NVIDIA: data sheets of A100 80GB SXM, H100 SXM and H200 SXM, without sparsity; NVLink, half of "900 GB/s"; between
 # nodes, as in its DGX A100, H100 and H200, an adapter for each GPU, of 200 and 400 Gbit/s.
 CHIPS = {
