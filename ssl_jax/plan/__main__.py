@@ -12,9 +12,10 @@ from ssl_jax.plan import page, topology
 
 EXAMPLES = """
 topologies:
-  v5e:16x16   a TPU slice; also v2, v3, v4, v5p, v6e and tpu7x, as in v4:4x4x4; needs pip install 'ssl_jax[plan]'
-  h200:8      GPUs (a100, h100, h200): an estimate, by the program of CPUs and the peaks of the GPU
-  cpu:8       virtual CPU devices: what each holds and computes, without times
+  v5e:16x16    a TPU slice; also v2, v3, v4, v5p, v6e and tpu7x, as in v4:4x4x4; needs pip install 'ssl_jax[plan]'
+  h200:8       GPUs (a100, h100, h200): an estimate, by the program of CPUs and the peaks of the GPU
+  cpu:8        virtual CPU devices: what each holds and computes, without times
+  2xv5e:16x16  two slices, 2xh200:8 two nodes; set --config.mesh.dcn=2, as for the run
 
 examples:
   python -m ssl_jax.plan --config=configs/byol.py:imagenet --topology=v5e:16x16
@@ -26,9 +27,11 @@ examples:
 def main(options) -> None:
     if bool(options.config) == options.all:
         raise UserError("name one run to plan, as in --config=byol:imagenet, or set --all")
-    if options.all and (options.out is None or options.overrides):
-        raise UserError("--all adds rows to a folder and takes recipes as they are; name the folder, as in --out=docs")
+    if options.all and (options.out is None or any((options.overrides, options.json, options.images, options.classes))):
+        raise UserError("--all takes recipes as they are and adds rows to a folder; set only that, as in --out=docs")
     out = command.writable_folder(options.out) if options.out else None
+    if out:
+        page.rows(out)
     names = [name for text in options.topology for name in text.split(",")]
     use_virtual_devices(topology.virtual_devices(names))
     from ssl_jax.plan import plans, table  # devices are counted once they are imported
@@ -37,8 +40,7 @@ def main(options) -> None:
     if options.all:
         plans.fill(out, topologies)
         return
-    size = options.images, options.classes
-    found = [plans.plan(options.config, one, options.overrides, *size) for one in topologies]
+    found = plans.plan(options.config, topologies, options.overrides, options.images, options.classes)
     for one in found:
         if out:
             page.add(out, plans.as_json(one))
@@ -57,13 +59,13 @@ def use_virtual_devices(count: int) -> None:
 def parser() -> command.Parser:
     description = "Compiles the step of a run for devices that need not be there, and prints what it costs."
     parser = command.Parser("plan", description, epilog=EXAMPLES)
-    parser.add_argument("--config", metavar="FILE[:PRESET]", help="a recipe, such as byol:imagenet")
-    parser.add_argument(
-        "--topology", required=True, action="append", metavar="KIND:SHAPE", help="one or several, also with commas"
-    )
-    parser.add_argument("--images", type=int, metavar="N", help="to train on, of a set whose size is not known")
-    parser.add_argument("--classes", type=int, metavar="N", help="of these images; 0: no labels")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    recipe = "a recipe, such as byol:imagenet; --config.KEY=VALUE changes it"
+    devices = "the devices, see below; several with commas, a column for each"
+    parser.add_argument("--config", metavar="FILE[:PRESET]", help=recipe)
+    parser.add_argument("--topology", required=True, action="append", metavar="KIND:SHAPE", help=devices)
+    parser.add_argument("--images", type=int, metavar="N", help="how many to train on, of a set that is not known here")
+    parser.add_argument("--classes", type=int, metavar="N", help="how many these have; 0: no labels")
+    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     parser.add_argument("--out", metavar="FOLDER", help="also add the rows to plans.json and plans.md there")
     parser.add_argument("--all", action="store_true", help="plan the recipe of each paper that the folder lacks")
     return parser

@@ -25,6 +25,7 @@ from ssl_jax.build import build
 from ssl_jax.errors import UserError
 from ssl_jax.monitor.environment import version
 from ssl_jax.plan import compiler, cost, hlo
+from ssl_jax.plan.collectives import Collective
 from ssl_jax.plan.images import UnseenImages
 from ssl_jax.plan.topology import Topology, open_topology
 from ssl_jax.train import Trainer
@@ -53,7 +54,7 @@ class Facts:
         default_factory=dict
     )  # of a step on a device, by part; none: too large
     bytes: Mapping[str, int] = dataclasses.field(default_factory=dict)  # likewise, read and written
-    collectives: tuple[cost.Collective, ...] = ()
+    collectives: tuple[Collective, ...] = ()
     seconds: float = 0.0  # of compilation
 
     @property
@@ -65,11 +66,26 @@ class Facts:
     def read(cls, text: str) -> "Facts":
         """Returns facts from their JSON."""
         values = json.loads(text)
-        return cls(**values | {"collectives": tuple(cost.Collective(*one) for one in values["collectives"])})
+        return cls(**values | {"collectives": tuple(Collective(*one) for one in values["collectives"])})
 
     def write(self) -> str:
         """Returns them as JSON."""
         return json.dumps(dataclasses.asdict(self))
+
+
+def check(config: ConfigDict, images: UnseenImages, topology: Topology) -> None:
+    """Checks that a config can be trained on devices, which takes seconds, unless it was compiled for them before.
+
+    Raises:
+        UserError: if it cannot.
+    """
+    if config.mesh.dcn != topology.slices:
+        raise UserError(
+            f"mesh.dcn is {config.mesh.dcn}, but the slices of --topology={topology.name} are {topology.slices}; set "
+            f"--config.mesh.dcn={topology.slices}, or name as many slices, as in --topology=2xv5e:8x8"
+        )
+    if not kept(config, images, topology).exists():
+        build(config, images, images, devices=len(topology.devices))
 
 
 def measure(config: ConfigDict, images: UnseenImages, topology: Topology) -> Facts:
@@ -83,14 +99,22 @@ def measure(config: ConfigDict, images: UnseenImages, topology: Topology) -> Fac
     Raises:
         UserError: if the config cannot be trained on such devices.
     """
-    file = (CACHE / f"{digest(config, images, topology.name)}.json").expanduser()
+    file = kept(config, images, topology)
     if file.exists():
         return Facts.read(file.read_text())
     facts = (compiled_apart if is_tpu(topology) else compiled)(config, images, topology)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as part:
-        part.write_text(facts.write())
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as part:
+            part.write_text(facts.write())
+    except OSError as error:
+        print(f"note: this plan is not kept for the next time: {error}", file=sys.stderr)
     return facts
+
+
+def kept(config: ConfigDict, images: UnseenImages, topology: Topology) -> pathlib.Path:
+    """Returns the file of the cache for the facts of a config."""
+    return (CACHE / f"{digest(config, images, topology.name)}.json").expanduser()
 
 
 def digest(config: ConfigDict, images: UnseenImages, topology: str) -> str:
@@ -160,7 +184,7 @@ def compiled(config: ConfigDict, images: UnseenImages, topology: Topology) -> Fa
         held = sum(map(bytes_per_device, jax.tree.leaves(arguments(trainer))))
         return Facts(**size, peak=compiler.used(str(error)), arguments=held, seconds=time.monotonic() - began)
     program = hlo.parse(text)
-    counted = cost.count(program, len(topology.devices), run.mesh_sizes.dcn)
+    counted = cost.count(program, len(topology.devices), topology.slices)
     if topology.chip and not is_tpu(topology) and config.network.dtype == "bfloat16":
         # The program is compiled for CPUs, where XLA keeps in float32 what a GPU keeps in bfloat16.
         memory = memory._replace(temporaries=memory.temporaries // 2)

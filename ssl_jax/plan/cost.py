@@ -2,43 +2,19 @@
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ssl_jax.plan.groups import groups
+from ssl_jax.plan import collectives
+from ssl_jax.plan.collectives import Collective
 from ssl_jax.plan.hlo import Computation, Instruction, Program, Shape
+from ssl_jax.plan.parts import PARTS, making_part, moving_part
 
-# The innermost call from one of these files, or of a function whose name ends like this, says which part it is of.
-FUNCTIONS = {"after_step": "optimiser", "apply_updates": "optimiser"}
-FILES = {
-    "ssl_jax/augment/": "augmentation",
-    "ssl_jax/networks/": "network",
-    "ssl_jax/losses/": "loss",
-    "ssl_jax/methods/": "loss",
-    "ssl_jax/memory.py": "loss",
-    "ssl_jax/optimizer.py": "optimiser",
-    "optax/transforms/": "optimiser",
-    "ssl_jax/rules.py": "monitoring",
-    "ssl_jax/evaluate/": "monitoring",
-}
-PARTS = ("augmentation", "network", "loss", "optimiser", "monitoring", "other")
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 # These move nothing, or what they move is counted where it happens.
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"}
-
-
-class Collective(NamedTuple):
-    """Collectives of one kind and origin in a step."""
-
-    kind: str
-    origin: str  # BatchNorm, gradients, Sinkhorn, or the part of the step
-    group: int  # devices that take part in each
-    number: int
-    bytes: int  # of all results together, on one device; of a reduce-scatter, of its inputs
-    crossing: int = 0  # of these, bytes of collectives between slices
 
 
 class Cost(NamedTuple):
@@ -56,13 +32,11 @@ def count(program: Program, devices: int, slices: int = 1) -> Cost:
 
     Args:
         program: the compiled step.
-        devices: that run it.
+        devices: that run the step.
         slices: that these are of, in order and as many from each.
     """
     flops: Counter = Counter()
     moved: Counter = Counter()
-    collectives: dict = defaultdict(lambda: [0, 0, 0])
-    channels: set[str] = set()
     for one, computation, times, fused in program.walk():
         if one.opcode in ("dot", "convolution"):
             operands = [computation[name].shapes[0] for name in one.operands]
@@ -70,64 +44,15 @@ def count(program: Program, devices: int, slices: int = 1) -> Cost:
             flops[making_part(program, one, computation)] += times * products(one, *operands)
         if not fused and one.opcode not in FREE and not one.opcode.endswith("-done"):
             moved[moving_part(program, one, computation)] += times * traffic(program, one, computation)
-        kind = one.opcode.removesuffix("-start")
-        channel = re.search(r"channel_id=(\d+)", one.text)
-        if kind in COLLECTIVES and (channel is None or channel[1] not in channels):
-            channels |= {channel[1]} if channel else set()  # a TPU's asynchronous ones are in several fusions
-            sizes: Counter = Counter()
-            for source, size in results(program, one, computation):
-                sizes[source] += times * size
-            if fused:
-                operands = [computation[name].shapes[0] for name in one.operands]
-                moved[moving_part(program, one, computation)] += times * off_chip([*operands, *one.shapes])
-            together = groups(one.text, devices)
-            size_of_group = devices if kind == "collective-permute" else together.shape[1]
-            crosses = bool(np.ptp(together // (devices // slices), axis=1).any())
-            for source, size in sizes.most_common():  # one that serves several is counted for the largest
-                total = collectives[kind, source, size_of_group]
-                total[0] += times * (source == sizes.most_common(1)[0][0])
-                total[1] += size
-                total[2] += size * crosses
-    found = [Collective(*key, *totals) for key, totals in collectives.items()]
-    ordered = sorted(found, key=lambda one: -one.bytes)
-    return Cost(by_part(flops), by_part(moved), ordered)
+    for one, computation, times, fused, kind in collectives.unique(program):
+        if fused and one.opcode == kind:  # beside what the fusion computes, see `overlaps`
+            operands = [computation[name].shapes[0] for name in one.operands]
+            moved[moving_part(program, one, computation)] += times * off_chip([*operands, *one.shapes])
+    return Cost(by_part(flops), by_part(moved), collectives.count(program, devices, slices))
 
 
 def by_part(counts: Counter) -> dict[str, int]:
     return {name: int(counts[name]) for name in PARTS}
-
-
-def part(program: Program, one: Instruction) -> str:
-    """Returns the part of the step that an instruction is of."""
-    for place in program.stack(one):
-        for ending, name in FUNCTIONS.items():
-            if place.function.endswith(ending):
-                return name
-        for path, name in FILES.items():
-            if path in place.file:
-                return name
-    return "other"
-
-
-def making_part(program: Program, one: Instruction, computation: Computation, steps: int = 4) -> str:
-    """Returns the part that an instruction is of; of one that XLA has rewritten, that of what made its operands."""
-    found = part(program, one)
-    if found == "other" and steps and not program.stack(one):
-        for name in one.operands:
-            if (earlier := making_part(program, computation[name], computation, steps - 1)) != "other":
-                return earlier
-    return found
-
-
-def moving_part(program: Program, one: Instruction, computation: Computation, steps: int = 4) -> str:
-    """Returns the part that an instruction is of; of a copy that XLA made, that of what takes or makes the copied."""
-    found = part(program, one)
-    if found == "other" and steps and not program.stack(one):
-        for taker in computation.users.get(one.name, ()):
-            if (later := moving_part(program, taker, computation, steps - 1)) != "other":
-                return later
-        return making_part(program, one, computation)
-    return found
 
 
 def dot(one: Instruction, left: Shape, right: Shape) -> int:
@@ -171,7 +96,11 @@ def traffic(program: Program, one: Instruction, computation: Computation) -> int
     if one.opcode in ("copy-start", "slice-start", "dynamic-slice-start"):  # between the chip's memory and the fast one
         ends = one.shapes[0], one.shapes[len(one.operands)]
         return min(end.bytes for end in ends) * sum(not end.on_chip for end in ends)
+    if one.opcode == "recv":
+        return off_chip(one.shapes[:1])
     reads = sum(read(program, one, i, computation[name]) for i, name in enumerate(one.operands) if name in computation)
+    if one.opcode == "send":
+        return reads
     result = one.shapes
     if one.opcode.endswith("-start") and len(result) > 1:  # (operand, result, context ...)
         result = result[1:2]
@@ -186,7 +115,7 @@ def off_chip(shapes: Sequence[Shape]) -> int:
 
 def overlaps(inside: Computation) -> bool:
     """Returns whether a fusion runs while a collective does, of which it takes the arrays and passes them on."""
-    return any(x.opcode in COLLECTIVES for x in inside.values())
+    return any(x.opcode == collectives.kind_of(x, inside, fused=True) for x in inside.values())
 
 
 def passed_on(program: Program, one: Instruction) -> int:
@@ -195,7 +124,7 @@ def passed_on(program: Program, one: Instruction) -> int:
         return 0
     root = list(inside.values())[-1]
     made = [inside[name] for name in root.operands] if root.opcode == "tuple" else [root] * len(one.shapes)
-    kept = {"parameter", "custom-call", *COLLECTIVES}
+    kept = {"parameter", "custom-call", *collectives.KINDS}
     return off_chip([shape for x, shape in zip(made, one.shapes, strict=True) if x.opcode in kept])
 
 
@@ -213,7 +142,7 @@ def read(program: Program, one: Instruction, position: int, operand: Instruction
     inside = program.computations[one.called[0]]
     own = next(x.name for x in inside.values() if x.opcode == "parameter" and x.text.startswith(f"{position})"))
     users = inside.users.get(own, ())
-    if overlaps(inside) and all(x.opcode in ("tuple", "custom-call", *COLLECTIVES) for x in users):
+    if overlaps(inside) and all(x.opcode in ("tuple", "custom-call", *collectives.KINDS) for x in users):
         return 0
     if users and all(x.operands[0] == own and x.opcode in SLICED for x in users):
         return min(whole, sum(0 if x.opcode == "dynamic-update-slice" else x.shapes[0].bytes for x in users))
@@ -231,32 +160,3 @@ def updated(program: Program, one: Instruction, computation: Computation) -> int
     if one.opcode != "dynamic-update-slice" or one.shapes[0].on_chip:
         return None
     return computation[one.operands[1]].shapes[0].bytes
-
-
-def results(program: Program, one: Instruction, computation: Computation) -> list[tuple[str, int]]:
-    """Returns (origin, bytes) of each array that a collective combines."""
-    if one.opcode.startswith("reduce-scatter"):
-        arrays = [computation[name].shapes[0] for name in one.operands]
-    else:
-        arrays = list(one.shapes)
-        if one.opcode in ("all-gather-start", "collective-permute-start"):
-            arrays = arrays[1:2]
-    takers = {}
-    for user in computation.users.get(one.name, ()):  # what takes an element says where that element is from
-        if user.opcode == "get-tuple-element":
-            takers[int(re.search(r"index=(\d+)", user.text)[1])] = user
-    named = [takers[i] if i in takers and takers[i].op_name else one for i in range(len(arrays))]
-    return [(origin(program, source), array.bytes) for source, array in zip(named, arrays, strict=True)]
-
-
-def origin(program: Program, one: Instruction) -> str:
-    """Returns what needs a collective."""
-    if any(place.function.endswith("sinkhorn") for place in program.stack(one)):
-        return "Sinkhorn"
-    if "moments" in one.op_name:
-        return "BatchNorm"
-    name = part(program, one)
-    backward = "transpose(" in one.op_name
-    if backward and name == "network" and "norm" in one.op_name.rpartition("/")[0].rpartition("/")[2]:
-        return "BatchNorm"
-    return "gradients" if backward and name == "network" else name

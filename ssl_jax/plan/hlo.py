@@ -12,6 +12,7 @@ SHAPE = re.compile(r"([a-z]\w*)\[([\d,<=]*)\](\{[^{}]*\})?")
 NAME = re.compile(r"%([\w.\-]+)")
 ROW = re.compile(r"^(\d+) (.*)$")
 TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
+CALLS = ("fusion", "call", "while", "conditional", "async-start")
 CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations|true_computation|false_computation)=\{?([^,}]+)")
 
 
@@ -55,6 +56,8 @@ class Instruction(NamedTuple):
 class Computation(dict[str, Instruction]):
     """Instructions by name, in the order in which they run."""
 
+    caller: "tuple[Instruction, Computation] | None" = None  # one that runs it, and where that is
+
     @functools.cached_property
     def users(self) -> Mapping[str, list[Instruction]]:
         """The instructions that take each result."""
@@ -79,6 +82,7 @@ class Program(NamedTuple):
     entry: str
     tables: Mapping[str, Mapping[int, str]]  # the tables of files, functions, locations and stack frames
     aliased: int  # outputs that take the place of a donated argument
+    partitions: int  # devices that it is written for; 0: it does not say
 
     def stack(self, instruction: Instruction) -> list[Source]:
         """Returns the calls that made an instruction, innermost first; empty if XLA made it."""
@@ -111,7 +115,7 @@ class Program(NamedTuple):
         computation = self.computations[name or self.entry]
         for one in computation.values():
             yield one, computation, times, fused
-            if one.opcode in ("fusion", "call", "while", "conditional", "async-start"):
+            if one.opcode in CALLS:
                 runs = times * self.trips(one) if one.opcode == "while" else times
                 either = one.opcode == "conditional" and len(one.called) == 2
                 for called in [min(one.called, key=self.length)] if either else one.called:
@@ -153,8 +157,12 @@ def parse(text: str) -> Program:
             entry = header[2] if header[1] else entry
     for computation in computations.values():
         computation.update({name: named(one, computations) for name, one in computation.items()})
+        for one in computation.values():
+            for called in one.called if one.opcode in CALLS else ():
+                computations[called].caller = one, computation
     first = text.partition("\n")[0]
-    return Program(computations, entry, tables, len(re.findall(r"(?:may|must)-alias", first)))
+    aliased = len(re.findall(r"(?:may|must)-alias", first))
+    return Program(computations, entry, tables, aliased, number(first, "num_partitions"))
 
 
 def named(one: Instruction, computations: Mapping[str, Computation]) -> Instruction:

@@ -59,11 +59,18 @@ def unseen(config: ConfigDict, images: int | None = None, classes: int | None = 
     Raises:
         UserError: if the number of images is not known.
     """
-    scheme, _, name = config.data.source.partition(":")
-    # Folders are kept as absolute paths, and versions of a set have the same images.
-    short = f"{scheme}:{name.rsplit('/', 1)[-1] if scheme in ('folder', 'pairs') else name.split(':')[0]}"
-    known = SIZES.get(short, (None, 0))
+    scheme, _, name = anywhere(config.data.source).partition(":")
+    known = SIZES.get(f"{scheme}:{name.split(':')[0]}", (None, 0))  # versions of a set have the same images
     count = known[0] if images is None else images
+    for option, number in ("--images", images), ("--classes", classes):
+        if number is not None and number < 0:
+            raise UserError(f"{option} is {number}; set it to 0 or more")
     if count is None:
         raise UserError(f"a plan does not open {config.data.source}; say how many images it has, as in --images=100000")
     return UnseenImages(config, count, known[1] if classes is None else classes)
+
+
+def anywhere(source: str) -> str:
+    """Returns the name of a set without the folder that it is in, as in "folder:coco"."""
+    scheme, _, name = source.partition(":")
+    return f"{scheme}:{name.rsplit('/', 1)[-1]}" if scheme in ("folder", "pairs") else source

@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 from ssl_jax import config as configs
 from ssl_jax.errors import UserError
 from ssl_jax.plan import page
-from ssl_jax.plan.compilation import measure
+from ssl_jax.plan.compilation import check, measure
 from ssl_jax.plan.estimate import estimate, fits
-from ssl_jax.plan.images import unseen
+from ssl_jax.plan.images import anywhere, unseen
 from ssl_jax.plan.table import Plan
 from ssl_jax.plan.topology import Topology
 
@@ -21,16 +21,16 @@ PUBLISHED = ("imagenet", "yfcc15m")  # presets of the papers, whichever a recipe
 
 def plan(
     name: str,
-    topology: Topology,
+    topologies: Sequence[Topology],
     overrides: Sequence[tuple[str, str]] = (),
     images: int | None = None,
     classes: int | None = None,
-) -> Plan:
-    """Plans a config on a topology.
+) -> list[Plan]:
+    """Plans a config on topologies, after it was checked on all of them.
 
     Args:
         name: of the config, FILE or FILE:PRESET.
-        topology: the devices.
+        topologies: the devices.
         overrides: see `config.load`.
         images: to train on; None: as many as the set has.
         classes: of them; None: likewise.
@@ -39,9 +39,15 @@ def plan(
         UserError: if the config cannot be trained on these devices, or the number of images is not known.
     """
     config = configs.load(name, overrides)
-    facts = measure(config, unseen(config, images, classes), topology)
-    bound = estimate(facts, topology.chip) if topology.chip and facts.flops else None
-    return Plan(titled(name, overrides), config, facts, topology.chip, bound)
+    source = unseen(config, images, classes)
+    for one in topologies:
+        check(config, source, one)
+    found = []
+    for one in topologies:
+        facts = measure(config, source, one)
+        bound = estimate(facts, one.chip) if one.chip and facts.flops else None
+        found.append(Plan(titled(name, overrides), config, facts, one.chip, bound))
+    return found
 
 
 def titled(name: str, overrides: Sequence[tuple[str, str]]) -> str:
@@ -58,7 +64,7 @@ def fill(folder: pathlib.Path, topologies: Sequence[Topology]) -> None:
             if page.has(known, name, topology.name, digest(configs.load(name))):
                 continue
             try:
-                page.add(folder, as_json(plan(name, topology)))
+                page.add(folder, as_json(*plan(name, [topology])))
                 print(f"{name} on {topology.name}: added")
             except UserError as error:
                 print(f"{name} on {topology.name}: {error}")
@@ -76,8 +82,10 @@ def published() -> list[str]:
 
 
 def digest(config: ConfigDict) -> str:
-    """Returns a short name of all values of a config, which changes with any of them."""
-    return hashlib.sha256(config.to_json().encode()).hexdigest()[:12]
+    """Returns a short name of all values of a config, which changes with any of them, in any working directory."""
+    here = config.copy_and_resolve_references()
+    here.data.source = anywhere(config.data.source)
+    return hashlib.sha256(here.to_json().encode()).hexdigest()[:12]
 
 
 def as_json(one: Plan) -> Mapping:

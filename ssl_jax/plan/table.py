@@ -7,9 +7,10 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from ssl_jax.plan.chips import Chip, gib
+from ssl_jax.plan.collectives import sent
 from ssl_jax.plan.compilation import Facts
-from ssl_jax.plan.cost import PARTS
 from ssl_jax.plan.estimate import FULL, Estimate, fits
+from ssl_jax.plan.parts import PARTS
 
 LEAST = 0.01  # share of all bytes of collectives below which a kind and origin has no row of its own
 
@@ -69,23 +70,23 @@ def costs(facts: Facts) -> dict[str, str]:
     }
     for part in PARTS:
         shares = 100 * facts.flops[part] / max(flops, 1), 100 * facts.bytes[part] / max(moved, 1)
-        cells[f"  {part}, % of both"] = "{:.1f} | {:.1f}".format(*shares)
+        cells[f"  {part}, % of FLOP | MB"] = "{:.1f} | {:.1f}".format(*shares)
     total = sum(one.bytes for one in facts.collectives)
-    rows: dict[str, tuple[int, int, int]] = {}
+    rows: dict[str, tuple[int, int, float]] = {}
     for one in facts.collectives:
         name = f"{one.kind}, {one.origin}" if one.bytes >= LEAST * total else "other collectives"
         old = rows.get(name, (0, 0, 0))
-        rows[name] = old[0] + one.number, old[1] + one.bytes, old[2] + one.crossing
-    for name, (count, size, crossing) in rows.items():
-        cells[f"{name}: number, MB"] = f"{count} | {size / 1e6:.3g}"
-        if crossing:
-            cells[f"{name}: MB between slices"] = f"{crossing / 1e6:.3g}"
+        rows[name] = old[0] + one.number, old[1] + one.bytes, old[2] + sent(one).between
+    for name, (count, size, between) in rows.items():
+        cells[f"{name}: number | MB"] = f"{count} | {size / 1e6:.3g}"
+        if between:
+            cells[f"{name}: MB sent between slices"] = f"{between / 1e6:.3g}"
     return cells
 
 
 def times(estimate: Estimate) -> dict[str, str]:
     """Returns the cells of how long it takes."""
-    resources = ("arithmetic", "memory", "interconnect")
+    resources = ["arithmetic", "memory", "interconnect", *(["dcn"] if estimate.dcn else [])]
     cells = {f"{name}, ms per step": f"{1e3 * getattr(estimate, name):.3g}" for name in resources}
     return cells | {
         "bound by": estimate.binds,
@@ -96,16 +97,20 @@ def times(estimate: Estimate) -> dict[str, str]:
 
 
 def trust(plan: Plan) -> list[str]:
-    """Returns a line that says how far a plan may be from what a run takes."""
+    """Returns lines that say how far a plan may be from what a run takes."""
     if plan.estimate is None or plan.chip is None:
         return []
     name = plan.facts.topology
     if plan.chip.is_tpu:
-        return [f"{name}: times are a bound, by the TPU's own program at its peaks; no run was measured against it"]
-    return [
-        f"{name}: times are an estimate, by a program for CPUs, in which fewer operations are fused; on an H200, three "
-        "runs had 0.64, 0.92 and 1.23 times the images/s of their plans, see docs/benchmarks.md"
-    ]
+        lines = [f"{name}: times are a bound, by the TPU's own program at its peaks; no run was measured against it"]
+    else:
+        lines = [
+            f"{name}: times are an estimate, by a program for CPUs, in which fewer operations are fused; on an H200, "
+            "three runs had 0.64, 0.92 and 1.23 times the images/s of their plans, see docs/benchmarks.md"
+        ]
+    if number := sum(one.number for one in plan.facts.collectives if one.slices > 1):
+        lines.append(f"{name}: a step sends {number} times between slices; the latency of that is not in these times")
+    return lines
 
 
 def advice(plan: Plan) -> list[str]:

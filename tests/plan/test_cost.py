@@ -11,10 +11,10 @@ from jax import lax
 from ssl_jax import parallel
 from ssl_jax.plan import cost, hlo
 from ssl_jax.plan.chips import CHIPS, Chip
+from ssl_jax.plan.collectives import Collective, sent
 from ssl_jax.plan.compilation import Facts, bytes_per_device
 from ssl_jax.plan.compiler import Memory, allocated, used
-from ssl_jax.plan.cost import Collective
-from ssl_jax.plan.estimate import estimate, fits, sent
+from ssl_jax.plan.estimate import estimate, fits
 from ssl_jax.plan.groups import groups
 
 # A step as XLA prints it for a TPU, shortened: a fused product in a loop of three, its gradient summed over four
@@ -120,7 +120,59 @@ allocation 6: size 26153472, color 1, page 0, preallocated-temp:
 def test_what_crosses_between_slices():
     """Groups along `data` are of both slices, the two that gather are of one each."""
     found = cost.count(hlo.parse(TEXT), devices=8, slices=2)
-    assert [one.crossing for one in found.collectives] == [4000, 256, 0]
+    assert [one.slices for one in found.collectives] == [2, 2, 1]
+
+
+# As XLA splits the all-reduce of a gradient between two slices of four: channels are counted for each kind, and only
+# what made the gradient says what it is.
+SLICES = """HloModule jit_program, num_partitions=4
+
+FileNames
+1 "/x/ssl_jax/networks/norm.py"
+
+FunctionNames
+1 "Dense.__call__"
+
+FileLocations
+1 {file_name_id=1 function_name_id=1 line=10}
+
+StackFrames
+1 {file_location_id=1 parent_frame_id=1}
+
+%scatter (x: f32[1024]) -> f32[256] {
+  %x = f32[1024]{0} parameter(0)
+  %place = u32[] partition-id()
+  %whole = f32[1024]{0} all-reduce(%x), channel_id=1, replica_groups={{0,1,2,3}}
+  ROOT %own = f32[256]{0} dynamic-slice(%whole, %place), dynamic_slice_sizes={256}
+}
+
+ENTRY %main (a: f32[1024]) -> f32[1024] {
+  %a = f32[1024]{0} parameter(0)
+  %made = f32[1024]{0} negate(%a), metadata={op_name="jit(f)/transpose(jvp(Network))/dot_general" stack_frame_id=1}
+  %share = f32[256]{0} fusion(%made), kind=kOutput, calls=%scatter
+  %after = token[] after-all()
+  %send = (f32[256]{0}, u32[], token[]) send(%share, %after), channel_id=2, is_host_transfer=true, KIND
+  %recv = (f32[256]{0}, u32[], token[]) recv(%after), channel_id=1, is_host_transfer=true, KIND
+  %sent = token[] send-done(%send), channel_id=2, is_host_transfer=true
+  %received = (f32[256]{0}, token[]) recv-done(%recv), channel_id=1, is_host_transfer=true
+  %sum = f32[256]{0} get-tuple-element(%received), index=0
+  ROOT %all = f32[1024]{0} all-gather(%sum), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={0}
+}
+""".replace(
+    "KIND", 'frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}'
+)
+
+
+def test_a_tpu_sends_a_share_of_a_gradient_to_the_other_slice():
+    found = cost.count(hlo.parse(SLICES), devices=8, slices=2)
+    assert found.collectives == [
+        Collective("reduce-scatter", "gradients", 4, 1, 4096),
+        Collective("all-gather", "gradients", 4, 1, 4096),
+        Collective("all-reduce", "gradients", 2, 1, 1024, slices=2),
+    ]
+    within, between = np.sum([sent(one) for one in found.collectives], axis=0)
+    assert (within, between) == sent(Collective("all-reduce", "gradients", 8, 1, 4096, slices=2)) == (6144, 1024)
+    assert sum(found.bytes.values()) == 2 * 4096 + 5120 + 1024 + 1024 + 5120  # what is sent is read, and written there
 
 
 @pytest.mark.parametrize(
@@ -226,12 +278,14 @@ def facts(**changes):
 
 
 def test_the_roofline():
-    chip = Chip(flops=100.0, memory=100.0, bandwidth=10.0, interconnect=10.0)
+    chip = Chip(flops=100.0, memory=100.0, bandwidth=10.0, interconnect=10.0, dcn=1.0)
     bound = estimate(facts(), chip)
-    assert (bound.arithmetic, bound.memory) == (3.0, 6.0)
+    assert (bound.arithmetic, bound.memory, bound.dcn) == (3.0, 6.0, 0.0)
     assert bound.interconnect == pytest.approx((2 * 3 / 4 * 100 + 3 / 4 * 40) / 10)
     assert (bound.binds, bound.images_per_second) == ("interconnect", pytest.approx(64 / 18.0))
     assert (bound.hours, bound.chip_hours) == (pytest.approx(18.0), pytest.approx(72.0))
+    apart = estimate(facts(collectives=(Collective("all-reduce", "gradients", 4, 1, 100, slices=2),)), chip)
+    assert (apart.interconnect, apart.dcn, apart.binds) == (10.0, 50.0, "dcn")  # all of half, and half of half, twice
     halves = estimate(facts(devices=8), chip)  # two devices a chip, as on v3: each has half of its peaks
     assert halves.arithmetic == 2 * bound.arithmetic
     assert fits(facts(), chip)
@@ -239,14 +293,27 @@ def test_the_roofline():
     assert not fits(facts(flops={}, peak=0), chip)
 
 
-def test_what_rings_send():
-    assert sent(Collective("collective-permute", "loss", 8, 1, 10)) == 10
-    assert sent(Collective("reduce-scatter", "gradients", 8, 1, 80)) == 70
-    assert sent(Collective("all-reduce", "loss", 1, 1, 80)) == 0
+@pytest.mark.parametrize(
+    ("collective", "within", "between"),
+    [
+        (Collective("collective-permute", "loss", 8, 1, 10), 10, 0),
+        (Collective("reduce-scatter", "gradients", 8, 1, 80), 70, 0),
+        (Collective("all-reduce", "loss", 1, 1, 80), 0, 0),
+        # Of two slices of four, or one device of each of three.
+        (Collective("all-gather", "loss", 8, 1, 80, slices=2), 60, 10),
+        (Collective("all-to-all", "loss", 8, 1, 80, slices=2), 30, 40),
+        (Collective("collective-permute", "loss", 8, 1, 10, slices=2), 10, 10),
+        (Collective("all-gather", "loss", 3, 1, 90, slices=3), 0, 60),
+        (Collective("collective-permute", "loss", 3, 1, 90, slices=3), 0, 90),
+    ],
+)
+def test_what_a_device_sends(collective, within, between):
+    assert sent(collective) == (within, between)
 
 
-def test_chips_have_the_ratio_of_arithmetic_to_memory_of_their_kind():
+def test_chips_have_the_ratios_of_their_kind():
     assert all(50 < chip.flops / chip.bandwidth < 700 for chip in CHIPS.values())
+    assert all(8 < chip.interconnect / chip.dcn < 100 for chip in CHIPS.values() if chip.dcn)
 
 
 @pytest.mark.parametrize(

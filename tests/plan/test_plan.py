@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import re
 
 import jax
 import pytest
@@ -15,6 +16,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.plan import __main__ as command
 from ssl_jax.plan import compilation, page, plans, table, topology
 from ssl_jax.plan.chips import CHIPS
+from ssl_jax.plan.estimate import estimate
 from ssl_jax.plan.images import unseen
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -45,7 +47,8 @@ def cache(tmp_path_factory):
 def eight(tiny, cache):
     """The plan of a tiny SimCLR on eight devices, four in each of two slices."""
     changes = [tuple(one.removeprefix("--config.").split("=", 1)) for one in tiny]
-    return plans.plan(SIMCLR, topology.open_topology("cpu:8"), changes)
+    (found,) = plans.plan(SIMCLR, [topology.open_topology("2xcpu:4")], changes)
+    return found
 
 
 def test_the_step_that_would_run_is_compiled_without_its_images(eight):
@@ -63,7 +66,7 @@ def test_what_is_communicated(eight):
     by_origin = dict.fromkeys(("gradients", "BatchNorm", "augmentation"), 0)
     for one in eight.facts.collectives:
         by_origin[one.origin] = by_origin.get(one.origin, 0) + one.bytes
-    assert all(one.crossing == one.bytes for one in eight.facts.collectives if one.origin == "gradients")
+    assert all((one.group, one.slices) == (8, 2) for one in eight.facts.collectives if one.origin == "gradients")
     assert by_origin["augmentation"] == 0
     assert by_origin["BatchNorm"] > 0
     assert (
@@ -81,10 +84,10 @@ def test_a_batchnorm_communicates_once_forward_and_once_backward(eight):
 
 def test_a_table_and_json_from_the_cache(eight, tiny, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(compilation, "compiled", lambda *_: pytest.fail("compiled again"))
-    arguments = [f"--config={SIMCLR}", "--topology=cpu:8", *tiny]
+    arguments = [f"--config={SIMCLR}", "--topology=2xcpu:4", *tiny]
     text = run(capsys, *arguments)
     assert f"{eight.facts.aliased} of {eight.facts.donated}" in text
-    assert "all-reduce, gradients: MB between slices" in text
+    assert "all-reduce, gradients: MB sent between slices" in text
     (row,) = json.loads(run(capsys, *arguments, "--json", f"--out={tmp_path}"))
     assert row["parameters"] == eight.facts.parameters
     assert page.rows(tmp_path) == [row]
@@ -101,6 +104,18 @@ def test_a_plan_for_a_chip_says_what_would_fit(eight):
     assert table.advice(eight._replace(chip=chip)) == []
 
 
+def test_a_plan_of_slices_says_which_network_binds(eight):
+    chip = CHIPS["v5e"]._replace(dcn=1.0)
+    slow = eight._replace(chip=chip, estimate=estimate(eight.facts, chip))
+    text = table.table([slow])
+    assert re.search(r"^bound by +dcn$", text, re.MULTILINE)
+    assert "dcn, ms per step" in text
+    alone = dataclasses.replace(eight.facts, collectives=())
+    assert "dcn" not in table.table([eight._replace(chip=chip, facts=alone, estimate=estimate(alone, chip))])
+    number = sum(one.number for one in eight.facts.collectives if one.slices == 2)
+    assert f"sends {number} times between slices" in table.trust(slow)[-1]
+
+
 def test_all_recipes_of_papers_and_only_those_that_a_page_lacks(monkeypatch, tmp_path, capsys):
     names = plans.published()
     assert {"byol:imagenet", "moco_v2:imagenet", "clip:yfcc15m"} <= set(names)
@@ -115,6 +130,7 @@ def test_all_recipes_of_papers_and_only_those_that_a_page_lacks(monkeypatch, tmp
         size = {"topology": where.name, "chips": 8, "devices": 8, "batch_size": 8, "steps": 1, "parameters": 1}
         return compilation.Facts(**size, peak=1)
 
+    monkeypatch.setattr(plans, "check", lambda *_: None)
     monkeypatch.setattr(plans, "measure", quick)
     for _ in range(2):
         plans.fill(tmp_path, [topology.open_topology("cpu:8")])
@@ -128,10 +144,16 @@ def test_all_recipes_of_papers_and_only_those_that_a_page_lacks(monkeypatch, tmp
     [
         (["--topology=v5x:4x4"], "unknown chip in --topology=v5x:4x4; did you mean 'v5p'"),
         (["--topology=v5e"], "write it as in v5e:4x4"),
+        (["--topology=v5e:2x2x2"], "no part of a pod of 16x16 chips"),
+        (["--topology=v4:4x4x32"], "no part of a pod of 16x16x16 chips; write it as in v4:4x4x4"),
         (["--topology=cpu:some"], "write cpu:8"),
+        (["--topology=2xcpu:4"], "mesh.dcn is 1, but the slices of --topology=2xcpu:4 are 2; set --config.mesh.dcn=2"),
+        (["--topology=2xv3:4x4"], "slices of v3 have no network between them"),
         (["--topology=cpu:64"], "needs 64 virtual devices, but XLA_FLAGS sets 8"),
-        (["--topology=cpu:3"], "batch of 64 images cannot be split over 3 devices"),
+        (["--topology=cpu:5000"], "has 5,000 devices; a CPU stands in for 4,096 at most"),
+        (["--topology=cpu:8,cpu:3"], "batch of 64 images cannot be split over 3 devices"),
         (["--topology=cpu:8", "--config.data.source=folder:/some"], "say how many images it has, as in --images="),
+        (["--topology=cpu:8", "--images=-5"], "--images is -5; set it to 0 or more"),
         (["--topology=cpu:8", "--all"], "name one run to plan"),
     ],
 )
@@ -146,6 +168,18 @@ def test_without_the_compiler_of_tpus(monkeypatch, capsys):
         run(capsys, f"--config={SIMCLR}", "--topology=v5e:2x2")
 
 
+def test_a_damaged_page_is_told_of_before_long_work(tmp_path, capsys):
+    (tmp_path / page.FILE).write_text("[")
+    with pytest.raises(UserError, match=r"plans\.json is not JSON"):
+        run(capsys, f"--config={SIMCLR}", "--topology=cpu:8", f"--out={tmp_path}")
+
+
+def test_a_recipe_is_the_same_in_any_folder(tmp_path, monkeypatch):
+    here = plans.digest(load("cast:imagenet"))
+    monkeypatch.chdir(tmp_path)
+    assert plans.digest(load("cast:imagenet")) == here != plans.digest(load("cast:imagenet", [("batch_size", "128")]))
+
+
 def test_sets_are_known_by_their_number_of_images():
     assert len(unseen(load("byol:imagenet"))) == 1_281_167
     images = unseen(load("cast:imagenet"), images=1000, classes=3)
@@ -155,11 +189,17 @@ def test_sets_are_known_by_their_number_of_images():
         images[0]
 
 
-def test_a_tpu_that_is_not_there():
+def test_tpus_that_are_not_there():
+    """Two slices send each other gradients and statistics, and the program of each has collectives within it."""
     pytest.importorskip("libtpu", reason="needs the extra plan")
-    found = topology.open_topology("v5e:2x2")
-    assert (found.chips, len(found.devices)) == (4, 4)
-    plan = plans.plan(SIMCLR, found, overrides("simclr"))
+    found = topology.open_topology("2xv5e:2x2")
+    assert (found.chips, len(found.devices), found.slices) == (8, 8, 2)
+    assert len(topology.open_topology("v4:2x2x1").devices) == 4  # both cores of a chip are one
+    (plan,) = plans.plan(SIMCLR, [found], overrides("simclr", **{"mesh.dcn": "2"}))
+    sent = {one.origin for one in plan.facts.collectives if (one.group, one.slices) == (2, 2)}
+    assert {"gradients", "BatchNorm", "loss"} <= sent
+    assert any((one.group, one.slices) == (4, 1) for one in plan.facts.collectives)
+    assert plan.estimate.dcn > 0
     assert plan.facts.aliased == plan.facts.donated
     assert plan.facts.flops["network"] > 0
     assert plan.estimate.images_per_second > 0
