@@ -39,7 +39,7 @@ WRITTEN = (
     *("attention.png", "components.png", "neighbours.png", "reconstructions.png", "removal.png", "similarity.png"),
     *("views.png", "wandb", "wandb_id"),
 )
-WELCOME = (".out", ".err", ".log", ".txt")  # what schedulers and redirections write before a run does
+LOGS = (".out", ".err", ".log", ".txt")
 UNFINISHED = (LOCK, "config.part.json")  # of a start that was killed
 SHOWN = 5  # keys named in an error
 
@@ -152,7 +152,7 @@ def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def check_folder(workdir: pathlib.Path) -> None:
-    """Checks that a workdir can be written, and is a run's or has nothing in it but logs; changes nothing.
+    """Checks that a workdir can be written, and is a run's or holds no images and no folders but of logs.
 
     Raises:
         UserError: if it is not.
@@ -167,6 +167,7 @@ def check_folder(workdir: pathlib.Path) -> None:
             return
         names = sorted(name for name in inside if not (data.files.is_hidden(name) or name in UNFINISHED))
         runs = [name for name in names if inside[name] and (workdir / name / "config.json").exists()]
+        foreign = [name for name in names if (is_foreign if inside[name] else is_image)(workdir / name)]
     if there := [name for name in names if name in WRITTEN]:
         raise UserError(
             f"{workdir} has no config.json, but {' and '.join(there)}, as a run does; restore its config.json, or "
@@ -174,11 +175,21 @@ def check_folder(workdir: pathlib.Path) -> None:
         )
     if runs:
         raise UserError(f"{workdir} holds other runs ({few(runs)}); name a folder of its own as --workdir of this one")
-    if foreign := [name for name in names if inside[name] or not name.endswith(WELCOME)]:
+    if foreign:
         raise UserError(
             f"{workdir} holds what is not of a run ({few(foreign)}), among which a run would write its files; name a "
             "new or empty folder as --workdir"
         )
+
+
+def is_foreign(folder: pathlib.Path) -> bool:
+    """Returns whether a folder holds something else than what schedulers and redirections write before a run does."""
+    with os.scandir(folder) as entries:
+        return not all(entry.name.endswith(LOGS) for entry in entries)
+
+
+def is_image(file: pathlib.Path) -> bool:
+    return file.name.lower().endswith(data.image.suffixes())
 
 
 @contextlib.contextmanager

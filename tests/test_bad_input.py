@@ -417,12 +417,21 @@ def test_a_workdir_that_holds_what_a_run_writes(start, workdir, name):
 
 
 def test_a_workdir_that_holds_something_else(start, workdir):
-    workdir.mkdir()
-    others = {"slurm-123.out", "nohup.out", "train.log", ".DS_Store", "notes.txt", "lost+found"}
+    others = [
+        "slurm-123.out",
+        "nohup.out",
+        "train.log",
+        ".DS_Store",
+        "notes.txt",
+        "lost+found",
+        "recipe.py",
+        "logs/1.err",
+    ]
+    (workdir / "logs").mkdir(parents=True)
     for name in (*others, "config.part.json"):  # the last of a start that was killed
         (workdir / name).write_text("mine")
     assert start() == workdir
-    assert others <= {path.name for path in workdir.iterdir() if path.read_bytes() == b"mine"}
+    assert {(workdir / name).read_text() for name in others} == {"mine"}
 
 
 def test_a_workdir_that_holds_another_run(start, workdir):

@@ -28,7 +28,7 @@ from ssl_jax.plan import compiler, cost, hlo
 from ssl_jax.plan.collectives import Collective
 from ssl_jax.plan.images import UnseenImages
 from ssl_jax.plan.topology import Topology, open_topology
-from ssl_jax.train import Trainer
+from ssl_jax.trainer import Trainer
 
 CACHE = pathlib.Path("~/.cache/ssl_jax/plans")
 REPORTED = 15  # seconds between two lines of progress
