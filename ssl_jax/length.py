@@ -35,7 +35,7 @@ def fix(run: Run) -> Run:
     steps = run.config.steps = max(1, int(60 * minutes / seconds))
     if jax.process_index() == 0:
         print(
-            f"{minutes:g} minutes are {number_of(steps, 'step')} or {steps / run.steps_per_epoch:.1f} epochs, at "
+            f"in {minutes:g} min there are {number_of(steps, 'step')} or {steps / run.steps_per_epoch:.1f} epochs, at "
             f"{run.batch_size / seconds:,.0f} images/s; evaluation comes on top"
         )
     return dataclasses.replace(build(run.config, run.source, run.test), canvas=run.canvas, labelled=run.labelled)

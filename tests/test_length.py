@@ -45,7 +45,7 @@ def test_what_minutes_mean_is_said(capsys, monkeypatch):
     assert (run.steps, run.config.steps) == (480, 480)
     assert float(run.method.decay(480)) == pytest.approx(1.0)  # schedules know
     said = capsys.readouterr().out
-    assert said == f"2 minutes are 480 steps or {epochs:.1f} epochs, at 64 images/s; evaluation comes on top\n"
+    assert said == f"in 2 min there are 480 steps or {epochs:.1f} epochs, at 64 images/s; evaluation comes on top\n"
     assert length.fix(run) is run
 
 
