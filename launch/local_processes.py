@@ -2,13 +2,15 @@
 
     python launch/local_processes.py --processes=2 --devices=4 -- python -m ssl_jax.main --config=byol
 
-Each line of their output begins with the number of its process. When one fails, the others are ended; signals are
-passed on to all. The exit code is the first that is not 0, or 128 and the number of the signal that killed a process.
+Each line of their output begins with the number of its process. When one fails, the others are ended; when one stops as
+it was asked to (codes 75 and 130), they have ten seconds to stop by themselves. Signals are passed on to all. The exit
+code is the first that is not 0, 128 and the number of the signal that killed a process, or 127 without such a command.
 """
 
 import argparse
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ import threading
 import time
 
 PATIENCE = 10.0  # seconds from the first failure, or end, until those that do not stop are killed
+STOPPED = (75, 130)  # exit codes of a run that was asked to stop: all its processes do, at the same step
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -51,15 +54,19 @@ def wait(processes: list[subprocess.Popen]) -> int:
     """Waits until all have ended, ends the others after a failure, and returns the first code that is not 0."""
     first, deadline = 0, None
     while running := [process for process in processes if process.poll() is None]:
-        failed = [index for index, process in enumerate(processes) if process.poll()]
-        if failed and not first:
-            code = processes[failed[0]].returncode
+        ended = [index for index, process in enumerate(processes) if process.poll()]
+        if ended and not first:
+            code = processes[ended[0]].returncode
             first, deadline = shell_code(code), time.monotonic() + PATIENCE
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-            print(f"process {failed[0]} {how}; the others are ended", file=sys.stderr, flush=True)
-            for process in running:
-                process.terminate()
+            if first not in STOPPED:
+                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+                print(f"process {ended[0]} {how}; the others are ended", file=sys.stderr, flush=True)
+                for process in running:
+                    process.terminate()
         if deadline and time.monotonic() > deadline:
+            deadline = None
+            indices = ", ".join(str(index) for index, process in enumerate(processes) if process in running)
+            print(f"not ended after {PATIENCE:.0f} seconds, and killed: {indices}", file=sys.stderr, flush=True)
             for process in running:
                 process.kill()
         time.sleep(0.05)
@@ -79,6 +86,9 @@ def main() -> int:
     options = parser.parse_args()
     if min(options.processes, options.devices) < 1:
         parser.error("--processes and --devices are at least 1")
+    if not shutil.which(options.command[0]):
+        print(f"error: there is no command {options.command[0]}", file=sys.stderr)
+        return 127
     address, processes = free_address(), []
     for number in PASSED_ON:
         signal.signal(number, lambda number, frame: [one.send_signal(number) for one in processes])

@@ -21,7 +21,11 @@ set -euo pipefail
 
 dry_run=false arguments=()
 for argument; do
-  if [ "$argument" = --dry-run ]; then dry_run=true; else arguments+=("$argument"); fi
+  case $argument in
+    --dry-run) dry_run=true ;;
+    -h | --help) sed -n '/^# /s/^# //p; /^#$/s/#//p; /^set /q' "${BASH_SOURCE[0]}" && exit ;;
+    *) arguments+=("$argument") ;;
+  esac
 done
 if [ ${#arguments[@]} -eq 0 ]; then
   echo 'error: no arguments; give those of python -m ssl_jax.main, such as --config=byol' >&2
@@ -37,7 +41,8 @@ if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
   export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # since Slurm 22.05, srun gives a process one CPU otherwise
 fi
 if $dry_run; then
-  echo "${JAX_LOCAL_DEVICE_IDS:+JAX_LOCAL_DEVICE_IDS=$JAX_LOCAL_DEVICE_IDS }${run[*]}"
+  printf -v line ' %q' "${run[@]}"
+  echo "${JAX_LOCAL_DEVICE_IDS:+JAX_LOCAL_DEVICE_IDS=$JAX_LOCAL_DEVICE_IDS }${line# }"
   echo "five minutes before the time limit: scancel --signal=TERM ${SLURM_JOB_ID:-JOB}; scontrol requeue ${SLURM_JOB_ID:-JOB}"
   exit
 fi

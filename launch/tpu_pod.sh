@@ -21,13 +21,14 @@ options:
   --zone=ZONE          such as us-central1-a
   --type=TYPE          accelerator type, such as v5litepod-16 (v5e), v5p-32 or v6e-64
   --spot               cheaper, and may be preempted
-  --config=CONFIG      recipe and preset, such as byol:imagenet
+  --config=CONFIG      recipe and preset, such as byol:imagenet, or a file of your own, which is copied to the hosts alone
   --workdir=gs://...   where the run lives: a folder of a bucket, best one with a hierarchical namespace
   --dry-run            prints every cloud command and runs none
   --config.key=value   any setting of the run, such as --config.data.source=tfds:imagenet2012
 
 The project and the account are those of gcloud (gcloud config set project PROJECT). Start `train` where it can stay, such
-as in tmux on a small machine: it is what notices a preemption. TPU7x and later need gke_jobset.yaml.
+as in tmux on a small machine: it is what notices a preemption. TPU7x and later, and runs of several slices, need
+gke_jobset.yaml. The config is checked here first, if python3 or the Python that PYTHON names has ssl_jax.
 END
 }
 
@@ -53,10 +54,20 @@ for argument; do
     --workdir=*) workdir=$value ;;
     --spot) spot=--spot ;;
     --dry-run) dry_run=true ;;
+    -h | --help) usage && exit ;;
     --config.*=*) settings+=("$argument") ;;
     *) fail "there is no option $argument" ;;
   esac
 done
+
+scratch=$(mktemp -d) asked=false
+at_exit() {
+  rm -rf "$scratch"
+  if $asked; then
+    echo "the slice costs money until it is given back: launch/tpu_pod.sh delete --name=$name --zone=$zone"
+  fi
+}
+trap at_exit EXIT
 
 need() { # checks that options were given
   for option; do
@@ -86,6 +97,42 @@ cloud() { # runs a command, or prints it
 
 on_all_hosts() { # runs a script on every host; the exit code is that of a host where it failed
   cloud gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="$1"
+}
+
+own() { # whether the config is a file of this machine; others are recipes of the package
+  [[ ${config%%:*} == *.py && -f ${config%%:*} ]]
+}
+
+check() { # finds mistakes before anything costs money
+  case $workdir in gs://*/?*) ;; *) fail "--workdir=$workdir is no folder of a bucket, gs://BUCKET/FOLDER" ;; esac
+  if [ -z "$config" ]; then return; fi
+  local python code found=$config
+  if own; then # as the hosts will see it, without the files beside it
+    cp "${config%%:*}" "$scratch" && found=$scratch/${config##*/}
+  fi
+  for python in ${PYTHON:+"$PYTHON"} "$root/.venv/bin/python" python3; do
+    command -v "$python" > /dev/null || continue
+    code=0
+    PYTHONPATH=$root "$python" -c '
+import sys
+from importlib.util import find_spec
+
+if sys.version_info < (3, 11) or not find_spec("grain"):
+    sys.exit(3)  # a Python without what ssl_jax needs
+
+from ssl_jax import command, main
+from ssl_jax.config import load
+
+command.run(lambda options: load(options.config, options.overrides), main.parser())
+' "--config=$found" ${settings[@]+"${settings[@]}"} || code=$?
+    case $code in
+      0) return ;;
+      2) exit 2 ;;
+      3) ;;
+      *) fail "--config=$config cannot be read, and is copied to the hosts without the files beside it" ;;
+    esac
+  done
+  echo "the config is not checked here: no Python was found with ssl_jax; PYTHON=... names one" >&2
 }
 
 status() {
@@ -135,7 +182,7 @@ wait_until_active() { # fails if the slice was taken away meanwhile
 }
 
 install() {
-  local archive=/tmp/ssl_jax.tar.gz
+  local archive=$scratch/ssl_jax.tar.gz
   cloud tar -czf "$archive" -C "$root" --exclude=__pycache__ pyproject.toml README.md LICENSE ssl_jax configs &&
     cloud gcloud compute tpus tpu-vm scp "$archive" "$name:ssl_jax.tar.gz" --zone="$zone" --worker=all || return
   # The Python of the hosts is older than 3.11.
@@ -153,27 +200,38 @@ if ! command -v gcsfuse > /dev/null; then
 fi'
 }
 
-on_bucket() { # runs a command of ssl_jax on all hosts, with the folder of the bucket as its workdir
-  need workdir
-  case $workdir in gs://*/?*) ;; *) fail "--workdir=$workdir is no folder of a bucket, gs://BUCKET/FOLDER" ;; esac
-  local path=${workdir#gs://}
-  local line
-  line=$(quoted venv/bin/python -m "ssl_jax.$1" ${config:+"--config=$config"} "--workdir=bucket/${path#*/}" \
+running='^[^ ]*python -m ssl_jax' # a command on a host
+
+on_bucket() { # runs a command of ssl_jax on all hosts, after lines of shell, with the folder of the bucket as its workdir
+  local path=${workdir#gs://} found=$config bucket line
+  bucket=$(quoted "buckets/${path%%/*}")
+  if own; then
+    found=ssl_jax/${config##*/}
+    cloud gcloud compute tpus tpu-vm scp "${config%%:*}" "$name:${found%%:*}" --zone="$zone" --worker=all || return
+  fi
+  line=$(quoted venv/bin/python -m "ssl_jax.$1" ${config:+"--config=$found"} "--workdir=buckets/$path" \
     ${settings[@]+"${settings[@]}"})
-  # A host whose connection broke may still train: it is told to save and stop. All hosts must see at once what one of
-  # them writes, and a checkpoint is finished by renaming its folder.
+  # All hosts must see at once what one of them writes, and a checkpoint is finished by renaming its folder.
   on_all_hosts "set -e
-running='^[^ ]*python -m ssl_jax'
-pkill -f \"\$running\" && timeout 600 bash -c 'while pgrep -f \"\$0\" > /dev/null; do sleep 2; done' \"\$running\"
-mkdir -p bucket
-mountpoint -q bucket || gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 \\
-  --rename-dir-limit=1000000 ${path%%/*} bucket
+${2:-}
+mkdir -p $bucket
+mountpoint -q $bucket || gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 \\
+  --rename-dir-limit=1000000 $(quoted "${path%%/*}") $bucket
 exec $line"
 }
 
-run() {
-  need config
-  on_bucket main
+run() { # a host whose connection broke may still train: it is told to save and stop
+  on_bucket main "running='$running'
+pkill -f \"\$running\" && timeout 600 bash -c 'while pgrep -f \"\$0\" > /dev/null; do sleep 2; done' \"\$running\""
+}
+
+doctor() {
+  local found
+  found=$(on_all_hosts "pgrep -af '$running' || true")
+  case $found in
+    *'python -m ssl_jax'*) echo "error: a training holds the TPUs and goes on; start doctor when it has ended" >&2 && exit 1 ;;
+  esac
+  on_bucket doctor
 }
 
 delete() {
@@ -188,7 +246,6 @@ preempted() { # waits for up to five minutes until the state says so
 }
 
 train() {
-  need type config workdir
   local code now
   while true; do
     now=$(state) || exit 1
@@ -196,6 +253,7 @@ train() {
       *SUSPENDED) delete && create ;;
       '') create ;;
     esac
+    asked=true
     wait_until_active || continue
     code=0
     { install && run; } || code=$?
@@ -204,12 +262,14 @@ train() {
     # 75 asks for another start; 1 and 2 are mistakes, but may also come from hosts that lost others to preemption.
     preempted || [ "$code" -gt 2 ] || exit "$code"
   done
-  echo "finished: launch/tpu_pod.sh delete --name=$name --zone=$zone gives the slice back"
+  echo finished
 }
 
 need name zone
 case $command in
   wait) wait_until_active ;;
-  doctor) on_bucket doctor ;;
+  doctor) need workdir; check; doctor ;;
+  run) need config workdir; check; run ;;
+  train) need type config workdir; check; train ;;
   *) "$command" ;;
 esac

@@ -1,4 +1,4 @@
-"""Several processes on this machine: lines with their number, the first failure ends all, signals reach each once."""
+"""Several processes on this machine: numbered lines, a failure ends all, a stop none, signals reach each once."""
 
 import pathlib
 import signal
@@ -43,6 +43,18 @@ def test_a_process_that_fails_ends_the_others(death, code, how):
     assert process.returncode == code
     assert f"process 1 {'was killed by' if code > 128 else 'ended with'} {how}; the others are ended" in error
     assert time.monotonic() - began < 30
+
+
+def test_processes_of_a_run_that_stops_end_by_themselves():
+    process = start(f"{BEGIN}time.sleep(1.5 * int(index))\nprint('saved')\nsys.exit(75)")
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (75, "")
+    assert sorted(output.splitlines()) == ["[0] saved", "[1] saved"]
+
+
+def test_a_command_that_is_not_there_is_one_line():
+    process = subprocess.run([sys.executable, LAUNCHER, "--", "nosuchcmd"], text=True, capture_output=True)
+    assert (process.returncode, process.stderr) == (127, "error: there is no command nosuchcmd\n")
 
 
 def test_a_signal_is_passed_on_once():

@@ -34,6 +34,8 @@ ADDRESS_AND_COUNT = {name: NAMED[name] for name in ("JAX_COORDINATOR_ADDRESS", "
         (MPI, ("mpi4py",), {"cluster_detection_method": "mpi4py", "local_device_ids": [1]}),
         (JOB, ("kubernetes",), {}),
         (JOB | {"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}, (), {}),
+        (JOB | {"TPU_WORKER_HOSTNAMES": "localhost", "JOB_COMPLETION_INDEX": "0"}, (), None),  # a slice of one host
+        (JOB | {"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"}, (), {}),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, (), None),  # a pod alone
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, (), None),
         ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, (), {}),

@@ -25,10 +25,10 @@ FOREVER = 10**9  # milliseconds, 11 days; then the watch ends, and JAX alone not
 def start(joined: int = JOINED, alive: int = ALIVE) -> None:
     """Connects the processes of a run; does nothing if there is only one. Call it before devices are used.
 
-    JAX finds the processes on a TPU pod, under Slurm, under Open MPI and, with the package `kubernetes`, in an indexed
-    job of Kubernetes. Elsewhere, or in place of that, set the environment variables JAX_COORDINATOR_ADDRESS (host:port
-    of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID. From then on only the first process prints, and each
-    process ends with one line on standard error when another one has died.
+    JAX finds the processes on a TPU pod, also in Kubernetes, under Slurm, under Open MPI and, with the package
+    `kubernetes`, in any other indexed job of Kubernetes. Elsewhere, or in place of that, set the environment variables
+    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID. From then on only
+    the first process prints, and each process ends with one line on standard error when another one has died.
 
     Args:
         joined: seconds in which all processes must have started.
@@ -80,9 +80,12 @@ def find(environment: Mapping[str, str]) -> dict[str, Any] | None:
                 "it with srun, or with srun --ntasks=1 if it is to be the only one"
             )
         return {}
-    if "," in environment.get("TPU_WORKER_HOSTNAMES", "") or number(environment, "MEGASCALE_NUM_SLICES", 1) > 1:
+    hosts = environment.get("TPU_WORKER_HOSTNAMES", "")
+    if "," in hosts or number(environment, "MEGASCALE_NUM_SLICES", 1) > 1:
         return {}
     if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
+        if hosts:  # all hosts of a slice of TPUs, here one
+            return None
         if not importlib.util.find_spec("kubernetes"):
             raise UserError(
                 f"this pod is one of an indexed job: set {ADDRESS} and {COUNT} ({COUNT}=1 if it is the only one), "

@@ -74,11 +74,12 @@ def test_the_jobset_trains_on_every_chip_and_keeps_its_run():
     mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
     assert options["--workdir"].startswith("/bucket/") and "/bucket" in mounts
     overrides = [(key.removeprefix("--config."), text) for key, text in options.items() if key.startswith("--config.")]
-    load(options["--config"], overrides)
+    config = load(options["--config"], overrides)
+    assert config.mesh.dcn == jobs["replicas"]
     assert " " not in next(
         volume["csi"]["volumeAttributes"]["mountOptions"] for volume in pod["volumes"] if "csi" in volume
     )
-    # Only what asks for another start is free of charge.
+    # Only what asks for another start is free of charge: a run that crashes each time must end.
     exits = [rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
     assert exits == [{"containerName": container["name"], "operator": "In", "values": [75]}]
 

@@ -1,5 +1,6 @@
 """The notebook runs from top to bottom, and shows what it promises."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -44,6 +45,33 @@ def test_it_installs_the_clone_that_it_is_opened_in_or_asks_for_an_address(tmp_p
         begin(tmp_path)
     begin(tmp_path, REPOSITORY="https://example.com/ssl_jax")
     assert installed == [str(ROOT), str(ROOT), "git+https://example.com/ssl_jax"]
+
+
+@pytest.mark.parametrize(("code", "error"), [(75, None), (2, RuntimeError), (143, KeyboardInterrupt)])
+def test_an_interrupted_run_that_has_saved_is_no_error(code, error, tmp_path, monkeypatch):
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    settings, install = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][:2]
+    command = tmp_path / "python"
+    command.write_text(f"#!/bin/bash\ntrap 'echo asked; exit {code}' TERM\necho ready\nwhile :; do sleep 0.05; done\n")
+    if code == 2:
+        command.write_text("#!/bin/bash\nexit 2\n")
+    command.chmod(0o755)
+    shown = []
+
+    def show(text, end=""):
+        shown.append(text)
+        if text == "ready\n":
+            raise KeyboardInterrupt
+
+    names: dict = {"print": show}
+    monkeypatch.chdir(ROOT)
+    exec(settings, names)
+    exec(install, names)
+    monkeypatch.setattr("sys.executable", str(command))
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        names["run"]("main")
+    if not error:
+        assert "asked" in shown[1] and shown[-1].startswith("stopped, and saved")
 
 
 @pytest.mark.filterwarnings("ignore")  # of the notebook's own machinery, which comes from another project
