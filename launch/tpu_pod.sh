@@ -229,7 +229,10 @@ doctor() {
   local found
   found=$(on_all_hosts "pgrep -af '$running' || true")
   case $found in
-    *'python -m ssl_jax'*) echo "error: a training holds the TPUs and goes on; start doctor when it has ended" >&2 && exit 1 ;;
+    *'python -m ssl_jax'*)
+      echo 'error: a training holds the TPUs, and goes on; start doctor when it has ended' >&2
+      exit 1
+      ;;
   esac
   on_bucket doctor
 }
