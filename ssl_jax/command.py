@@ -35,7 +35,9 @@ MACHINE = {
     "exit code -9": f"a process that reads images was killed, most likely for its memory: lower data.workers; {KEPT}",
 }
 # How communication fails.
-BROKEN = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited|context initialization failed")
+BROKEN = re.compile(
+    r"(closed|reset) by peer|Broken pipe|remote process exited|context initialization failed|^UNAVAILABLE"
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -32,7 +32,7 @@ any value of the config can be changed:
   --config.data.size=64                 pixels
   --config.epochs=10   --config.steps=500   --config.minutes=10   --config.batch_size=128
   --config.optimizer.learning_rate=0.1      --config.network.encoder.name=resnet18
-  --config.network.encoder.stem=        an empty value: back to the default
+  --config.network.encoder.stem=        an empty value: null in config.json, for keys that may be
   --config.init.from=runs/simclr        start from the encoder of another run
   (WORKDIR/config.json lists all keys)
 

@@ -64,12 +64,15 @@ def read(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
     Raises:
         UserError: if one is missing.
     """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; name the workdir of a run, as in --workdir=runs/byol")
     try:
         config = read_config(folder)
         if not (folder / NONFINITE).exists():
             raise UserError(f"there is nothing to replay in {folder}: all steps of the run so far are finite")
-        return config, json.loads((folder / NONFINITE).read_text())
-    except (OSError, ValueError) as error:
+        record = json.loads((folder / NONFINITE).read_text())
+        return config, {key: record[key] for key in ("step", "devices", "values")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"there is nothing to replay in {folder}: a run whose loss, gradients or parameters are not finite leaves "
             f"its config.json and {NONFINITE} there ({error})"

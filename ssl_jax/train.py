@@ -38,11 +38,15 @@ def train(run: Run, folder: pathlib.Path, weights: pretrained.Start | None = Non
         trainer = Trainer(run, parallel.make_mesh(sizes=run.mesh_sizes))
         step, state = start(trainer, checkpoints, weights)
         evaluator = Evaluator(run, trainer.mesh)
+        lost = step > 0 and not (folder / "metrics.jsonl").exists()
         with Monitor(folder, run.config, run.steps, step, began) as monitor:
             if step == 0:
                 if jax.process_index() == 0:
                     preview.write(run, folder / "views.png")
                 monitor.record(0, kept.baselines(evaluator, state, folder))
+            if lost:
+                monitor.note(f"warning: {folder / 'metrics.jsonl'} is gone; curves begin at step {step:,}")
+                monitor.record(0, kept.known(evaluator, folder))
             with Interruption() as interruption:  # before and after there is nothing to save
                 state, features = loop(trainer, state, step, evaluator, monitor, checkpoints, interruption)
             if not concluded(folder, run.steps):  # it may have been killed just before the last evaluation

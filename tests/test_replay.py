@@ -11,6 +11,7 @@ from test_train import LIGHT, train
 
 from ssl_jax import replay
 from ssl_jax.errors import UserError
+from ssl_jax.monitor import NONFINITE
 from ssl_jax.nonfinite import find
 from ssl_jax.parallel import MeshSizes
 
@@ -87,9 +88,14 @@ def test_a_run_that_diverged_is_replayed_on_fewer_devices(tmp_path, capsys, monk
 
 
 def test_a_run_without_such_a_step_has_nothing_to_replay(tmp_path):
+    with pytest.raises(UserError, match=r"there is no folder .*none; name the workdir of a run"):
+        replay.main(replay.parser().parse([f"--workdir={tmp_path / 'none'}"]))
     line = replay.parser().parse([f"--workdir={tmp_path}"])
     with pytest.raises(UserError, match=r"there is nothing to replay in .* leaves its config.json"):
         replay.main(line)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"there is nothing to replay in .*: all steps of the run so far are finite"):
+        replay.main(line)
+    (tmp_path / NONFINITE).write_text("{}")
+    with pytest.raises(UserError, match=r"there is nothing to replay in .* leaves .* there \('step'\)"):
         replay.main(line)

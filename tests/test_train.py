@@ -199,12 +199,20 @@ def test_a_maintenance_notice_saves_and_has_its_exit_code(tmp_path, metadata, mo
         if rows.exists() and os.path.samestat(os.fstat(number), rows.stat()):
             early.update({read(rows)[-1]["step"]} - {*checkpoint.steps(checkpoints)})
 
+    def stopped():
+        with pytest.raises(SystemExit) as ended:
+            train("simclr", tmp_path / "run", **LIGHT | {"steps": 40, "network__encoder__layers": "(1,)"})
+        assert ended.value.code == 75
+        return capsys.readouterr().out
+
     monkeypatch.setattr(os, "fsync", watched)
-    with pytest.raises(SystemExit) as stopped:
-        train("simclr", tmp_path / "run", **LIGHT | {"steps": 40, "network__encoder__layers": "(1,)"})
-    assert stopped.value.code == 75
-    assert "by preempted TRUE, everything is saved; the same command resumes" in capsys.readouterr().out
+    assert "by preempted TRUE, everything is saved; the same command resumes" in stopped()
     assert checkpoint.latest_good(checkpoints) in early
+
+    rows.unlink()
+    monkeypatch.setattr("ssl_jax.evaluate.kept.known", lambda *of: {"raw_knn_top1": 1.0})
+    assert "metrics.jsonl is gone; curves begin at step" in stopped()
+    assert read(rows)[0] == {"step": 0, "raw_knn_top1": 1.0}
 
 
 def test_training_that_diverges_stops_with_the_step_and_keeps_its_checkpoint(tmp_path):

@@ -21,9 +21,7 @@ def baselines(evaluator: Evaluator, state: Any, workdir: pathlib.Path) -> dict[s
         state: the state before the first step.
         workdir: of the run. Its images and `config.evaluate` tell whether what it holds is still right.
     """
-    settings = evaluator.run.config.evaluate.to_dict()
-    images = data.identity.read(workdir)
-    about = json.loads(json.dumps({"evaluate": settings, "images": images and images["checksum"]}))
+    about = description(evaluator, workdir)
     kept = read(workdir / FILE, about) if jax.process_index() == 0 else None
     if parallel.any_process(evaluator.mesh, kept is not None):
         return kept or {}  # only the first process needs them
@@ -32,6 +30,18 @@ def baselines(evaluator: Evaluator, state: Any, workdir: pathlib.Path) -> dict[s
         with replacing(workdir / FILE) as part:
             part.write_text(json.dumps({"about": about, "measured": measured}, indent=1))
     return measured
+
+
+def known(evaluator: Evaluator, workdir: pathlib.Path) -> dict[str, float]:
+    """Returns the baselines that a workdir holds; empty if there are none."""
+    return read(workdir / FILE, description(evaluator, workdir)) or {}
+
+
+def description(evaluator: Evaluator, workdir: pathlib.Path) -> Any:
+    """Returns what baselines depend on."""
+    images = data.identity.read(workdir)
+    about = {"evaluate": evaluator.run.config.evaluate.to_dict(), "images": images and images["checksum"]}
+    return json.loads(json.dumps(about))
 
 
 def read(path: pathlib.Path, about: Any) -> dict[str, float] | None:

@@ -4,7 +4,9 @@ The steps of all processes end together because `parallel.any_process` spreads a
 `reached_preemption_sync_point` would do so for SIGTERM alone.
 """
 
+import os
 import signal
+import sys
 import threading
 
 from ssl_jax import command
@@ -43,8 +45,11 @@ class Interruption:
         self.cause = self.cause or cause
 
     def signalled(self, number, frame) -> None:
-        self.request(signal.Signals(number).name)
+        name = signal.Signals(number).name
+        self.request(name)
         self.restore()
+        said = f"\n{name}: saves and ends after this step; a second one ends at once, and loses what is not saved\n"
+        os.write(sys.stderr.fileno(), said.encode())  # a handler may not print: another print may be under way
 
     def restore(self) -> None:
         for stop, handler in self.before.items():

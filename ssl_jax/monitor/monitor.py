@@ -63,7 +63,7 @@ class Monitor:
             Diverged: if one is not.
         """
         try:
-            check_finite(step, values)
+            check_finite(step, values, self.workdir)
         except Diverged:
             if self.writers:
                 bad = {name: str(value) for name, value in values.items() if not math.isfinite(value)}
@@ -128,6 +128,10 @@ def summary(workdir: pathlib.Path, source: str | None = None) -> str:
         return ""
     lines = [f"{'top-1, percent':<24}{'k-NN':>7}{'linear':>9}"]
     for title, name in (("trained", ""), (first_weights(source), "init_"), ("raw pixels", "raw_")):
-        knn, linear = (seen.get(f"{name}{kind}_top1", math.nan) for kind in ("knn", "linear"))  # lines may be damaged
-        lines.append(f"{title:<24}{knn:7.1f}{linear:9.1f}")
+        knn, linear = (seen.get(f"{name}{kind}_top1") for kind in ("knn", "linear"))  # lines may be damaged or gone
+        lines.append(f"{title:<24}{shown(knn):>7}{shown(linear):>9}")
     return "\n".join(lines)
+
+
+def shown(percent: float | None) -> str:
+    return "-" if percent is None else f"{percent:.1f}"

@@ -1,6 +1,8 @@
 """Detects failures of training: numbers that are not finite, and representations that collapse."""
 
 import math
+import pathlib
+import shlex
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -13,8 +15,8 @@ class Diverged(UserError):
     """Raised when a metric is not finite."""
 
 
-def check_finite(step: int, metrics: Mapping[str, float]) -> None:
-    """Checks the metrics of a step.
+def check_finite(step: int, metrics: Mapping[str, float], workdir: pathlib.Path) -> None:
+    """Checks the metrics of a step of the run in a workdir.
 
     Raises:
         Diverged: if one is infinite or NaN; the message says what to try.
@@ -23,8 +25,8 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
     if bad:
         raise Diverged(
             f"training diverged at step {step}: {', '.join(bad)} not finite; try a lower learning rate, a longer "
-            "warm-up or float32 (python -m ssl_jax.replay --workdir=DIR names the operation; the checkpoints of "
-            "earlier steps are kept, and the same command resumes from the last one)"
+            f"warm-up or float32 (python -m ssl_jax.replay --workdir={shlex.quote(str(workdir))} names the operation; "
+            "the checkpoints of earlier steps are kept, and the same command resumes from the last one)"
         )
 
 

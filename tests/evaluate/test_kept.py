@@ -22,8 +22,9 @@ class Counting:
 
 def test_baselines_are_measured_once(tmp_path):
     evaluator = Counting(bank=100, sizes=(16, 28))
+    assert kept.known(evaluator, tmp_path) == {}
     assert [kept.baselines(evaluator, None, tmp_path) for _ in range(2)] == [{"raw_knn_top1": 1.0}] * 2
-    assert evaluator.count == 1
+    assert evaluator.count == 1 and kept.known(evaluator, tmp_path) == {"raw_knn_top1": 1.0}
     for damaged in ("{", "[]", "{}"):
         (tmp_path / kept.FILE).write_text(damaged)
         kept.baselines(evaluator, None, tmp_path)
