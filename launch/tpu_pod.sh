@@ -63,7 +63,7 @@ done
 scratch=$(mktemp -d) asked=false
 at_exit() {
   rm -rf "$scratch"
-  if $asked; then
+  if $asked && ! $dry_run; then
     echo "the slice costs money until it is given back: launch/tpu_pod.sh delete --name=$name --zone=$zone"
   fi
 }
@@ -120,10 +120,10 @@ from importlib.util import find_spec
 if sys.version_info < (3, 11) or not find_spec("grain"):
     sys.exit(3)  # a Python without what ssl_jax needs
 
-from ssl_jax import command, main
+from ssl_jax import command, main, schema
 from ssl_jax.config import load
 
-command.run(lambda options: load(options.config, options.overrides), main.parser())
+command.run(lambda options: schema.check(load(options.config, options.overrides)), main.parser())
 ' "--config=$found" ${settings[@]+"${settings[@]}"} || code=$?
     case $code in
       0) return ;;

@@ -166,18 +166,20 @@ def check_batch(config: ConfigDict, least: int, shards: int) -> None:
 
 
 def check_memory(run: Run) -> None:
-    """Checks that all devices together could hold the parameters and a batch; a step needs a multiple of these.
+    """Checks that all devices together could hold the state of training, gradients and a batch; a step needs more.
 
     Raises:
         UserError: if not.
     """
     each = device_memory()
     there = each * jax.device_count() if each else host_memory() * jax.process_count()
-    weights, views = size_in_bytes(run.shapes), size_in_bytes(run.example_batch)
+    params = run.shapes[0]
+    held = run.shapes, params, jax.eval_shape(run.optimizer.init, params)  # the second are the gradients
+    weights, views = size_in_bytes(held), size_in_bytes(run.example_batch)
     if weights + views > there:
         said = [f"{number / 2**30:,.1f} GiB" for number in (weights, views, there)]
         raise UserError(
-            "the parameters and the state of the method take {} and the views of a batch {}, but there are {} of "
+            "parameters, gradients, the optimizer and the method's state take {} and the views of a batch {}, of {} of "
             "memory in all; lower the network's widths, data.size or batch_size, or use more devices".format(*said)
         )
 

@@ -28,8 +28,6 @@ MACHINE = {
     os.strerror(errno.ENOSPC): f"the disk is full: make room; {KEPT}",
     os.strerror(errno.EDQUOT): f"your disk quota is used up: make room or ask for more; {KEPT}",
     os.strerror(errno.EROFS): f"the file system can only be read now: mount it anew; {KEPT}",
-    os.strerror(errno.EACCES): f"a file may not be read or written: change its permissions; {KEPT}",
-    os.strerror(errno.EPERM): f"a file may not be changed: change its permissions; {KEPT}",
     os.strerror(errno.EFBIG): f"a file may not become as large: raise the limit, ulimit -f unlimited; {KEPT}",
     "exit code -7": f"a process that reads images found /dev/shm full: lower data.workers, or enlarge it; {KEPT}",
     "exit code -9": f"a process that reads images was killed, most likely for its memory: lower data.workers; {KEPT}",
@@ -118,6 +116,8 @@ def leave(code: int) -> None:
 
 def explain(error: BaseException | None) -> str | None:
     """Returns what to do about an error of the machine; None if neither it nor one before it is of this kind."""
+    if isinstance(error, PermissionError):
+        return f"a file may not be read or written: change its permissions; {KEPT} ({first_line(error)})"
     while error is not None:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
             advice = "lower batch_size, data.size or the network's width, or use more devices"

@@ -177,7 +177,7 @@ class Trial:
             nonlocal state
             began = time.monotonic()
             for _ in range(count):
-                state, metrics = trainer.take(number, state, batch, dataset, trainer.key)
+                state, metrics = trainer.advance(number, state, batch, dataset, trainer.key)
             if not np.isfinite(metrics["loss"]):
                 raise UserError("the loss of the first steps is not finite: lower optimizer.learning_rate")
             return time.monotonic() - began

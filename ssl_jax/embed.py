@@ -25,7 +25,8 @@ from ssl_jax.workdir import read_config
 
 SPLITS = ("train", "test")
 SHARD = 4096  # images; an interruption loses at most one shard of work
-LOST = "left_out"  # positions of images that could not be read, in what a file says of itself
+FORMAT = 2  # of a file; those of format 1 have rows for images that could not be read
+LEFT_OUT = "left_out"  # positions of images that could not be read, in what a file says of itself
 
 EXAMPLES = """
 The file has a row per image: `file`, `split`, where there are classes `label` and `class`, and `embedding`. Images that
@@ -49,9 +50,14 @@ def main(options) -> None:
     images = open_images(options.source, options.split, options.dir, reading)
     print(*(f"{line}\n" for line in data.remarks(images.sources)), sep="", end="")
     feature, _ = layers(model.method, options.feature or model.feature, "--feature")
-    if options.nearest:
-        neighbours.choose(options.nearest, images.columns["file"])  # a name that is none is said before the work
+    if options.nearest and not options.nearest.isdecimal():  # a name that cannot be shown is said before the work
+        for i in neighbours.choose(options.nearest, images.columns["file"]):
+            if error := images.fault(i):
+                raise UserError(
+                    f"{images.columns['file'][i]} of --nearest cannot be read ({error}); name another image"
+                )
     about = {
+        "format": FORMAT,
         "model": model.origin,
         "feature": feature,
         "images": len(images),
@@ -59,7 +65,10 @@ def main(options) -> None:
     }
     if not parallel.from_first(embeddings.is_there(out, about)):
         embed(model, feature, images, out, about)
-    lost = embeddings.about(out).get(LOST, ())
+    unread = np.zeros(len(images), bool)
+    if jax.process_index() == 0:  # others may not see the file
+        unread[embeddings.about(out)[LEFT_OUT]] = True
+    lost = np.flatnonzero(parallel.from_first(unread)).tolist()
     print(*(f"{line}\n" for line in images.faults(lost)), sep="", end="")
     images = images.without(lost)
     print(f"{out}: {feature} of {number_of(len(images), 'image')} of {options.source}, {model.origin}")
@@ -203,7 +212,7 @@ def embed(model: Model, feature: str, images: Images, out: pathlib.Path, about: 
         width = np.load(paths[0], mmap_mode="r").shape[1]
         kept = np.split(~np.isin(np.arange(len(images)), lost), range(SHARD, len(images), SHARD))
         pieces = (np.load(path)[rows] for path, rows in zip(paths, kept, strict=True))
-        embeddings.write(out, images.without(lost).columns, pieces, width, about | {LOST: lost})
+        embeddings.write(out, images.without(lost).columns, pieces, width, about | {LEFT_OUT: lost})
         shutil.rmtree(folder)
     parallel.wait()
 

@@ -52,7 +52,7 @@ def seconds_per_step(run: Run) -> float:
         nonlocal state
         began = time.monotonic()
         for _ in range(count):
-            state, _ = trainer.take(number, state, next(batches), dataset, trainer.key)
+            state, _ = trainer.advance(number, state, next(batches), dataset, trainer.key)
         jax.block_until_ready(state)
         return float(np.max(parallel.gather(np.array([time.monotonic() - began]))))  # the same in every process
 

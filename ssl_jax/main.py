@@ -51,10 +51,10 @@ def main(options) -> None:
     config = load(options.config, options.overrides)
     photos = load_for_photos(options.config, options.overrides)
     workdir = local_folder(options.workdir or default_workdir(options, config))
-    check_folder(workdir)
     use_cache()
     parallel.keep_freed_memory()
     parallel.start()
+    check_folder(workdir)
     from ssl_jax import length
     from ssl_jax.build import build, check_memory, check_shared_memory
     from ssl_jax.choices import recall

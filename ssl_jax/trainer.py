@@ -149,7 +149,7 @@ class Trainer:
             compiled(parallel.with_mesh(mesh, make_program(run, self.resident, number)))
             for number in range(len(run.recipes))
         ]
-        self.take = parallel.paced(lambda number, *rest: self.programs[number](*rest), lambda result: result[1])
+        self.advance = parallel.paced(lambda number, *rest: self.programs[number](*rest), lambda result: result[1])
 
     @functools.cached_property
     def key(self) -> jax.Array:
@@ -175,7 +175,7 @@ class Trainer:
             batch: its batch, from `batches`.
             taken: steps taken before it, which decide at which size images are seen, if each step has one.
         """
-        return self.take(self.run.recipe_at(taken), state, batch, self.dataset, self.key)
+        return self.advance(self.run.recipe_at(taken), state, batch, self.dataset, self.key)
 
     def init(self) -> TrainState:
         """Returns the state before the first step, on the mesh."""

@@ -39,7 +39,6 @@ WRITTEN = (
     *("attention.png", "components.png", "neighbours.png", "reconstructions.png", "removal.png", "similarity.png"),
     *("views.png", "wandb", "wandb_id"),
 )
-LOGS = (".out", ".err", ".log", ".txt")
 UNFINISHED = (LOCK, "config.part.json")  # of a start that was killed
 SHOWN = 5  # keys named in an error
 
@@ -152,22 +151,25 @@ def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def check_folder(workdir: pathlib.Path) -> None:
-    """Checks that a workdir can be written, and is a run's or holds no images and no folders but of logs.
+    """Checks that a workdir can be written, and either is a run's or holds neither images nor other runs.
 
     Raises:
         UserError: if it is not.
     """
     with writing(workdir):
         place = next(path for path in (workdir, *workdir.parents) if path.exists())
-        with os.scandir(place) as entries:
-            inside = {entry.name: entry.is_dir() for entry in entries} if place == workdir else {}
         if not os.access(place, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if (workdir / "config.json").exists():  # looked for last: another process of the run may just have written it
+        if place != workdir:
             return
-        names = sorted(name for name in inside if not (data.files.is_hidden(name) or name in UNFINISHED))
-        runs = [name for name in names if inside[name] and (workdir / name / "config.json").exists()]
-        foreign = [name for name in names if (is_foreign if inside[name] else is_image)(workdir / name)]
+        inside = sorted(os.listdir(workdir))
+        if "config.json" in inside or (workdir / "config.json").exists():  # another process may just have written it
+            return
+        names = [name for name in inside if not (data.files.is_hidden(name) or name in UNFINISHED)]
+        folders = [name for name in names if (workdir / name).is_dir()]
+        runs = [name for name in folders if data.files.is_workdir(os.listdir(workdir / name))]
+        images = (image for name in names for image in images_at(workdir / name))
+        image = None if runs else next(images, None)
     if there := [name for name in names if name in WRITTEN]:
         raise UserError(
             f"{workdir} has no config.json, but {' and '.join(there)}, as a run does; restore its config.json, or "
@@ -175,21 +177,18 @@ def check_folder(workdir: pathlib.Path) -> None:
         )
     if runs:
         raise UserError(f"{workdir} holds other runs ({few(runs)}); name a folder of its own as --workdir of this one")
-    if foreign:
+    if image:
         raise UserError(
-            f"{workdir} holds what is not of a run ({few(foreign)}), among which a run would write its files; name a "
-            "new or empty folder as --workdir"
+            f"{workdir} holds images, such as {image.relative_to(workdir)}, among which a run would write its files; "
+            "name a new or empty folder as --workdir"
         )
 
 
-def is_foreign(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds something else than what schedulers and redirections write before a run does."""
-    with os.scandir(folder) as entries:
-        return not all(entry.name.endswith(LOGS) for entry in entries)
-
-
-def is_image(file: pathlib.Path) -> bool:
-    return file.name.lower().endswith(data.image.suffixes())
+def images_at(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the images that a path is of, or holds at any depth."""
+    files = (pathlib.Path(at, name) for at, _, names in os.walk(path) for name in names) if path.is_dir() else (path,)
+    suffixes = data.image.suffixes()
+    return (file for file in files if file.name.lower().endswith(suffixes))
 
 
 @contextlib.contextmanager

@@ -23,7 +23,8 @@ def load_all(source: Source, canvas: int) -> Batch:
 def pack(batch: Batch) -> Batch:
     """Returns a batch as it is kept on the device: without `index`, and with what has several axes as rows of one.
 
-    To take some rows of an array uint8 [N, H, W, 3], a TPU would first copy all of it, at every step.
+    To take some rows of an array uint8 [N, H, W, 3], a TPU would first copy all of it at every step, with the last axes
+    padded to four times the size.
     """
     return {
         name: array.reshape(len(array), -1) if array.ndim > 2 else array

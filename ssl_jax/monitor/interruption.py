@@ -4,6 +4,7 @@ The steps of all processes end together because `parallel.any_process` spreads a
 `reached_preemption_sync_point` would do so for SIGTERM alone.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -49,7 +50,8 @@ class Interruption:
         self.request(name)
         self.restore()
         said = f"\n{name}: saves and ends after this step; a second one ends at once, and loses what is not saved\n"
-        os.write(sys.stderr.fileno(), said.encode())  # a handler may not print: another print may be under way
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # Ctrl-C may have ended who reads it
+            os.write(sys.stderr.fileno(), said.encode())  # a handler may not print: another print may be under way
 
     def restore(self) -> None:
         for stop, handler in self.before.items():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -61,3 +62,14 @@ def test_what_is_no_metadata_server_is_not_heard(metadata, monkeypatch):
     assert maintenance.read("127.0.0.1:9", "preempted") is None
     monkeypatch.setenv("GCE_METADATA_HOST", "no.such.host.invalid")
     maintenance.listen(pytest.fail, threading.Event())
+
+
+def test_a_signal_is_heard_though_nobody_reads_what_is_said(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as broken:
+        monkeypatch.setattr(sys, "stderr", broken)
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interruption.requested
+        monkeypatch.undo()
