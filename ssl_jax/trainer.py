@@ -149,6 +149,7 @@ class Trainer:
             compiled(parallel.with_mesh(mesh, make_program(run, self.resident, number)))
             for number in range(len(run.recipes))
         ]
+        # Runs a program by its number; its metrics, which no later step takes by donation, tell when it has ended.
         self.advance = parallel.paced(lambda number, *rest: self.programs[number](*rest), lambda result: result[1])
 
     @functools.cached_property
