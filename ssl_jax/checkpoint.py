@@ -52,7 +52,7 @@ class Checkpoints:
         self.best = best
         check_format(self.directory)
         if jax.process_index() == 0:
-            set_damaged_aside(self.directory, warn)
+            set_damaged_aside(self.directory, keep, warn)
         ocp.multihost.sync_global_processes("ssl_jax:verified")
         if not steps(self.directory) and steps(self.directory / ASIDE):
             raise UserError(
@@ -251,11 +251,19 @@ def steps(directory) -> list[int]:
     return sorted(int(path.name) for path in paths if path.name.isdecimal())
 
 
-def set_damaged_aside(directory: epath.Path, warn: Callable[[str], None]) -> None:
-    """Moves every damaged checkpoint to a folder of its own, with a warning."""
-    for step in steps(directory):
+def set_damaged_aside(directory: epath.Path, keep: int, warn: Callable[[str], None]) -> None:
+    """Moves every damaged checkpoint to a folder of its own, with a warning.
+
+    One that lacks files, and is older than as many whole ones as are kept, was being deleted: what is left is removed.
+    """
+    whole = 0
+    for step in reversed(steps(directory)):
         fault = find_fault(directory / str(step))
-        if fault:
+        whole += not fault
+        if fault and whole >= keep and not fault.endswith("changed"):
+            (directory / str(step)).rmtree()
+            warn(f"the checkpoint of step {step} was being deleted when the run was killed; its rest is removed")
+        elif fault:
             aside = directory / ASIDE / str(step)
             if aside.exists():
                 aside.rmtree()

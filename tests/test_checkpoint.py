@@ -162,6 +162,17 @@ def test_a_damaged_latest_checkpoint_gives_way_to_the_one_before(two, tmp_path, 
     assert find_fault(tmp_path / "2") is None
 
 
+@pytest.mark.parametrize("damage", ["file deleted", "folder deleted", "seal deleted", "only an empty folder"])
+def test_what_is_left_of_an_old_checkpoint_is_removed(two, tmp_path, damage):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    DAMAGE[damage](tmp_path / "1")
+    said = []
+    with Checkpoints(tmp_path, keep=1, warn=said.append) as checkpoints:
+        assert checkpoints.latest_step() == 2
+    assert steps(tmp_path) == [2] and not (tmp_path / ASIDE).exists()
+    assert len(said) == 1 and "step 1 was being deleted" in said[0]
+
+
 def test_damaged_metrics_are_damage(tmp_path):
     with Checkpoints(tmp_path, warn=no_warning) as checkpoints:
         checkpoints.save(1, {"x": jnp.ones(3)}, {"knn_top1": 50.0})
