@@ -160,7 +160,7 @@ def files_of(split: str, source: Any) -> list[str]:
 
 def as_the_run(workdir: str, canvas: int) -> data.Reading:
     """Returns how the run in a workdir reads images, on a canvas of this side (pixels)."""
-    settings = complete(read_config(pathlib.Path(workdir).expanduser())).data
+    settings = complete(read_config(workdir)).data
     return data.Reading(canvas, canvas, settings.max_pixels, settings.host_bytes)
 
 
@@ -206,9 +206,8 @@ def embed(model: Model, feature: str, images: Images, out: pathlib.Path, about: 
     progress.close()
     if first:
         marked = np.concatenate([np.isnan(np.load(path, mmap_mode="r")[:, 0]) for path in paths])
-        lost = [
-            i for i in np.flatnonzero(marked).tolist() if images.fault(i)
-        ]  # a network may make NaN of what can be read
+        # A network may make NaN of what can be read.
+        lost = [i for i in np.flatnonzero(marked).tolist() if images.fault(i)]
         width = np.load(paths[0], mmap_mode="r").shape[1]
         kept = np.split(~np.isin(np.arange(len(images)), lost), range(SHARD, len(images), SHARD))
         pieces = (np.load(path)[rows] for path, rows in zip(paths, kept, strict=True))

@@ -22,9 +22,7 @@ from ssl_jax.workdir import read_config
 def main(options) -> None:
     model = load(options.workdir)
     if options.to == "npz":
-        use = write_npz(
-            model, read_config(pathlib.Path(options.workdir).expanduser())["network"], file_in(options.out, ".npz")
-        )
+        use = write_npz(model, read_config(options.workdir)["network"], file_in(options.out, ".npz"))
     else:
         use = WRITERS[options.to](options.to, model, *encoder_of(model, options.to), options.out)
     print(f"{options.out}: {model.origin}, for {options.to}\n{use}")

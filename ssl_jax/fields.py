@@ -39,7 +39,7 @@ lasting = Rule(is_duration, "a duration: '10 epochs', '313 steps', '40000 exampl
 def fault(value: Any, rules: Iterable[Rule]) -> str | None:
     """Returns what a value must be set to that is not finite or breaks one of the rules; None if all is well."""
     if not finite(value):
-        return "finite numbers" if isinstance(value, tuple) else "a finite number"
+        return "finite numbers" if isinstance(value, tuple | list) else "a finite number"
     return next((rule.says for rule in rules if not rule.allows(value)), None)
 
 
@@ -59,6 +59,9 @@ def one_of(choices: Iterable[str]) -> Rule:
 def every(rule: Rule) -> Rule:
     """Returns the rule that a value is a tuple whose members, one or more, follow a rule."""
     return Rule(lambda values: len(values) > 0 and all(map(rule.holds, values)), f"one or several, each {rule.says}")
+
+
+all_lasting = every(lasting)
 
 
 class Field(NamedTuple):

@@ -12,7 +12,7 @@ import optax
 
 from ssl_jax import schedule
 from ssl_jax.errors import UserError, suggest
-from ssl_jax.fields import decay, every, lasting, not_negative, positive
+from ssl_jax.fields import all_lasting, decay, every, lasting, not_negative, positive
 from ssl_jax.rules import Rule, labels, per_parameter, resolve
 from ssl_jax.schedule import Schedule
 
@@ -38,7 +38,7 @@ class Settings:
     warmup: Annotated[int | str, lasting] = 0  # duration of the linear warm-up
     warmup_start: Annotated[float, not_negative] = 0.0  # learning rate at the start of the warm-up
     end: Annotated[float, not_negative] = 0.0  # learning rate at the end of a cosine
-    milestones: Annotated[Sequence[int | str], every(lasting)] = ()
+    milestones: Annotated[Sequence[int | str], all_lasting] = ()
     factor: Annotated[float, positive] = 0.1
     per_epoch: bool = False  # whether the schedule changes once per epoch, not at each step
     momentum: Annotated[float, decay] = 0.9  # of sgd and lars

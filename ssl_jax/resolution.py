@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_jax.augment import Group, Recipe, Views, views
 from ssl_jax.errors import UserError
-from ssl_jax.fields import Rule, every, lasting, not_negative, one_of
+from ssl_jax.fields import Rule, all_lasting, not_negative, one_of
 from ssl_jax.losses import info_nce_pairs
 from ssl_jax.method import Batch, Method, PyTree, apply
 from ssl_jax.numeric import l2_normalize
@@ -62,7 +62,7 @@ class Settings:
     # Side of a vision transformer's patches per size, for one size per step; none: the network's.
     patches: Annotated[tuple[int, ...], sides] = ()
     # Durations at which a ramp starts and ends.
-    ramp: Annotated[tuple[str, str], every(lasting)] = ("0 epochs", "0 epochs")
+    ramp: Annotated[tuple[str, str], all_lasting] = ("0 epochs", "0 epochs")
     consistency: Annotated[str, one_of(CONSISTENCIES)] = "none"
     weight: Annotated[float, not_negative] = 1.0  # of the consistency in the loss
 

@@ -9,7 +9,19 @@ from ml_collections import ConfigDict
 
 from ssl_jax import augment, data, networks, optimizer, parallel, resolution
 from ssl_jax.errors import UserError, suggest
-from ssl_jax.fields import Field, Rule, fault, fields, fraction, lasting, not_negative, one_of, positive, set_fields
+from ssl_jax.fields import (
+    Field,
+    Rule,
+    all_lasting,
+    fault,
+    fields,
+    fraction,
+    lasting,
+    not_negative,
+    one_of,
+    positive,
+    set_fields,
+)
 from ssl_jax.method import ClassCount, ImageCount, Method
 from ssl_jax.methods import METHODS
 
@@ -284,7 +296,7 @@ def durations(config: ConfigDict) -> Iterator[tuple[str, int | str]]:
     for place, known in groups(config).items():
         for name, field in known.items():
             key = f"{place}.{name}"
-            if any(rule.says.endswith(lasting.says) for rule in field.rules) and (value := lookup(config, key)):
+            if any(rule in (lasting, all_lasting) for rule in field.rules) and (value := lookup(config, key)):
                 yield from ((key, one) for one in (value if isinstance(value, tuple | list) else (value,)))
     for pattern, rule in config.optimizer.rules or ():
         if "freeze" in rule:

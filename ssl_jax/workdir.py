@@ -91,14 +91,14 @@ def open_run(folder: str | os.PathLike, advice: str) -> Opened:
     return Opened(config, path / "checkpoints", step)
 
 
-def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     """Returns what a workdir's config.json says.
 
     Raises:
         OSError: if there is none that can be read.
         ValueError: if it is damaged.
     """
-    config = json.loads((workdir / "config.json").read_text())
+    config = json.loads((pathlib.Path(workdir).expanduser() / "config.json").read_text())
     if not isinstance(config, dict):
         raise ValueError("it holds no object")
     return config

@@ -16,19 +16,21 @@ TINY = (
 )
 
 
+def cells():
+    return json.loads(NOTEBOOK.read_text())["cells"]
+
+
 def test_it_is_committed_without_outputs():
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    assert not [cell for cell in cells if cell["cell_type"] == "code" and (cell["outputs"] or cell["execution_count"])]
+    code = [cell for cell in cells() if cell["cell_type"] == "code"]
+    assert not [cell for cell in code if cell["outputs"] or cell["execution_count"]]
 
 
 def test_its_lines_are_short():
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    assert not [line for cell in cells for line in cell["source"] if len(line.rstrip("\n")) > 120]
+    assert not [line for cell in cells() for line in cell["source"] if len(line.rstrip("\n")) > 120]
 
 
 def test_it_installs_the_clone_that_it_is_opened_in_or_asks_for_an_address(tmp_path, monkeypatch):
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    settings, install = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][:2]
+    settings, install = ["".join(cell["source"]) for cell in cells() if cell["cell_type"] == "code"][:2]
     installed = []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "grain" else name)
     monkeypatch.setattr("subprocess.run", lambda line, check: installed.append(line[-1]))
@@ -49,8 +51,7 @@ def test_it_installs_the_clone_that_it_is_opened_in_or_asks_for_an_address(tmp_p
 
 @pytest.mark.parametrize(("code", "error"), [(75, None), (2, RuntimeError), (143, KeyboardInterrupt)])
 def test_an_interrupted_run_that_has_saved_is_no_error(code, error, tmp_path, monkeypatch):
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    settings, install = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][:2]
+    settings, install = ["".join(cell["source"]) for cell in cells() if cell["cell_type"] == "code"][:2]
     command = tmp_path / "python"
     command.write_text(f"#!/bin/bash\ntrap 'echo asked; exit {code}' TERM\necho ready\nwhile :; do sleep 0.05; done\n")
     if code == 2:
